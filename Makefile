@@ -1,0 +1,100 @@
+# Every target works in a fresh clone with Go, gcc (race detector), git and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+FUZZTIME ?= 20s
+BENCHTIME ?= 1s
+BENCH ?= .
+TESTFLAGS ?=
+
+# The development builds: they alone may use unsigned policy and manifests
+# from a directory, and they say so in every start line and event.
+INSECURE := -tags insecure
+# Packages with tests that need root, and packages whose tests rewrite files.
+ROOT_PACKAGES = $(shell grep -rlE 'hardeningtest\.Need(Root|Kernel)' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
+GENERATED_PACKAGES = $(shell grep -rlE 'flag\.Bool."update"' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
+MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod))
+
+later = @echo "make $@: not yet: it comes with $(1)" >&2; exit 1
+
+.PHONY: help build demo test race root attack fuzz conformance integration e2e lab lab-down bench nightly lint vuln generate verify image chart cover clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+build: ## Build release binaries into bin/, development ones into bin/insecure/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+	CGO_ENABLED=0 go build -trimpath $(INSECURE) -o bin/insecure/ ./cmd/...
+
+demo: ## Play allowed, denied and rotated mounts on real sockets (needs root)
+	CGO_ENABLED=0 go build -trimpath $(INSECURE) -o bin/insecure/ ./cmd/...
+	bin/insecure/portcullis demo
+
+test: ## Check what needs no root: lint, unit and policy tests, race detector
+	@tools/stages.sh lint='$(MAKE) lint' unit='go test $(INSECURE) $(TESTFLAGS) ./...' race='$(MAKE) race'
+
+race: ## Run all tests under the race detector, as release builds
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+
+root: ## Run the tests that need root; a skip for want of it is a failure
+	@[ "$$(id -u)" = 0 ] || { echo 'make root: needs root: it mounts tmpfs and starts processes of other users' >&2; exit 1; }
+	REQUIRE_ROOT=1 go test $(INSECURE) -count=1 $(TESTFLAGS) $(or $(ROOT_PACKAGES),no-package-has-a-root-test)
+
+attack: ## Run the hostile pods, providers and crashes as root
+	$(call later,the adversary: everything that can go wrong on the node)
+
+fuzz: ## Fuzz every target for FUZZTIME each (20s)
+	@tools/fuzz.sh $(FUZZTIME)
+
+conformance: ## Run the CSI sanity suite against the built binary
+	$(call later,the adversary: everything that can go wrong on the node)
+
+integration: ## Run the tests against a real API server
+	$(call later,the facts from the API server)
+
+e2e: ## Run the end-to-end tests under a real kubelet
+	$(call later,the image and chart and their tests on a real node)
+
+lab: ## Start a one-node Kubernetes to try things in
+	$(call later,the image and chart and their tests on a real node)
+
+lab-down: ## Stop the one-node Kubernetes and leave nothing behind
+	$(call later,the image and chart and their tests on a real node)
+
+bench: ## Run the benchmarks (BENCH=regexp, BENCHTIME=1s)
+	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+
+nightly: ## Run the long forms of fuzz, kill and flood tests
+	$(call later,the audit log at its full size)
+
+lint: ## Run golangci-lint, opa check and regal
+	tools/lint.sh
+
+vuln: ## Look up known vulnerabilities of what the binaries link
+	@tools/vuln.sh
+
+generate: ## Rewrite schemas, golden files and generated tables
+	go generate ./...
+	for package in $(GENERATED_PACKAGES); do go test "$$package" -update; done
+
+verify: generate ## Fail if generated files, go.mod or formatting are not as committed
+	for module in $(MODULES); do (cd "$$module" && go mod tidy -diff && go mod verify); done
+	"$$(tools/tool.sh golangci golangci-lint)" fmt --diff
+	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./cmd/portcullis
+	git diff --exit-code
+	[ -z "$$(git status --porcelain)" ] || { git status --short; exit 1; }
+
+image: ## Build the container images
+	$(call later,the image and chart and their tests on a real node)
+
+chart: ## Check and package the Helm chart
+	$(call later,the image and chart and their tests on a real node)
+
+cover: ## Report statement coverage by package
+	mkdir -p bin && go test $(INSECURE) -coverpkg=./... -coverprofile=bin/cover.out ./...
+	go tool cover -func=bin/cover.out | tools/cover.awk
+
+clean: ## Remove what the targets above made inside the clone
+	rm -rf bin .tools

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The linters of the house: golangci-lint for Go, in release and development
+# builds, since neither sees all files; opa and regal for Rego.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+golangci=$(tools/tool.sh golangci golangci-lint)
+"$golangci" run ./...
+"$golangci" run --build-tags insecure ./cmd/...
+
+# Policy is tested by go test, which also demands full rule coverage; here is
+# what only the tools know: format, strict mode with the input's schema, style.
+schemas=$(mktemp -d)
+trap 'rm -rf "$schemas"' EXIT
+cp policies/input.schema.json "$schemas/input.json" # the name makes it schema.input
+opa=$(tools/tool.sh opa opa)
+unformatted=$("$opa" fmt --list policies/rego)
+[ -z "$unformatted" ] || { echo "not as opa fmt would write it: $unformatted" >&2; exit 1; }
+"$opa" check --strict --schema "$schemas" policies/rego
+"$(tools/tool.sh regal regal)" lint policies/rego
