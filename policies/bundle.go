@@ -1,0 +1,61 @@
+package policies
+
+import (
+	"fmt"
+	"time"
+)
+
+// maxBundleLifetime bounds how far off the end of a bundle, of a waiver and of
+// monitor mode may be: whatever nobody renews for a quarter of a year ends.
+const maxBundleLifetime = 90 * 24 * time.Hour
+
+// Bundle is policy as its source delivered it, before it is compiled.
+type Bundle struct {
+	// Modules are the Rego files by their path in the bundle, tests left out.
+	Modules map[string]string
+	// Data holds config, grants and waivers below the key portcullis. Grants
+	// and waivers are the index that package bundle makes of the YAML files.
+	Data     map[string]any
+	Manifest Manifest
+	// Digest identifies the content: sha256:<hex>.
+	Digest string
+	// Signed is set only by a source that has verified a signature.
+	Signed bool
+}
+
+// Manifest is what the author states about a bundle.
+type Manifest struct {
+	Revision     string
+	Contract     string
+	Serial       int64
+	NotAfter     time.Time // zero: no end, which only unsigned bundles may say
+	SourceCommit string
+}
+
+// BundleError says which part of a bundle is wrong and what to do about it.
+type BundleError struct {
+	Part    string // a file, a package or a configuration key
+	Problem string
+	Remedy  string
+}
+
+// Error names the part, the problem and the remedy.
+func (e *BundleError) Error() string {
+	return fmt.Sprintf("%s: %s; hint: %s", e.Part, e.Problem, e.Remedy)
+}
+
+func checkManifest(b Bundle, now time.Time) error {
+	switch m := b.Manifest; {
+	case m.Contract != Contract:
+		return &BundleError{"manifest", fmt.Sprintf("contract is %q", m.Contract), "this engine speaks " + Contract}
+	case m.Serial < 0:
+		return &BundleError{"manifest", "serial is negative", "count serials upwards from 1"}
+	case !bundleDigestPattern.MatchString(b.Digest):
+		return &BundleError{"bundle", fmt.Sprintf("digest is %q", b.Digest), "sources set sha256:<hex>"}
+	case b.Signed && m.NotAfter.IsZero():
+		return &BundleError{"manifest", "not_after is missing", "signed bundles end at most 90 days ahead"}
+	case m.NotAfter.Sub(now) > maxBundleLifetime:
+		return &BundleError{"manifest", "not_after is more than 90 days off", "choose an earlier end and renew in time"}
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package policies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/util"
+)
+
+// DefaultBudget is how long one evaluation may take. A policy needs about a
+// millisecond; the rest is for busy machines.
+const DefaultBudget = time.Second
+
+const entrypoint = "data.portcullis.main.decision"
+
+// Options are the circumstances of an engine. The zero value is usable.
+type Options struct {
+	// Budget bounds one evaluation; zero means DefaultBudget.
+	Budget time.Duration
+	// Clock is asked when a bundle is compiled, for the bounds on how far off
+	// its ends may be; nil means time.Now. Decisions take the time from Input.
+	Clock func() time.Time
+}
+
+// Compile makes an engine of a bundle, or returns an error, a *BundleError where
+// the author can mend it. It does not check whether the bundle has expired:
+// each decision does, by the time in its Input.
+func Compile(ctx context.Context, b Bundle, o Options) (*Engine, error) {
+	now := time.Now
+	if o.Clock != nil {
+		now = o.Clock
+	}
+	if o.Budget <= 0 {
+		o.Budget = DefaultBudget
+	}
+	if err := checkManifest(b, now()); err != nil {
+		return nil, err
+	}
+	doc, err := readDocument(b.Data, now())
+	if err != nil {
+		return nil, err
+	}
+	compiler, err := compileModules(b.Modules, doc.Config.RequiredChecks)
+	if err != nil {
+		return nil, err
+	}
+	query, err := prepare(ctx, compiler, doc)
+	if err != nil {
+		return nil, err
+	}
+	library, err := LibraryDigest()
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{
+		query: query, library: library, manifest: b.Manifest, digest: b.Digest, signed: b.Signed,
+		massRevoke: doc.Config.MassRevoke, budget: o.Budget,
+	}, nil
+}
+
+// compileModules type-checks the library and the modules of a bundle together.
+func compileModules(files map[string]string, required []string) (*ast.Compiler, error) {
+	own, err := libraryModules()
+	if err != nil {
+		return nil, err
+	}
+	modules, err := parseModules(own, false)
+	if err != nil {
+		return nil, err
+	}
+	foreign, err := parseModules(files, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRequired(foreign, required); err != nil {
+		return nil, err
+	}
+	for path, m := range foreign {
+		modules["bundle/"+path] = m
+	}
+	c, err := newCompiler(false)
+	if err != nil {
+		return nil, err
+	}
+	if c.Compile(modules); c.Failed() {
+		return nil, &BundleError{"modules", c.Errors.Error(), "correct the Rego; fields of input are listed in docs/POLICIES.md"}
+	}
+	for path := range foreign {
+		if err := checkReferences(path, c.Modules["bundle/"+path]); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// newCompiler returns a compiler whose strictness is a control: a misspelt
+// field, an unused variable or an unknown built-in stops the load.
+func newCompiler(forTests bool) (*ast.Compiler, error) {
+	var schema any
+	if err := util.UnmarshalJSON(inputSchema, &schema); err != nil {
+		return nil, fmt.Errorf("read input schema: %w", err)
+	}
+	schemas := ast.NewSchemaSet()
+	schemas.Put(ast.Ref{ast.SchemaRootDocument, ast.StringTerm("input")}, schema)
+	return ast.NewCompiler().WithCapabilities(capabilities(forTests)).WithStrict(true).WithSchemas(schemas).
+		WithUseTypeCheckAnnotations(true).WithDefaultRegoVersion(ast.RegoV1).WithEnablePrintStatements(forTests), nil
+}
+
+// checkRequired refuses a bundle that lacks a required check. PR-002 would deny
+// every request; refusing the bundle keeps the last good one active.
+func checkRequired(modules map[string]*ast.Module, required []string) error {
+	present := map[string]bool{}
+	for _, m := range modules {
+		name, _ := checkName(m.Package.Path)
+		present[name] = true
+	}
+	for _, name := range required {
+		if !present[name] {
+			return &BundleError{"config required_checks", fmt.Sprintf("check %q is not in the bundle", name), "restore the check, or take it off the list"}
+		}
+	}
+	return nil
+}
+
+// prepare puts the data into a store that holds parsed values, since parsing
+// grants for each decision would cost as much as the decision.
+func prepare(ctx context.Context, c *ast.Compiler, doc document) (rego.PreparedEvalQuery, error) {
+	var data any = map[string]any{"portcullis": doc}
+	if err := util.RoundTrip(&data); err != nil {
+		return rego.PreparedEvalQuery{}, fmt.Errorf("encode bundle data: %w", err)
+	}
+	object, ok := data.(map[string]any)
+	if !ok {
+		return rego.PreparedEvalQuery{}, errors.New("encode bundle data: not an object")
+	}
+	store := inmem.NewFromObjectWithOpts(object,
+		inmem.OptReturnASTValuesOnRead(true), inmem.OptRoundTripOnWrite(false))
+	query, err := rego.New(rego.Query(entrypoint), rego.Compiler(c), rego.Store(store),
+		rego.StrictBuiltinErrors(true), rego.StoreReadAST(true)).PrepareForEval(ctx)
+	if err != nil {
+		return rego.PreparedEvalQuery{}, fmt.Errorf("prepare policy: %w", err)
+	}
+	return query, nil
+}

@@ -1,0 +1,171 @@
+package policies
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// Engine decides by one bundle. It is immutable and safe for concurrent use.
+// The nil Engine is one without a bundle: it decides nothing.
+type Engine struct {
+	query      rego.PreparedEvalQuery
+	manifest   Manifest
+	digest     string
+	library    string
+	signed     bool
+	massRevoke bool
+	budget     time.Duration
+	options    []rego.EvalOption
+}
+
+// Digest returns the digest of the bundle, "" for the nil Engine.
+func (e *Engine) Digest() string {
+	if e == nil {
+		return ""
+	}
+	return e.digest
+}
+
+// LibraryDigest returns the digest of the embedded library, "" for the nil Engine.
+func (e *Engine) LibraryDigest() string {
+	if e == nil {
+		return ""
+	}
+	return e.library
+}
+
+// Manifest returns what the author states about the bundle.
+func (e *Engine) Manifest() Manifest {
+	if e == nil {
+		return Manifest{}
+	}
+	return e.manifest
+}
+
+// Signed reports whether a signature vouches for the bundle.
+func (e *Engine) Signed() bool { return e != nil && e.signed }
+
+// MassRevoke reports whether the bundle permits revoking most of a node's
+// volumes at once.
+func (e *Engine) MassRevoke() bool { return e != nil && e.massRevoke }
+
+// Decide answers whether the pod may have what it asks for. It never fails: what
+// keeps it from a verdict is the decision's Undecided and Cause.
+func (e *Engine) Decide(ctx context.Context, in Input) Decision {
+	d := Decision{
+		LibraryDigest: e.LibraryDigest(), BundleDigest: e.Digest(), BundleSerial: e.Manifest().Serial,
+		BundleSigned: e.Signed(), Mode: ModeEnforce, input: in.clone(),
+	}
+	text, err := in.encode()
+	sum := sha256.Sum256(text)
+	d.InputSHA256 = hex.EncodeToString(sum[:])
+	if err != nil {
+		return d.undecided(UndecidedInput, err)
+	}
+	if e == nil {
+		return d.undecided(UndecidedNoBundle, errors.New("no policy bundle is active"))
+	}
+	if end := e.manifest.NotAfter; !end.IsZero() && in.NowNS >= end.UnixNano() {
+		return d.undecided(UndecidedBundleExpired, fmt.Errorf("policy bundle ended at %s", end.UTC().Format(time.RFC3339)))
+	}
+	value, err := parseInput(text, in.NowNS)
+	if err != nil {
+		return d.undecided(UndecidedEngine, err)
+	}
+	raw, reason, err := e.evaluate(ctx, value)
+	if err != nil {
+		return d.undecided(reason, err)
+	}
+	if err := d.adopt(raw); err != nil {
+		return d.undecided(UndecidedBadDecision, err)
+	}
+	d.ID = d.identify()
+	return d
+}
+
+// evaluate asks the prepared query. A first evaluation may pay for a cold or
+// busy machine, which is no reason to refuse a pod, so it is tried twice.
+func (e *Engine) evaluate(ctx context.Context, input ast.Value) (any, UndecidedReason, error) {
+	raw, err := e.evaluateOnce(ctx, input)
+	if isTimeout(err) && ctx.Err() == nil {
+		raw, err = e.evaluateOnce(ctx, input)
+	}
+	switch {
+	case isTimeout(err):
+		return nil, UndecidedTimeout, fmt.Errorf("evaluate policy within %s: %w", e.budget, err)
+	case err != nil:
+		return nil, UndecidedEngine, fmt.Errorf("evaluate policy: %w", err)
+	}
+	return raw, "", nil
+}
+
+func (e *Engine) evaluateOnce(ctx context.Context, input ast.Value) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.budget)
+	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	options := append([]rego.EvalOption{rego.EvalParsedInput(input), rego.EvalSortSets(true)}, e.options...)
+	results, err := e.query.Eval(ctx, options...)
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != 1 || len(results[0].Expressions) != 1 {
+		return nil, errors.New("the entrypoint is undefined")
+	}
+	return results[0].Expressions[0].Value, nil
+}
+
+func isTimeout(err error) bool {
+	return topdown.IsCancel(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// parseInput makes the document that policy reads from the text that the digest
+// is made of, so that the two cannot differ in anything but the time.
+func parseInput(text []byte, nowNS int64) (ast.Value, error) {
+	value, err := ast.ValueFromReader(io.Reader(bytes.NewReader(text)))
+	if err != nil {
+		return nil, fmt.Errorf("read input: %w", err)
+	}
+	object, ok := value.(ast.Object)
+	if !ok {
+		return nil, errors.New("read input: not an object")
+	}
+	object.Insert(ast.StringTerm("now_ns"), ast.NewTerm(ast.Number(fmt.Sprint(nowNS))))
+	return object, nil
+}
+
+func (d Decision) undecided(reason UndecidedReason, cause error) Decision {
+	d.verdict, d.Undecided, d.cause = VerdictError, reason, cause
+	d.ID = d.identify()
+	return d
+}
+
+// identify hashes what a decision stands for, each part behind its length. Time
+// is not part of it: equal retries must have equal texts, since kubelet
+// deduplicates events by text.
+func (d Decision) identify() string {
+	ids := slices.Concat(RuleIDs(d.Deny), RuleIDs(d.Warn))
+	slices.Sort(ids)
+	h := sha256.New()
+	for _, part := range []string{
+		d.LibraryDigest, d.BundleDigest, d.InputSHA256, d.verdict.String(), string(d.Undecided),
+		strings.Join(slices.Compact(ids), ","),
+	} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return base32.StdEncoding.EncodeToString(h.Sum(nil))[:26]
+}

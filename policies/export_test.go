@@ -1,0 +1,26 @@
+package policies
+
+import (
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+)
+
+// NewTestCompiler returns the engine's compiler with print and test cases.
+func NewTestCompiler() (*ast.Compiler, error) { return newCompiler(true) }
+
+// WithoutIndexing returns an engine that evaluates without OPA's rule index.
+func (e *Engine) WithoutIndexing() *Engine {
+	c := *e
+	c.options = []rego.EvalOption{rego.EvalRuleIndexing(false)}
+	return &c
+}
+
+// AllowedBuiltins returns the names that policy may call.
+func AllowedBuiltins() []string { return allowedBuiltins() }
+
+// DecodeResult is what Decide makes of a raw result.
+func DecodeResult(raw any, in Input) (Decision, error) {
+	d := Decision{input: in}
+	err := d.adopt(raw)
+	return d, err
+}

@@ -1,0 +1,105 @@
+# METADATA
+# schemas:
+#   - input: schema.input
+package portcullis.lib.builtin_test
+
+import data.portcullis.fixtures
+import data.portcullis.lib.builtin
+
+_found(facts, g) := found if {
+	found := builtin.deny with input as facts
+		with data.portcullis.config as fixtures.config
+		with data.portcullis.grants.by_subject as fixtures.filed(g)
+}
+
+_ids(facts, g) := {f.id | some f in _found(facts, g)}
+
+test_granted_request_is_allowed if _ids(fixtures.facts, fixtures.grant) == set()
+
+test_request_without_a_grant_is_denied if {
+	found := _found(fixtures.with_request({"secret": "local://node/other/db"}), fixtures.grant)
+	{f.id | some f in found} == {"PR-001"}
+	some f in found
+	f.secret == "local://node/other/db"
+	f.waivable == false
+	contains(f.message, "service account api in namespace payments")
+}
+
+test_remedy_names_the_grant_that_expired if {
+	some f in _found(fixtures.facts, object.union(fixtures.grant, {"not_after_ns": 1}))
+	f.id == "PR-001"
+	endswith(f.remediation, "; grant G-1 would apply if it had not expired")
+}
+
+test_missing_required_check_is_denied if {
+	found := builtin.deny with input as fixtures.facts
+		with data.portcullis.config as object.union(fixtures.config, {"required_checks": ["workload_isolation", "lost"]})
+		with data.portcullis.grants.by_subject as fixtures.filed(fixtures.grant)
+	{f.message | some f in found} == {"the required check lost is not in the policy bundle"}
+}
+
+test_override_is_denied_unless_configured if {
+	facts := object.union(fixtures.facts, {"volume": {"overrides": ["objects", "roleName"]}})
+	found := builtin.deny with input as facts
+		with data.portcullis.config as object.union(fixtures.config, {"allowed_overrides": ["roleName"]})
+		with data.portcullis.grants.by_subject as fixtures.filed(fixtures.grant)
+	{[f.id, f.waivable] | some f in found} == {["PR-010", true]}
+	some f in found
+	contains(f.message, "parameter objects of class db")
+}
+
+test_unparsed_request_is_denied if {
+	facts := fixtures.with_request({"secret": "unparsed:aa", "parseError": "objects is written twice"})
+	some f in _found(facts, fixtures.grant)
+	f.id == "PR-013"
+	endswith(f.message, "for certain: objects is written twice")
+}
+
+test_unparsed_request_that_is_granted_in_full_is_allowed if {
+	found := builtin.deny with input as fixtures.with_request({"secret": "unparsed:aa"})
+		with data.portcullis.config as fixtures.config
+		with data.portcullis.grants.by_subject as {"payments/api": {"unparsed:aa": [fixtures.grant]}}
+	found == set()
+}
+
+test_scoping_beyond_the_grant_is_denied if {
+	facts := object.union(fixtures.facts, {"spc": {"scoping": {"role": "admin", "region": "eu"}}})
+	g := object.union(fixtures.grant, {"scoping": {"role": "reader", "region": "eu", "account": "1"}})
+	some f in _found(facts, g)
+	f.id == "PR-020"
+	endswith(f.message, "of class db: account, role")
+}
+
+test_owner_that_is_not_granted_is_denied if {
+	some f in _found(fixtures.with_request({"uid": 0}), fixtures.grant)
+	f.id == "PR-101"
+	f.message == "no grant lets user 0 own file db"
+}
+
+test_mode_beyond_the_grant_is_denied if {
+	g := object.union(fixtures.grant, {"max_file_mode": 256})
+	some f in _found(fixtures.with_request({"mode": 288}), g)
+	f.id == "PR-100"
+	contains(f.message, "mode 0440 of file db is beyond 0400")
+	contains(f.remediation, "\"0400\"")
+}
+
+test_mode_within_the_grant_is_allowed if {
+	g := object.union(fixtures.grant, {"max_file_mode": 288})
+	every mode in [256, 288, 384, 416] {
+		_ids(fixtures.with_request({"mode": mode}), g) == set()
+	}
+}
+
+_warned(facts, g) := {f.id | some f in found} if {
+	found := builtin.warn with input as facts
+		with data.portcullis.config as fixtures.config
+		with data.portcullis.grants.by_subject as fixtures.filed(g)
+}
+
+test_copy_that_is_not_granted_is_warned_about if {
+	facts := fixtures.with_request({"sync": [{"name": "db", "type": "Opaque", "key": "password"}]})
+	_warned(facts, fixtures.grant) == {"PR-030"}
+	_warned(facts, object.union(fixtures.grant, {"sync_targets": ["db"]})) == set()
+	_warned(fixtures.facts, fixtures.grant) == set()
+}
