@@ -1,0 +1,65 @@
+package secretref
+
+import (
+	"github.com/portcullis-csi/portcullis/policies"
+)
+
+// MaxObjects is the number of secrets that one volume may ask for.
+const MaxObjects = 64
+
+// unparsedPrefix begins the id of parameters that cannot be read. It has no
+// "://", so that Parse and every pattern of a grant refuse it.
+const unparsedPrefix = "unparsed:"
+
+// objectsParameter holds the list of secrets in the syntaxes of this package.
+const objectsParameter = "objects"
+
+// Params are the effective parameters of one class and volume, as the provider
+// would get them.
+type Params struct {
+	Provider   string
+	Parameters map[string]string
+	// PodAnnotations are for providers that take their list from the pod
+	// rather than from the class. May be nil.
+	PodAnnotations map[string]string
+	// Digest identifies the parameters: 64 hexadecimal digits.
+	Digest string
+}
+
+// Reading is what one provider's syntax makes of the parameters. The zero
+// Reading asks for nothing, which no policy allows.
+type Reading struct {
+	// Requests holds each secret once per file, in the order of the
+	// parameters, or one unparsed request.
+	Requests []policies.Request
+	// Scoping holds the parameters that choose with which identity, and at
+	// which backend, the provider asks.
+	Scoping map[string]string
+	// Safe names the parameters whose values may be shown to policy, events
+	// and people.
+	Safe []string
+	// LiteralCredentials names the parameters that hold a credential in
+	// plain text, sorted.
+	LiteralCredentials []string
+}
+
+// Reader reads one provider's syntax. Read is a pure function of p: both gates
+// call it and must come to the same requests.
+type Reader interface {
+	Read(p Params) Reading
+}
+
+// For returns the reader of a provider's syntax. An unknown provider is read
+// by the widespread `objects` array.
+func For(provider string) Reader {
+	if provider == localProvider {
+		return localReader{}
+	}
+	return genericReader{}
+}
+
+// unparsed is the only request of parameters that cannot be read for certain.
+// problem is one of this package's own sentences.
+func unparsed(p Params, problem string) []policies.Request {
+	return []policies.Request{{Secret: unparsedPrefix + p.Digest, ParseError: problem}}
+}
