@@ -1,0 +1,245 @@
+package hardening
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxStack bounds the mounts that one call takes off a target.
+	maxStack = 256
+	// scrubTimeout is for the one way to block an open that O_NONBLOCK does
+	// not end: a fanotify group with permission events whose owner never
+	// answers. The mount goes all the same.
+	scrubTimeout = 5 * time.Second
+)
+
+var (
+	errTooMany  = errors.New("mounts at the target do not end")
+	errChanging = errors.New("mounts at the target are changing")
+	errBlocked  = errors.New("somebody keeps files from being opened")
+)
+
+// Detach removes everything that is mounted at exactly this target until
+// nothing is left, and then the directory: kubelet owns that place. A volume
+// of ours or of the upstream driver is emptied first, since a mount elsewhere
+// (a container still ending, a daemon with a copy of the mount table) would go
+// on reading it. It succeeds if there is nothing to do.
+func (t *Target) Detach() (Detached, error) {
+	var d Detached
+	err := t.detachMounts(&d)
+	if err != nil {
+		return d, fmt.Errorf("detach volume: %w", err)
+	}
+	err = errors.Join(t.sys.unlockTarget(t.key()), t.removeDir(&d))
+	return d, err
+}
+
+func (t *Target) detachMounts(d *Detached) error {
+	for range maxStack {
+		stack, _, err := t.stack()
+		if err != nil {
+			// Unmounting must not wait for a readable mount table (P8).
+			return errors.Join(err, t.detachBlindly(d))
+		}
+		if len(stack) == 0 {
+			return nil
+		}
+		top := stack[len(stack)-1]
+		if top.ours() || t.legacy(top) {
+			t.scrubMount(top, d)
+		}
+		err = t.unmountTop()
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+			continue // gone meanwhile; look again
+		}
+		if err != nil {
+			return err
+		}
+		d.count(top)
+	}
+	return errTooMany
+}
+
+func (d *Detached) count(m mountLine) {
+	if m.ours() {
+		d.Ours++
+	} else {
+		d.Foreign++
+	}
+}
+
+// detachBlindly unmounts without knowing what.
+func (t *Target) detachBlindly(d *Detached) error {
+	for range maxStack {
+		err := t.unmountTop()
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		d.Foreign++
+	}
+	return errTooMany
+}
+
+// unmountTop detaches the topmost mount at the target. The kernel looks only
+// the last component up, without opening it, so that a dead network file
+// system cannot block here, and with UMOUNT_NOFOLLOW it follows no link there.
+func (t *Target) unmountTop() error {
+	return detachAt(t.dir, mountName)
+}
+
+func detachAt(dir *descriptor, name string) error {
+	if err := unix.Unmount(dir.procPath()+"/"+name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	return nil
+}
+
+// scrubMount empties the mount on top. Its failures are counted, never fatal:
+// the unmount follows in any case.
+func (t *Target) scrubMount(top mountLine, d *Detached) {
+	foreign, err := t.clearInside(top)
+	d.Foreign += foreign
+	if err != nil {
+		d.ScrubErrors++
+	}
+	root, err := t.openMount(top)
+	if err != nil {
+		d.ScrubErrors++
+		return
+	}
+	defer func() { _ = root.Close() }()
+	view, err := writableView(root)
+	if err != nil {
+		d.ScrubErrors++
+		return
+	}
+	if e, ok := errors.AsType[*ScrubError](scrubWithin(view, scrubTimeout)); ok {
+		d.ScrubErrors += e.Count
+	}
+}
+
+// scrubWithin empties a view and closes it. What could not be removed is a
+// *ScrubError. If that takes too long it goes on by itself.
+func scrubWithin(view *descriptor, limit time.Duration) error {
+	done := make(chan error, 1)
+	go func() {
+		s := scrubber{truncate: true}
+		s.empty(view)
+		_ = view.Close()
+		done <- s.err()
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return &ScrubError{Count: 1, First: errBlocked}
+	}
+}
+
+// clearInside detaches what is mounted inside the volume on top, which keeps
+// its directories from being removed (EBUSY). Each step may uncover others.
+func (t *Target) clearInside(top mountLine) (n int, err error) {
+	for range maxStack {
+		table, err := readMountTable()
+		if err != nil {
+			return n, err
+		}
+		children := inside(table, top)
+		if len(children) == 0 {
+			return n, nil
+		}
+		// The shortest path first: it may hide the others.
+		next := slices.MinFunc(children, func(a, b mountLine) int { return cmp.Compare(len(a.point), len(b.point)) })
+		if err := t.detachChild(top, next); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, errTooMany
+}
+
+func (t *Target) detachChild(top, child mountLine) error {
+	root, err := t.openMount(top)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	return detachInside(root, strings.TrimPrefix(child.point, top.point+"/"))
+}
+
+func detachInside(root *descriptor, name string) error {
+	parent, err := openAt(root, path.Dir(name), openPath|unix.O_DIRECTORY, resolveInside)
+	if err != nil {
+		return fmt.Errorf("open directory inside volume: %w", err)
+	}
+	defer func() { _ = parent.Close() }()
+	return detachAt(parent, path.Base(name))
+}
+
+// removeDir removes the mount directory, with what others wrote into it.
+func (t *Target) removeDir(d *Detached) error {
+	err := unix.Unlinkat(t.dir.fd(), mountName, unix.AT_REMOVEDIR)
+	if errors.Is(err, unix.ENOTDIR) {
+		err = unix.Unlinkat(t.dir.fd(), mountName, 0)
+	}
+	if errors.Is(err, unix.ENOTEMPTY) {
+		found, scrubErr := t.ScrubPlain()
+		d.Plain += found
+		if scrubErr != nil {
+			d.ScrubErrors++
+		}
+		err = unix.Unlinkat(t.dir.fd(), mountName, unix.AT_REMOVEDIR)
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove mount directory: %w", err)
+	}
+	return nil
+}
+
+// Discard removes the empty mount directory after a failed first publish, for
+// which no unpublish will come. It is ErrOccupied or ErrMounted if there is
+// more than that, which it leaves alone.
+func (t *Target) Discard() error {
+	err := unix.Unlinkat(t.dir.fd(), mountName, unix.AT_REMOVEDIR)
+	switch {
+	case err == nil, errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, unix.ENOTEMPTY):
+		return ErrOccupied
+	case errors.Is(err, unix.EBUSY):
+		return ErrMounted
+	case errors.Is(err, unix.ENOTDIR):
+		return ErrNotDirectory
+	}
+	return fmt.Errorf("remove mount directory: %w", err)
+}
+
+// ScrubPlain empties the mount directory itself, where a provider that ignores
+// the protocol wrote secrets to the node's disk, and returns how many files it
+// found. It is ErrMounted if something is mounted there.
+func (t *Target) ScrubPlain() (found int, err error) {
+	dir, err := t.open(openDir, resolveInside)
+	if errors.Is(err, unix.ENOENT) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("scrub mount directory: %w", err)
+	}
+	defer func() { _ = dir.Close() }()
+	s := scrubber{truncate: true, shared: true}
+	s.entries(dir, maxScrubDepth)
+	return s.found, s.err()
+}

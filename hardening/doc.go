@@ -1,0 +1,43 @@
+// Package hardening is the only package that mounts, changes credentials or
+// makes raw system calls. It is what stands between a decision and a file in
+// a pod, small enough to be reviewed in one sitting.
+//
+// # What it promises
+//
+//   - A volume is a tmpfs that is built where nobody can see it, filled,
+//     sealed read-only and then attached in one step: a pod sees all of it or
+//     none of it (P4). If the process dies before the attach, the kernel drops
+//     the volume with its descriptor.
+//   - Pages of a volume do not reach swap: tmpfs with noswap, or mlock'd
+//     mappings that the [System] holds (P5).
+//   - Modes never exceed 0440 with a group, 0444 without, 0400 for a file with
+//     an owner of its own, whatever the caller asks (P6).
+//   - A [Volume.Replace] keeps mount and superblock, swaps all files in one
+//     rename, and leaves alone what readers have open (P9).
+//   - A [Target] is a place beneath the kubelet's pods directory, held by
+//     descriptor. No path crosses this wall, no symbolic link below the pods
+//     directory is followed.
+//   - [Target.Detach] ends: whatever a privileged container left in or over the
+//     volume, it neither blocks on it nor stops at it (P8).
+//   - A [Plaintext] does not print, log or marshal.
+//
+// # What it does not promise
+//
+//   - A container with CAP_SYS_ADMIN can remount its own view read-write and
+//     alter what its pod reads. Root on the node reads everything.
+//   - The read-only flag of the mount is only as strong as the container
+//     runtime's flags: the caller must refuse volumes without readOnly: true.
+//   - With mlock nothing is protected while this process is down, and a
+//     generation that [Volume.Replace] superseded is no longer locked although
+//     a container may still hold its files open (subPath mounts do).
+//   - Reading two files by two separate paths may mix two generations, as with
+//     Kubernetes Secrets; opening ..data once and reading below that does not.
+//   - Go may have copied secret bytes while they were outside a Plaintext.
+//
+// # What the caller does first
+//
+// Call [ProtectProcess] as the first thing in main and [Open] once. Calls for
+// one target must not overlap: [System] is safe for concurrent use, a [Target]
+// and a [Volume] are not. Close what you open; after a restart in mlock mode
+// call [System.Relock] before anything else.
+package hardening

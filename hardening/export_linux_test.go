@@ -1,0 +1,46 @@
+package hardening
+
+import (
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// ScrubHere scrubs the volume on top of a target in the calling thread, whose
+// capabilities a test has dropped.
+func ScrubHere(t *Target) error {
+	stack, _, err := t.stack()
+	if err != nil {
+		return err
+	}
+	root, err := t.openMount(stack[len(stack)-1])
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	view, err := writableView(root)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = view.Close() }()
+	s := scrubber{truncate: true}
+	s.empty(view)
+	return s.err()
+}
+
+// ChmodDescriptor opens path as the scrubber does and calls chmodDescriptor.
+func ChmodDescriptor(path string, mode fs.FileMode) error {
+	return chmodWith(path, mode, chmodDescriptor)
+}
+
+// ChmodProc opens path as the scrubber does and calls chmodProc.
+func ChmodProc(path string, mode fs.FileMode) error { return chmodWith(path, mode, chmodProc) }
+
+func chmodWith(path string, mode fs.FileMode, chmod func(*descriptor, fs.FileMode) error) error {
+	d, err := newDescriptor(unix.Open(path, openPath, 0))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.Close() }()
+	return chmod(d, mode)
+}

@@ -1,0 +1,162 @@
+package hardening_test
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/portcullis-csi/portcullis/hardening"
+)
+
+// mapping is a mapping of a file of one of our volumes in this process.
+type mapping struct {
+	name          string
+	lockedKB      int
+	locked, write bool
+}
+
+// mappings reads /proc/self/smaps. The kernel's own word is the evidence:
+// mincore(2) would say that pages are resident, not that they stay.
+func mappings(t *testing.T, name string) []mapping {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []mapping
+	ours := false
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if !strings.HasSuffix(f[0], ":") {
+			ours = len(f) > 5 && strings.Contains(f[5], name) && strings.Contains(f[5], "/..2")
+			if ours {
+				list = append(list, mapping{name: f[5], write: strings.Contains(f[1], "w")})
+			}
+			continue
+		}
+		if !ours {
+			continue
+		}
+		last := &list[len(list)-1]
+		switch f[0] {
+		case "Locked:":
+			last.lockedKB, _ = strconv.Atoi(f[1])
+		case "VmFlags:":
+			last.locked = strings.Contains(line, " lo")
+		}
+	}
+	return list
+}
+
+func assertLocked(t *testing.T, name string, files, kb int) {
+	t.Helper()
+	list := mappings(t, name)
+	total := 0
+	for _, m := range list {
+		total += m.lockedKB
+		if !m.locked || m.write {
+			t.Errorf("mapping %+v, want it locked and read-only", m)
+		}
+	}
+	if len(list) != files || total != kb {
+		t.Errorf("%d mappings with %d kB locked, want %d with %d kB: %+v", len(list), total, files, kb, list)
+	}
+}
+
+func sizedFile(name string, n int) hardening.File {
+	return hardening.File{Path: name, Mode: 0o440, Data: hardening.NewPlaintext(make([]byte, n))}
+}
+
+// TestP5MlockHoldsEveryPage follows the locked mappings through the life of a
+// volume: made before the content is written, kept after the volume and all
+// descriptors are closed, replaced by rotation, dropped by detach.
+func TestP5MlockHoldsEveryPage(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	// File names are the test's own: other volumes may be locked meanwhile.
+	v, target, _ := n.publish(t, "vol", grouped, sizedFile("lock-a", 10000), sizedFile("lock-b", 1), sizedFile("lock-empty", 0))
+	assertLocked(t, "lock-", 2, 12+4)
+	check(t, "close", v.Close())
+	assertLocked(t, "lock-", 2, 12+4)
+
+	again, err := target.OpenVolume()
+	check(t, "OpenVolume()", err)
+	if changed, err := again.Replace([]hardening.File{sizedFile("lock-c", 5000)}); !changed || err != nil {
+		t.Fatalf("Replace() = %v, %v, want true, nil", changed, err)
+	}
+	assertLocked(t, "lock-", 1, 8)
+	if changed, err := again.Replace([]hardening.File{sizedFile("lock-c", 5000)}); changed || err != nil {
+		t.Fatalf("Replace() = %v, %v, want false, nil", changed, err)
+	}
+	assertLocked(t, "lock-", 1, 8)
+	check(t, "close", again.Close())
+
+	detach(t, target, hardening.Detached{Ours: 1})
+	assertLocked(t, "lock-", 0, 0)
+}
+
+func TestP5MlockDropsWhatNeverCameToBe(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	v := n.volume(t, grouped)
+	check(t, "fill", v.Fill([]hardening.File{sizedFile("drop-a", 1)}))
+	assertLocked(t, "drop-", 1, 4)
+	check(t, "close", v.Close())
+	assertLocked(t, "drop-", 0, 0)
+
+	wiped := valued("drop-z", "x")
+	wiped.Data.Wipe()
+	failed := n.volume(t, grouped)
+	if err := failed.Fill([]hardening.File{sizedFile("drop-b", 1), wiped}); err == nil {
+		t.Error("Fill() = nil, want an error")
+	}
+	assertLocked(t, "drop-", 0, 0)
+
+	kept, _, _ := n.publish(t, "vol", grouped, sizedFile("drop-c", 1))
+	if changed, err := kept.Replace([]hardening.File{sizedFile("drop-d", 9000), wiped}); changed || err == nil {
+		t.Errorf("Replace() = %v, %v, want false and an error", changed, err)
+	}
+	assertLocked(t, "drop-", 1, 4)
+	check(t, "scrub", kept.Scrub())
+	assertLocked(t, "drop-", 0, 0)
+}
+
+func TestP5NoswapNeedsNoMapping(t *testing.T) {
+	n := newNode(t, hardening.SettingNoswap)
+	n.publish(t, "vol", grouped, sizedFile("noswap-a", 10000))
+	assertLocked(t, "noswap-", 0, 0)
+	if got, err := n.sys.Relock(); got != 0 || err != nil {
+		t.Errorf("Relock() = %d, %v, want 0, nil", got, err)
+	}
+}
+
+// TestP5RelockAfterRestart does what a start in mlock mode must do.
+func TestP5RelockAfterRestart(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	n.publish(t, "one", grouped, sizedFile("relock-a", 10000), owned("relock-own", 1000, 0o400))
+	_, _, dir := n.publish(t, "two", anyone, sizedFile("relock-b", 1))
+	// A FIFO that a container planted must not stop the start.
+	check(t, "plant", os.Symlink("x", privileged(t, dir)+"/..data/link"))
+	check(t, "close", n.sys.Close())
+	assertLocked(t, "relock-", 0, 0)
+
+	n.sys = n.open(t, hardening.SettingMlock)
+	for range 2 {
+		if got, err := n.sys.Relock(); got != 3 || err != nil {
+			t.Errorf("Relock() = %d, %v, want 3, nil", got, err)
+		}
+		assertLocked(t, "relock-", 3, 12+4+4)
+	}
+	detach(t, n.target(t, "one"), hardening.Detached{Ours: 1})
+	assertLocked(t, "relock-", 1, 4)
+}
+
+func TestRelockGoesOnAfterAnError(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	broken, _, _ := n.publish(t, "broken", grouped, sizedFile("onward-a", 1))
+	check(t, "scrub", broken.Scrub())
+	n.publish(t, "whole", grouped, sizedFile("onward-b", 1))
+	got, err := n.sys.Relock()
+	if got != 1 || err == nil || !strings.Contains(err.Error(), "volume broken of pod "+podUID) {
+		t.Errorf("Relock() = %d, %v, want 1 and an error that names the volume", got, err)
+	}
+}

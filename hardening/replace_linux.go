@@ -1,0 +1,163 @@
+package hardening
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Replace puts files in place of the content of an attached volume, in the
+// same superblock and by one rename, and reports whether it had to. Files that
+// equal the content in names, owners, modes and bytes change nothing. If
+// changed is true the new content is in place even if err is not nil: err then
+// tells what of the old could not be removed. Otherwise the old content stays.
+func (v *Volume) Replace(files []File) (changed bool, err error) {
+	if v.phase != phaseAttached {
+		return false, ErrNotAttached
+	}
+	plan, err := newLayout(files, v.limits)
+	if err != nil {
+		return false, err
+	}
+	if v.holds(plan) {
+		return false, nil
+	}
+	if err := v.makeRoom(plan.pageBytes()); err != nil {
+		return false, err
+	}
+	view, err := writableView(v.root)
+	if err != nil {
+		return false, fmt.Errorf("replace content: %w", err)
+	}
+	defer func() { _ = view.Close() }()
+	changed, err = v.rotate(view, plan)
+	if changed {
+		err = errors.Join(err, v.fit(plan.pageBytes()))
+	}
+	return changed, err
+}
+
+func (v *Volume) rotate(view *descriptor, plan layout) (changed bool, err error) {
+	// Undoes what a privileged container may have done to the root.
+	if err := takeBack(view, plan.gid, plan.mode); err != nil {
+		return false, fmt.Errorf("restore volume: %w", err)
+	}
+	before, err := topNames(view)
+	if err != nil {
+		return false, fmt.Errorf("replace content: %w", err)
+	}
+	gen, err := writeGeneration(view, plan, v.lock)
+	if err == nil {
+		err = gen.publish(view, plan.names)
+	}
+	if err != nil {
+		err = errors.Join(fmt.Errorf("replace content: %w", err), gen.drop())
+		// Nothing of the new generation was ever to be seen: all that was not
+		// there before goes.
+		return false, errors.Join(err, sweep(view, before))
+	}
+	gen.close()
+	// Unlinked, not truncated: who has an old file open keeps its bytes, and so
+	// do subPath mounts, as with in-tree volumes.
+	keep := append(slices.Clone(plan.names), dataName, gen.name)
+	return true, errors.Join(sweep(view, keep), v.held.swap(gen.maps))
+}
+
+// topNames lists the root of a volume.
+func topNames(view *descriptor) ([]string, error) {
+	dir, err := openAt(view, ".", openDir, resolveInside)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }()
+	return dir.names()
+}
+
+// sweep unlinks everything in the root that is not in keep: the old
+// generation, names that no longer exist, and what others left there.
+func sweep(view *descriptor, keep []string) error {
+	names, err := topNames(view)
+	if err != nil {
+		return fmt.Errorf("list volume: %w", err)
+	}
+	s := scrubber{}
+	for _, name := range names {
+		if !slices.Contains(keep, name) {
+			s.remove(view, name, maxScrubDepth)
+		}
+	}
+	return s.err()
+}
+
+// holds reports whether the volume is exactly plan. What cannot be read for
+// certain counts as different: writing it anew is safe.
+func (v *Volume) holds(plan layout) bool {
+	list, gen, err := v.generation()
+	if err != nil {
+		return false
+	}
+	defer func() { _ = gen.Close() }()
+	return slices.Equal(list, plan.entries()) && v.holdsNames(plan) && v.holdsBytes(gen, plan)
+}
+
+// holdsNames compares the root: its links, its mode and its owner.
+func (v *Volume) holdsNames(plan layout) bool {
+	st, err := v.root.stat()
+	if err != nil || infoOf(st) != (FileInfo{GID: plan.gid, Mode: plan.mode | fs.ModeDir}) {
+		return false
+	}
+	names, err := topNames(v.root)
+	if err != nil || len(names) != len(plan.names)+2 { // and ..data, and its generation
+		return false
+	}
+	for _, name := range plan.names {
+		if have, err := readLink(v.root, name); err != nil || have != linkTarget(name) {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *Volume) holdsBytes(gen *descriptor, plan layout) bool {
+	buf := make([]byte, 16<<10)
+	defer clear(buf)
+	for _, f := range plan.files {
+		same := false
+		err := f.Data.Use(func(want []byte) error {
+			var err error
+			same, err = hasBytes(gen, f.Path, want, buf)
+			return err
+		})
+		if err != nil || !same {
+			return false
+		}
+	}
+	return true
+}
+
+// hasBytes compares by reading: a mapping of a file that a hostile container
+// truncates meanwhile would end this process with SIGBUS.
+func hasBytes(gen *descriptor, name string, want, buf []byte) (bool, error) {
+	d, err := openRegular(gen, name)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = d.Close() }()
+	for off := 0; ; {
+		n, err := unix.Pread(d.fd(), buf, int64(off))
+		if err != nil {
+			return false, err
+		}
+		if n == 0 {
+			return off == len(want), nil
+		}
+		if n > len(want)-off || !bytes.Equal(buf[:n], want[off:off+n]) {
+			return false, nil
+		}
+		off += n
+	}
+}

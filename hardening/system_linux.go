@@ -1,0 +1,151 @@
+package hardening
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open opens the pods directory of the kubelet, finds out what the kernel can
+// do, and chooses the swap protection. It refuses a node on which a volume
+// could not be protected as asked, naming the remedy.
+func Open(c Config) (*System, error) {
+	if !filepath.IsAbs(c.KubeletRoot) {
+		return nil, &ConfigError{Field: "--kubelet-root", Reason: "not an absolute path", Remedy: "use the kubelet's --root-dir, usually /var/lib/kubelet"}
+	}
+	offers, err := probe(c.SELinuxContext)
+	if err != nil {
+		return nil, err
+	}
+	protection, err := chooseProtection(c.Protection, offers)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(c.KubeletRoot, podsName)
+	pods, err := newDescriptor(unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
+	if err != nil {
+		return nil, fmt.Errorf("open pods directory %q of --kubelet-root: %w", dir, err)
+	}
+	return &System{pods: pods, protection: protection, context: c.SELinuxContext, locks: make(map[string]*lockSet)}, nil
+}
+
+// Close releases the pods directory and every locked mapping: in mlock mode
+// nothing is protected afterwards.
+func (s *System) Close() error {
+	s.mu.Lock()
+	locks := s.locks
+	s.locks = nil
+	s.mu.Unlock()
+	var errs []error
+	for _, l := range locks {
+		errs = append(errs, l.release())
+	}
+	return errors.Join(append(errs, s.pods.Close())...)
+}
+
+// probe does once, detached and without a trace, what every publish will do:
+// more truthful than a version number, since distributions backport.
+func probe(context string) (kernelOffers, error) {
+	offers := kernelOffers{lockErr: lockAllowed()}
+	c := tmpfsConfig{limits: Limits{Bytes: 1}, context: context, noswap: true}
+	root, err := newTmpfs(c)
+	if errors.Is(err, unix.EINVAL) {
+		c.noswap = false
+		root, err = newTmpfs(c)
+	}
+	if err != nil {
+		return kernelOffers{}, explain(err)
+	}
+	defer func() { _ = root.Close() }()
+	if err := seal(root); err != nil {
+		return kernelOffers{}, explain(err)
+	}
+	swaps, err := os.ReadFile("/proc/swaps")
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // absent: a kernel without swap
+		return kernelOffers{}, fmt.Errorf("read swap areas: %w", err)
+	}
+	offers.noswap, offers.swapOn = c.noswap, swapActive(string(swaps))
+	return offers, nil
+}
+
+// explain turns the two usual reasons for a failed probe into advice.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSYS):
+		return &ConfigError{Field: "kernel", Reason: "volumes cannot be built detached (" + err.Error() + ")", Remedy: "use Linux 5.12 or later"}
+	case errors.Is(err, unix.EPERM):
+		return &ConfigError{Field: "privileges", Reason: "mounting is not permitted (" + err.Error() + ")", Remedy: "run as root with CAP_SYS_ADMIN; the DaemonSet needs privileged: true"}
+	}
+	return fmt.Errorf("probe kernel: %w", err)
+}
+
+// Mounts lists our mounts below the pods directory, for the node's budget and
+// for start-up. Mounts elsewhere, such as subPath binds, are not listed.
+func (s *System) Mounts() ([]Mounted, error) {
+	table, err := readMountTable()
+	if err != nil {
+		return nil, err
+	}
+	pods, err := s.pods.spelling()
+	if err != nil {
+		return nil, err
+	}
+	var list []Mounted
+	for _, m := range table {
+		if !m.ours() {
+			continue
+		}
+		if uid, volume, ok := below(pods, m.point); ok {
+			list = append(list, Mounted{PodUID: uid, Volume: volume, SizeBytes: m.sizeBytes()})
+		}
+	}
+	return list, nil
+}
+
+func below(pods, point string) (podUID, volume string, ok bool) {
+	if !strings.HasPrefix(point, pods+"/") {
+		return "", "", false
+	}
+	podUID, volume, err := ParseTargetPath(path.Dir(pods), path.Join(path.Dir(pods), podsName)+strings.TrimPrefix(point, pods))
+	return podUID, volume, err == nil
+}
+
+// Relock locks the files of every mount of ours that lacks noswap, as must be
+// done after each start: the mappings of the last process went with it.
+func (s *System) Relock() (n int, err error) {
+	mounts, err := s.Mounts()
+	if err != nil {
+		return 0, err
+	}
+	var errs []error
+	for _, m := range mounts {
+		locked, err := s.relock(m)
+		n += locked
+		if err != nil {
+			errs = append(errs, fmt.Errorf("lock volume %s of pod %s: %w", m.Volume, m.PodUID, err))
+		}
+	}
+	return n, errors.Join(errs...)
+}
+
+func (s *System) relock(m Mounted) (n int, err error) {
+	t, err := s.Target(m.PodUID, m.Volume)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	v, err := t.OpenVolume()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	if !v.lock {
+		return 0, nil
+	}
+	return v.relock()
+}
