@@ -1,0 +1,245 @@
+package audit
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 30 * time.Second
+	// hangGrace is how long an append that cannot be interrupted is waited for.
+	hangGrace = 200 * time.Millisecond
+	// logEvery keeps a log that stays broken from filling the operator's.
+	logEvery = time.Minute
+)
+
+// entry is an owed event; leaves shrinks as its parts become durable.
+type entry struct {
+	event  Event
+	leaves [][]byte
+}
+
+// gap is what could not even be owed.
+type gap struct {
+	count       int64
+	first, last time.Time
+	reason      Reason
+}
+
+// lane appends owed events in their order, and tries again until it works.
+type lane struct {
+	r      *Recorder
+	append func(ctx context.Context, leaf []byte) (int64, error)
+
+	mu      sync.Mutex
+	queue   []*entry
+	gap     gap
+	err     error // of the last try
+	closing bool
+
+	wake   chan struct{}
+	ctx    context.Context // ends when closing takes too long
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func newLane(r *Recorder, f func(context.Context, []byte) (int64, error)) *lane {
+	l := &lane{r: r, append: f, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	go l.run()
+	return l
+}
+
+// push never blocks. It reports false if the event is only counted.
+func (l *lane) push(e *entry) bool {
+	l.mu.Lock()
+	full := len(l.queue) >= l.r.c.QueueLimit
+	if !full {
+		l.queue = append(l.queue, e)
+	}
+	l.mu.Unlock()
+	if full {
+		l.miss(e.event.Time, ReasonQueueFull)
+		return false
+	}
+	l.nudge()
+	return true
+}
+
+// miss counts an event that will not be written.
+func (l *lane) miss(at time.Time, reason Reason) {
+	l.mu.Lock()
+	if l.gap.count == 0 {
+		l.gap.first = at
+	}
+	l.gap.count++
+	l.gap.last, l.gap.reason = at, reason
+	l.mu.Unlock()
+	l.nudge()
+}
+
+func (l *lane) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *lane) failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+func (l *lane) run() {
+	defer close(l.done)
+	retry := firstRetry
+	var logged time.Time
+	for {
+		more, err := l.step()
+		switch {
+		case err != nil:
+			if now := l.r.c.Clock(); now.Sub(logged) > logEvery {
+				logged = now
+				l.r.c.Logger.Error("owed audit events wait for the log", slog.Int64(keyCount, l.owed()), slog.Any(keyError, err))
+			}
+			if !l.pause(retry) {
+				return
+			}
+			retry = min(retry*2, lastRetry)
+		case more:
+			retry = firstRetry
+		default:
+			retry = firstRetry
+			if l.isClosing() {
+				return
+			}
+			select {
+			case <-l.wake:
+			case <-l.ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// pause waits before the next try; new events do not shorten it, the end does.
+func (l *lane) pause(d time.Duration) bool {
+	if l.isClosing() {
+		d = firstRetry
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-l.ctx.Done():
+			return false
+		case <-l.wake:
+			if l.isClosing() {
+				return true
+			}
+		}
+	}
+}
+
+// step writes the gap, if there is one, and then the oldest event: what is
+// missing is told before what came after it.
+func (l *lane) step() (more bool, err error) {
+	l.mu.Lock()
+	missing := l.gap
+	var head *entry
+	if len(l.queue) > 0 {
+		head = l.queue[0]
+	}
+	l.mu.Unlock()
+	if missing.count > 0 {
+		if err := l.writeGap(missing); err != nil {
+			return true, l.settle(err)
+		}
+	}
+	if head == nil {
+		return missing.count > 0, nil
+	}
+	for len(head.leaves) > 0 {
+		if err := l.write(l.append, head.leaves[0]); err != nil {
+			return true, l.settle(err)
+		}
+		head.leaves = head.leaves[1:]
+	}
+	l.r.note(head.event, true)
+	l.mu.Lock()
+	l.queue[0] = nil
+	l.queue = l.queue[1:]
+	l.mu.Unlock()
+	return true, l.settle(nil)
+}
+
+func (l *lane) settle(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
+	return err
+}
+
+func (l *lane) writeGap(g gap) error {
+	e := newEvent(TypeAuditGap, OutcomeFailure)
+	e.Severity, e.Reason = SeverityCritical, g.reason
+	first, last := g.first.UTC(), g.last.UTC()
+	e.Count, e.FirstTime, e.LastTime = g.count, &first, &last
+	leaves, err := l.r.leaves(l.r.finish(e))
+	if err != nil {
+		return err
+	}
+	if err := l.write(l.append, leaves[0]); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gap.count -= g.count
+	l.gap.first = l.gap.last
+	return nil
+}
+
+func (l *lane) write(f func(context.Context, []byte) (int64, error), leaf []byte) error {
+	ctx, cancel := context.WithTimeout(l.ctx, l.r.c.Timeout)
+	defer cancel()
+	_, err := f(ctx, leaf)
+	return err
+}
+
+func (l *lane) isClosing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closing
+}
+
+func (l *lane) owed() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int64(len(l.queue)) + l.gap.count
+}
+
+// close writes what is owed until ctx ends, and returns how many events are
+// left.
+func (l *lane) close(ctx context.Context) int64 {
+	l.mu.Lock()
+	l.closing = true
+	l.mu.Unlock()
+	l.nudge()
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		l.cancel()
+		select {
+		case <-l.done:
+		case <-time.After(hangGrace): // the disk hangs, the end must not
+		}
+	}
+	l.cancel()
+	return l.owed()
+}

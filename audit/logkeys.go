@@ -1,0 +1,9 @@
+package audit
+
+// Keys of structured log lines.
+const (
+	keyType  = "type"
+	keyID    = "eventId"
+	keyCount = "count"
+	keyError = "error"
+)

@@ -1,0 +1,96 @@
+package audit
+
+import "encoding/hex"
+
+// Unmounted is a volume that was scrubbed and unmounted, or with a reason one
+// that was not, or not whole.
+func Unmounted(c Claim, reason Reason) Event {
+	return ofVolume(TypeUnmount, c, reason)
+}
+
+// ForeignMount is a mount at a target path that is not ours.
+func ForeignMount(c Claim, a ForeignAction) Event {
+	return ofVolume(TypeForeignMount, c, Reason(a))
+}
+
+// IntegrityFailure is something that must not be possible.
+func IntegrityFailure(c Claim, reason Reason) Event {
+	return ofVolume(TypeIntegrityFailure, c, reason)
+}
+
+func ofVolume(t Type, c Claim, reason Reason) Event {
+	e := newEvent(t, OutcomeFailure)
+	if reason == "" && t == TypeUnmount {
+		e.Outcome = OutcomeSuccess
+	}
+	e.Severity, e.Reason, e.Workload = reason.severity(), reason, c.workload()
+	return e
+}
+
+// DriverStarted is the first event of a process but for what its start found.
+func DriverStarted() Event { return newEvent(TypeDriverStart, OutcomeSuccess) }
+
+// DriverStopped is its last.
+func DriverStopped(reason Reason) Event {
+	e := newEvent(TypeDriverStop, OutcomeSuccess)
+	if reason != ReasonSignal && reason != "" {
+		e.Outcome = OutcomeFailure
+	}
+	e.Severity, e.Reason = reason.severity(), reason
+	return e
+}
+
+// LogOpened says at which size and root a process found the log.
+func LogOpened(size int64, root [32]byte) Event {
+	e := newEvent(TypeLogOpened, OutcomeSuccess)
+	e.Log = &LogState{Size: size, Root: hex.EncodeToString(root[:])}
+	return e
+}
+
+// LogTampered is a log that is not what was signed.
+func LogTampered() Event {
+	e := newEvent(TypeLogVerifyFailed, OutcomeFailure)
+	e.Severity, e.Reason = ReasonLogTampered.severity(), ReasonLogTampered
+	return e
+}
+
+// Bundle is a policy bundle that was loaded or refused.
+type Bundle struct {
+	Digest   string // sha256:<hex>, "" if it could not be read
+	Previous string // digest of the bundle that was, or stays, in force; "" for none
+	Serial   int64
+	Signed   bool
+	Reason   Reason // why it was refused
+}
+
+// PolicyLoaded is another bundle in force.
+func PolicyLoaded(b Bundle) Event {
+	e := newEvent(TypePolicyChange, OutcomeSuccess)
+	verb := VerbUpdate
+	if b.Previous == "" {
+		verb = VerbCreate
+	}
+	e.Change = &Change{
+		Kind: ChangePolicyBundle, Verb: verb, To: b.Serial,
+		FromDigest: orEmpty("digest", b.Previous), ToDigest: orEmpty("digest", b.Digest),
+	}
+	if !b.Signed {
+		e.Severity = SeverityHigh
+	}
+	e.Policy = &Policy{BundleDigest: orEmpty("digest", b.Digest), BundleSerial: b.Serial, Unsigned: !b.Signed}
+	return e
+}
+
+// PolicyLoadFailed is a bundle that was refused.
+func PolicyLoadFailed(b Bundle) Event {
+	e := newEvent(TypePolicyLoadFailed, OutcomeFailure)
+	if b.Reason == "" {
+		b.Reason = ReasonBundleInvalid
+	}
+	e.Severity, e.Reason = b.Reason.severity(), b.Reason
+	e.Change = &Change{
+		Kind: ChangePolicyBundle, Verb: VerbUpdate, To: b.Serial,
+		FromDigest: orEmpty("digest", b.Previous), ToDigest: orEmpty("digest", b.Digest),
+	}
+	return e
+}

@@ -1,0 +1,231 @@
+package audit_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/audit/audittest"
+	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/policiestest"
+)
+
+// noon is when samples happen.
+func noon() time.Time { return time.Unix(0, policiestest.Now).UTC() }
+
+func claim() audit.Claim {
+	return audit.Claim{
+		Namespace: "payments", Pod: "api-0", PodUID: "6a0f5c3e-2f6b-4f39-9d0b-0d6f3a9e8b11",
+		ServiceAccount: "api", Volume: "secrets",
+	}
+}
+
+func files() []audit.File {
+	return []audit.File{{Path: "db-password", Mode: 0o440, UID: 0, Size: 24, Version: "7f2a90c3d1b84e55"}}
+}
+
+func rotating(in *policies.Input) { in.Phase = policies.PhaseRotate }
+
+// sample is one event for the documentation, and its file in testdata.
+type sample struct {
+	name, title string
+	event       audit.Event
+}
+
+func samples(t *testing.T) []sample {
+	t.Helper()
+	allow, deny := policiestest.Allow(t), policiestest.Deny(t)
+	undecided := policiestest.Undecided(t)
+	rotate := policiestest.Allow(t, rotating)
+	intent := audit.Decided(allow)
+	monitored := policiestest.Engine(t, "", policiestest.WithConfig("monitor: {until: 2026-03-31}")).Decide(t.Context(), policiestest.Input())
+	later := noon().Add(time.Hour)
+	newer := files()
+	newer[0].PreviousVersion, newer[0].Version = newer[0].Version, "0d13b1f6a9c2e744"
+	bundle := audit.Bundle{Digest: digest('b'), Previous: digest('a'), Serial: 42, Signed: true}
+	refused := audit.Bundle{Digest: digest('c'), Previous: digest('b'), Serial: 43, Reason: audit.ReasonBundleUnsigned}
+	unsigned := audit.Bundle{Digest: digest('b')}
+	return []sample{
+		{"mount_allowed", "A mount is allowed: the intent, durable before anything is fetched", intent},
+		{"mount_finished", "and its end: the files are in the pod", audit.Finished(intent.ID, allow, files(), "").Took(42 * time.Millisecond)},
+		{"mount_failed", "or the other end: nothing is mounted", audit.Finished(intent.ID, allow, nil, audit.ReasonProviderUnavailable).Took(2 * time.Second)},
+		{"mount_denied", "A mount is denied", audit.Decided(deny)},
+		{"mount_undecided", "Policy reached no verdict: nothing is granted, nothing revoked", audit.Decided(undecided)},
+		{"mount_monitored", "A mount is allowed that a rule in monitor mode would have denied", audit.Decided(monitored)},
+		{"mount_rejected", "A request is refused before policy is asked; actor and workload are only claimed", audit.Rejected(claim(), audit.ReasonIdentityUnconfirmed)},
+		{"mount_abandoned", "A delivery that a crash interrupted gets its end at the next start", audit.Ended(openIntent(t, intent), false)},
+		{"rotate_decided", "Policy is asked again about a mounted volume", audit.Decided(rotate)},
+		{"rotated", "New content was swapped in", audit.Rotated(intent.ID, rotate, newer, audit.Rotation{ExpiresAt: &later, LateByMS: 150})},
+		{"rotation_failed", "New content could not be fetched: the old stays", audit.RotationFailed(intent.ID, rotate, audit.ReasonProviderDenied)},
+		{"unmounted", "A volume is scrubbed and unmounted", audit.Unmounted(claim(), "")},
+		{"unmount_failed", "A volume could not be unmounted", audit.Unmounted(claim(), audit.ReasonUnmountFailed)},
+		{"foreign_mount", "A mount that is not ours is at a target path", audit.ForeignMount(claim(), audit.ForeignKept)},
+		{"integrity_failure", "A provider wrote into the pod's directory by itself", audit.IntegrityFailure(claim(), audit.ReasonProviderWroteTarget)},
+		{"driver_started", "The plugin starts", audit.DriverStarted()},
+		{"driver_stopped", "The plugin stops", audit.DriverStopped(audit.ReasonSignal)},
+		{"log_opened", "The log is opened", audit.LogOpened(4711, [32]byte{0xe3, 0xb0})},
+		{"log_tampered", "The log is not what was signed", audit.LogTampered()},
+		{"policy_loaded", "Another policy bundle is in force", audit.PolicyLoaded(bundle)},
+		{"policy_loaded_unsigned", "A development build loads an unsigned bundle", audit.PolicyLoaded(unsigned)},
+		{"policy_load_failed", "A policy bundle is refused", audit.PolicyLoadFailed(refused)},
+		{"audit_repeated", "A denial came again and again: one event counts them", repeatedSample(t)},
+		{"audit_gap", "Events were lost: the log did not take them for too long", gapSample(t)},
+	}
+}
+
+// clock goes when it is told to.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) time() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func digest(c rune) string { return "sha256:" + strings.Repeat(string(c), 64) }
+
+// openIntent takes the event through a log, as a restart finds it.
+func openIntent(t *testing.T, e audit.Event) audit.Intent {
+	t.Helper()
+	l := &audittest.Log{}
+	if _, err := l.Append(t.Context(), stored(t, e)); err != nil {
+		t.Fatal(err)
+	}
+	intents, err := audit.OpenIntents(l)
+	if err != nil || len(intents) != 1 {
+		t.Fatalf("OpenIntents() = %v, %v, want one intent", intents, err)
+	}
+	return intents[0]
+}
+
+// stored is the event as a recorder stores it.
+func stored(t *testing.T, e audit.Event) []byte {
+	t.Helper()
+	r, l := audittest.New(t)
+	if err := r.Record(t.Context(), e); err != nil {
+		t.Fatalf("Record(%s) = %v, want no error", e.Type, err)
+	}
+	if n := len(l.Leaves()); n != 1 {
+		t.Fatalf("len(Leaves()) = %d, want 1", n)
+	}
+	return l.Leaves()[0]
+}
+
+func repeatedSample(t *testing.T) audit.Event {
+	t.Helper()
+	at := &clock{now: noon()}
+	r, l := audittest.New(t, func(c *audit.Config) { c.Clock = at.time })
+	deny := policiestest.Deny(t)
+	for range 5 {
+		r.Owe(audit.Decided(deny))
+		at.add(time.Minute)
+	}
+	events := audittest.Closed(t, r, l)
+	return events[len(events)-1]
+}
+
+func gapSample(t *testing.T) audit.Event {
+	t.Helper()
+	at := &clock{now: noon()}
+	r, l := audittest.New(t, func(c *audit.Config) { c.Clock, c.QueueLimit = at.time, 1 })
+	l.Fail(errors.New("no space left on device"))
+	for range 4 {
+		r.Owe(audit.DriverStarted())
+		at.add(time.Minute)
+	}
+	l.Fail(nil)
+	for _, e := range audittest.Closed(t, r, l) {
+		if e.Type == audit.TypeAuditGap {
+			return e
+		}
+	}
+	t.Fatal("no audit.gap event was written")
+	return audit.Event{}
+}
+
+// fixed replaces what differs from run to run, or with every change of the
+// embedded policy.
+func fixed(e audit.Event) audit.Event {
+	id := func(n int) string { return fmt.Sprintf("019bc1d0-7c00-7000-8000-%012d", n) }
+	e.ID = id(2)
+	if e.ParentID != "" {
+		e.ParentID = id(1)
+	}
+	e.Time = noon()
+	if p := e.Policy; p != nil {
+		fixedPolicy := *p
+		p = &fixedPolicy
+		e.Policy = p
+		for _, f := range []struct {
+			field *string
+			value string
+		}{
+			{&p.DecisionID, "MFRGGZDFMZTWQ2LKNNWG23TPOB"}, {&p.LibraryDigest, digest('1')},
+			{&p.BundleDigest, digest('2')}, {&p.InputSHA256, strings.Repeat("3", 64)},
+		} {
+			if *f.field != "" && e.Type != audit.TypePolicyChange {
+				*f.field = f.value
+			}
+		}
+	}
+	return e
+}
+
+func goldenPath(name string) string { return filepath.Join("testdata", name+".golden.json") }
+
+func TestEventsAreGolden(t *testing.T) {
+	schema := compiled(t)
+	for _, s := range samples(t) {
+		t.Run(s.name, func(t *testing.T) {
+			leaf := stored(t, fixed(s.event))
+			golden(t, goldenPath(s.name), append(leaf, '\n'))
+			if err := conforms(t, schema, leaf); err != nil {
+				t.Errorf("Validate(%s) = %v, want no error", leaf, err)
+			}
+			back, err := audit.Parse(leaf)
+			if err != nil {
+				t.Fatalf("Parse(%s) = %v, want no error", leaf, err)
+			}
+			again, err := json.Marshal(back)
+			if err != nil || string(again) != string(leaf) {
+				t.Errorf("Parse and Marshal = %s, %v, want %s", again, err, leaf)
+			}
+		})
+	}
+}
+
+// TestEveryStateHasASample keeps the documentation whole: each type that this
+// release makes, with each outcome.
+func TestEveryStateHasASample(t *testing.T) {
+	have := map[audit.Code]bool{}
+	for _, s := range samples(t) {
+		e, err := audit.Parse(stored(t, s.event))
+		if err != nil {
+			t.Fatal(err)
+		}
+		have[e.Code] = true
+	}
+	for _, code := range []audit.Code{
+		"PC0001I", "PC0002I", "PC0003I", "PC0008E", "PC0010W", "PC2001I", "PC2001W", "PC2001E", "PC2002I", "PC2002E",
+		"PC2003I", "PC2003E", "PC3001I", "PC3002E", "PC9001E", "PC9002E", "PC9003E",
+	} {
+		if !have[code] {
+			t.Errorf("no sample has code %s", code)
+		}
+	}
+}
