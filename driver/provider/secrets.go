@@ -1,0 +1,51 @@
+package provider
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/portcullis-csi/portcullis/hardening"
+)
+
+// Secrets is the content of nodePublishSecretRef: a credential for the
+// provider. The zero value is empty.
+type Secrets struct {
+	values map[string]*hardening.Plaintext
+}
+
+// NewSecrets takes the secrets of a NodePublishVolume request. The service
+// account tokens among them are left out: those go to the provider only as
+// far as the grant says (Tokens).
+func NewSecrets(secrets map[string]string) Secrets {
+	s := Secrets{values: make(map[string]*hardening.Plaintext, len(secrets))}
+	for name, value := range secrets {
+		if name != TokensKey {
+			s.values[name] = hardening.NewPlaintext([]byte(value))
+		}
+	}
+	return s
+}
+
+// Wipe overwrites every value.
+func (s Secrets) Wipe() {
+	for _, v := range s.values {
+		v.Wipe()
+	}
+}
+
+// appendJSON writes the secrets as a JSON object of strings.
+func (s Secrets) appendJSON(b *scratch) error {
+	b.text("{")
+	for i, name := range slices.Sorted(maps.Keys(s.values)) {
+		if i > 0 {
+			b.text(",")
+		}
+		b.quote([]byte(name))
+		b.text(":")
+		if err := s.values[name].Use(func(p []byte) error { b.quote(p); return nil }); err != nil {
+			return err
+		}
+	}
+	b.text("}")
+	return nil
+}

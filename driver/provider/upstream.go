@@ -1,0 +1,112 @@
+package provider
+
+import (
+	"context"
+	"sync"
+)
+
+// upstream is one provider: its slots and its connection.
+type upstream struct {
+	name  string
+	slots chan struct{}
+
+	mu      sync.Mutex
+	current *conn
+}
+
+// enter takes a slot, waiting for one as long as ctx lasts. It is per provider,
+// so that a hung one fills no slots but its own.
+func (u *upstream) enter(ctx context.Context) error {
+	select {
+	case u.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+	}
+	reason, _ := contextReason(ctx)
+	if reason == ProviderTimeout {
+		reason = ProviderBusy
+	}
+	return &Error{Reason: reason, Provider: u.name}
+}
+
+// leave gives the slot back.
+func (u *upstream) leave() { <-u.slots }
+
+// use returns the connection to the socket file s. A connection to another
+// file, the one before the provider was installed anew, ends with its last user.
+func (u *upstream) use(d *Deliverer, s socket) (*conn, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.current == nil || !u.current.socket.same(s) {
+		c, err := d.dial(u.name, s)
+		if err != nil {
+			return nil, err
+		}
+		u.retire()
+		u.current = c
+	}
+	u.current.users++
+	return u.current, nil
+}
+
+// release ends a use of c.
+func (u *upstream) release(c *conn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c.users--
+	c.closeIfUnused()
+}
+
+// drop lets go of c if it is still the current connection, so that the next
+// call looks at the socket anew.
+func (u *upstream) drop(c *conn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.current == c {
+		u.retire()
+	}
+}
+
+// retire lets go of the current connection; the caller holds mu.
+func (u *upstream) retire() {
+	if u.current == nil {
+		return
+	}
+	u.current.stale = true
+	u.current.closeIfUnused()
+	u.current = nil
+}
+
+// closeIfUnused closes a connection that nobody will use again. The error is
+// grpc's ErrClientConnClosing, which would say that it is closed already.
+func (c *conn) closeIfUnused() {
+	if c.stale && c.users == 0 {
+		_ = c.cc.Close()
+	}
+}
+
+// upstream returns the provider of that name. Only names with a trusted socket
+// come here, so that names from manifests cannot fill the map.
+func (d *Deliverer) upstream(name string) *upstream {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u, ok := d.upstreams[name]
+	if !ok {
+		u = &upstream{name: name, slots: make(chan struct{}, d.config.Concurrency)}
+		d.upstreams[name] = u
+	}
+	return u
+}
+
+// Close ends all connections; calls in progress fail.
+func (d *Deliverer) Close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, u := range d.upstreams {
+		u.mu.Lock()
+		if u.current != nil {
+			_ = u.current.cc.Close()
+		}
+		u.mu.Unlock()
+	}
+}
