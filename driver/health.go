@@ -1,0 +1,58 @@
+package driver
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Check is one condition of readiness. Its Err returns nil while it holds.
+type Check struct {
+	Name string
+	// Err says what is missing, in one line that names a remedy.
+	Err func() error
+	// Warning marks a condition that is shown and does not count.
+	Warning bool
+}
+
+// HealthHandler serves /healthz, which answers 200 while the process runs, and
+// /readyz, which answers 503 and says why while a check fails. Unmounting
+// works all the same: readiness is about granting (promise P8).
+func HealthHandler(checks []Check) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\n")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		text, ready := readiness(checks)
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if !ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = io.WriteString(w, text)
+	})
+	return mux
+}
+
+func readiness(checks []Check) (text string, ready bool) {
+	var b strings.Builder
+	ready = true
+	for _, c := range checks {
+		err := c.Err()
+		switch {
+		case err == nil:
+			fmt.Fprintf(&b, "[+] %s\n", c.Name)
+		case c.Warning:
+			fmt.Fprintf(&b, "[!] %s: %v\n", c.Name, err)
+		default:
+			ready = false
+			fmt.Fprintf(&b, "[-] %s: %v\n", c.Name, err)
+		}
+	}
+	if ready {
+		return b.String() + "ready\n", true
+	}
+	return b.String() + "not ready: nothing is granted; unmounting works\n", false
+}

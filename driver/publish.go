@@ -1,0 +1,213 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
+
+	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/driver/provider"
+	"github.com/portcullis-csi/portcullis/hardening"
+	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/kube"
+)
+
+var (
+	errForeignMount  = errors.New("something that is not ours is mounted at the target")
+	errSelfWritten   = errors.New("the provider wrote into the target directory itself")
+	errBundleExpired = errors.New("the policy bundle expired while secrets were fetched")
+)
+
+// asked is a request that policy has answered and the log has recorded.
+type asked struct {
+	decision  policies.Decision
+	effective kube.Effective
+	class     *spcv1.SecretProviderClass
+	intent    string    // id of the durable intent event
+	notAfter  time.Time // end of the bundle that decided; zero for none
+	begin     time.Time
+	mounted   []objectVersion // what the volume holds now, on a rotation
+}
+
+// publish releases the requested objects to one pod, or nothing at all: when
+// it fails, nothing is mounted and the target is as it was.
+func (d *Driver) publish(ctx context.Context, m *mountRequest, dir *hardening.Target) error {
+	a, err := d.decide(ctx, m, policies.PhaseMount)
+	if err != nil {
+		return err
+	}
+	grant, err := a.decision.Grant()
+	if err != nil {
+		return err
+	}
+	got, err := d.deliver(ctx, m, a, dir)
+	d.c.Recorder.Owe(audit.Finished(a.intent, a.decision, filesOf(got, err), reasonOf(err)).Took(d.c.Clock().Sub(a.begin)))
+	if err != nil {
+		d.budget.release(m.key)
+		return err
+	}
+	d.remember(m, a, got)
+	d.countClamped(ctx, grant.Provider(), got)
+	return nil
+}
+
+// decide confirms who asks, gathers the facts, asks the policy, and makes the
+// decision durable: the event comes before the fetch, since a release that
+// leaves no trace must not happen (promise P1).
+func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Phase) (asked, error) {
+	a := asked{begin: d.c.Clock()}
+	input, err := d.facts(ctx, m, phase, &a)
+	if err != nil {
+		d.c.Recorder.Owe(audit.Rejected(auditClaim(m), classify(err).reason))
+		return a, err
+	}
+	engine := d.c.Policy.Active()
+	a.notAfter = engine.Manifest().NotAfter
+	a.decision = engine.Decide(ctx, input)
+	d.countDecision(ctx, phase, a.decision.Verdict())
+	event := audit.Decided(a.decision)
+	a.intent = event.ID
+	err = d.c.Recorder.Record(ctx, event)
+	switch {
+	case err == nil:
+	case a.decision.Verdict() == policies.VerdictAllow:
+		return a, fmt.Errorf("record decision %s: %w", a.decision.ID, err)
+	default:
+		// A refusal needs no proof to stand; its event is owed all the same.
+		d.c.Recorder.Owe(event)
+	}
+	_, err = a.decision.Grant()
+	return a, err
+}
+
+func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phase, a *asked) (policies.Input, error) {
+	confirmed, err := d.c.Verifier.Verify(ctx, m.claim)
+	if err != nil {
+		return policies.Input{}, err
+	}
+	a.class, err = d.c.Classes.Class(ctx, m.claim.Namespace, m.class)
+	if err != nil {
+		return policies.Input{}, &classError{namespace: m.claim.Namespace, name: m.class, err: err}
+	}
+	m.provider = string(a.class.Spec.Provider)
+	verified := false // no token is checked yet, and policy must be able to see that
+	input, effective, err := kube.BuildInput(kube.Facts{
+		Phase: phase, Now: d.c.Clock(), Cluster: d.c.Cluster, Node: d.c.Node, DriverName: d.c.DriverName,
+		Pod: confirmed.Pod, Namespace: confirmed.Namespace, ServiceAccount: confirmed.ServiceAccount, Class: a.class,
+		VolumeName: m.key.volume, VolumeMountGroup: m.group,
+		Tokens: tokenFacts(m.tokens), TokenVerified: &verified,
+	})
+	a.effective = effective
+	return input, err
+}
+
+// deliver fetches into a detached volume that nobody can see, checks it, and
+// attaches it complete and read-only in one step (promise P4).
+func (d *Driver) deliver(ctx context.Context, m *mountRequest, a asked, dir *hardening.Target) (provider.Delivered, error) {
+	grant, err := a.decision.Grant()
+	if err != nil {
+		return provider.Delivered{}, err
+	}
+	if err := d.budget.reserve(ctx, m.key, grant.Subject().Namespace, d.largestVolume()); err != nil {
+		return provider.Delivered{}, err
+	}
+	vol, err := d.newVolume(grant)
+	if err != nil {
+		return provider.Delivered{}, fmt.Errorf("make volume: %w", err)
+	}
+	defer vol.Close()
+	got, err := d.c.Deliverer.Deliver(ctx, provider.Call{Grant: grant, Effective: a.effective, Tokens: m.tokens, Secrets: m.secrets, Volume: vol})
+	if untouched := d.checkUntouched(m, dir); untouched != nil {
+		return got, untouched
+	}
+	if err != nil {
+		return got, err
+	}
+	if !a.notAfter.IsZero() && !d.c.Clock().Before(a.notAfter) {
+		return got, errBundleExpired
+	}
+	if err := ctx.Err(); err != nil {
+		return got, err
+	}
+	if err := attach(vol, dir); err != nil {
+		return got, err
+	}
+	d.settle(m.key, grant.Subject().Namespace, vol)
+	return got, nil
+}
+
+func attach(vol *hardening.Volume, dir *hardening.Target) error {
+	if err := dir.Prepare(); err != nil {
+		return fmt.Errorf("make mount point: %w", err)
+	}
+	if err := vol.Attach(dir); err != nil {
+		// Kubelet sends no unpublish after a final code, so nothing may stay.
+		return errors.Join(fmt.Errorf("attach volume: %w", err), dir.Discard())
+	}
+	return nil
+}
+
+// largestVolume is what a volume may fill at most: two generations of the
+// largest content, while one takes the other's place.
+func (d *Driver) largestVolume() int64 {
+	return hardening.Limits{Bytes: d.c.MaxVolumeBytes}.SizeBytes()
+}
+
+func (d *Driver) newVolume(g policies.Grant) (*hardening.Volume, error) {
+	l := hardening.Limits{Bytes: d.c.MaxVolumeBytes}
+	if gid, ok := g.FSGroup(); ok {
+		l.GID = int(gid)
+	}
+	return d.c.Volumes.NewVolume(l)
+}
+
+// checkUntouched refuses when the provider has written into the real target
+// directory: that is a plain directory on the node's disk (promise P5).
+func (d *Driver) checkUntouched(m *mountRequest, dir *hardening.Target) error {
+	found, err := dir.ScrubPlain()
+	if err != nil {
+		return fmt.Errorf("check target directory: %w", err)
+	}
+	if found == 0 {
+		return nil
+	}
+	d.c.Recorder.Owe(audit.IntegrityFailure(d.subject(m.key), audit.ReasonProviderWroteTarget))
+	return errSelfWritten
+}
+
+func (d *Driver) remember(m *mountRequest, a asked, got provider.Delivered) {
+	in := a.decision.Input()
+	now := d.c.Clock()
+	rec := record{
+		PodUID: m.key.podUID, Volume: m.key.volume, Namespace: in.Subject.Namespace, Pod: in.Subject.PodName,
+		ServiceAccount: in.Subject.ServiceAccount, Class: in.SPC.Name, ClassUID: in.SPC.UID, ClassGeneration: in.SPC.Generation,
+		Provider: in.SPC.Provider, ParametersSHA256: in.SPC.ParametersSHA256, DecisionID: a.decision.ID,
+		FetchedAt: now, DueAt: now.Add(d.refreshAfter(a.decision.Obligations)), Versions: versionsOf(got),
+	}
+	d.c.Records.put(rec)
+	d.c.Logger.Info("volume mounted", slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod),
+		slog.String(keyVolume, rec.Volume), slog.String(keyProvider, rec.Provider), slog.String(keyDecision, rec.DecisionID),
+		slog.Int(keyCount, len(got.Files)), slog.Duration(keyDuration, now.Sub(a.begin)))
+}
+
+// look opens the target and says what is there. A directory that kubelet has
+// not made is a request for a pod that kubelet does not know.
+func (d *Driver) look(t target) (*hardening.Target, hardening.State, error) {
+	dir, err := d.c.Volumes.Target(t.key.podUID, t.key.volume)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, &requestError{fieldTarget, "has no directory made by kubelet", "call the driver through kubelet, and check --kubelet-root"}
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("open target: %w", err)
+	}
+	state, err := dir.State()
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("look at target: %w", err), dir.Close())
+	}
+	return dir, state, nil
+}

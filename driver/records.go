@@ -1,0 +1,207 @@
+package driver
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// record is what the driver remembers of one mounted volume: no secret and no
+// token. It is a hint: the mount table alone says what is mounted.
+type record struct {
+	PodUID           string          `json:"podUid"`
+	Volume           string          `json:"volume"`
+	Namespace        string          `json:"namespace"`
+	Pod              string          `json:"pod"`
+	ServiceAccount   string          `json:"serviceAccount,omitempty"`
+	Class            string          `json:"class,omitempty"`
+	ClassUID         string          `json:"classUid,omitempty"`
+	ClassGeneration  int64           `json:"classGeneration,omitempty"`
+	Provider         string          `json:"provider,omitempty"`
+	ParametersSHA256 string          `json:"parametersSha256,omitempty"`
+	Versions         []objectVersion `json:"versions,omitempty"`
+	FetchedAt        time.Time       `json:"fetchedAt,omitzero"`
+	DueAt            time.Time       `json:"dueAt,omitzero"`
+	DecisionID       string          `json:"decisionId,omitempty"`
+	Failures         int             `json:"failures,omitempty"` // refreshes that failed in a row
+}
+
+// objectVersion is a provider's object id and version.
+type objectVersion struct {
+	ID      string `json:"id"`
+	Version string `json:"version"`
+}
+
+func (r record) key() targetKey { return targetKey{r.PodUID, r.Volume} }
+
+const (
+	recordsFile = "volumes.db"
+	// recordsDelay gathers the writes of a burst into one. A crash loses at
+	// most this much of a hint.
+	recordsDelay = 200 * time.Millisecond
+	// maxRecordsBytes bounds what is read back: a node has some hundred volumes.
+	maxRecordsBytes = 32 << 20
+)
+
+// Records is volumes.db: in memory for reading, on disk behind the calls, so
+// that no mount waits for it. The file is small, written whole and renamed
+// into place: a database that maps its file into memory panics on a damaged
+// page, in goroutines where nobody can recover, and a hint must never end the
+// one process that can unmount. Close must be called.
+type Records struct {
+	dir    *os.Root
+	logger *slog.Logger
+
+	mu    sync.Mutex
+	all   map[targetKey]record
+	timer *time.Timer // runs while there is something to write
+
+	writing sync.Mutex // one flush at a time
+}
+
+// OpenRecords reads <dir>/volumes.db. Where that is damaged it is set aside
+// with a warning, and start-up rebuilds the records from the mount table.
+func OpenRecords(dir string, logger *slog.Logger) (*Records, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open directory of volume records: %w", err)
+	}
+	r := &Records{dir: root, logger: logger}
+	if r.all, err = readRecords(root); err == nil {
+		return r, nil
+	}
+	logger.Warn("volume records are not readable, starting empty", slog.String(keyPath, recordsFile), slog.Any(keyError, err))
+	r.all = map[targetKey]record{}
+	if err := root.Rename(recordsFile, recordsFile+".unreadable"); err != nil {
+		return nil, errors.Join(fmt.Errorf("set unreadable volume records aside: %w", err), root.Close())
+	}
+	return r, nil
+}
+
+// readRecords reads a file of one line of JSON a record, after a line with the
+// SHA-256 of those.
+func readRecords(dir *os.Root) (map[targetKey]record, error) {
+	all := map[targetKey]record{}
+	f, err := dir.Open(recordsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxRecordsBytes))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	sum, lines, _ := bytes.Cut(content, []byte("\n"))
+	if string(sum) != digestOf(lines) {
+		return nil, errors.New("the checksum does not match")
+	}
+	for line := range bytes.Lines(lines) {
+		var rec record
+		if err := json.Unmarshal(line, &rec); err != nil {
+			return nil, fmt.Errorf("decode record: %w", err)
+		}
+		all[rec.key()] = rec
+	}
+	return all, nil
+}
+
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// get returns the record of a target.
+func (r *Records) get(k targetKey) (record, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec, ok := r.all[k]
+	return rec, ok
+}
+
+// put remembers a volume; the disk follows.
+func (r *Records) put(rec record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all[rec.key()] = rec
+	r.touch()
+}
+
+// remove forgets a volume; the disk follows.
+func (r *Records) remove(k targetKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.all, k)
+	r.touch()
+}
+
+// keys returns the targets that are remembered.
+func (r *Records) keys() []targetKey {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	keys := make([]targetKey, 0, len(r.all))
+	for k := range r.all {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// touch makes the disk follow soon. The caller holds the lock.
+func (r *Records) touch() {
+	if r.timer == nil {
+		r.timer = time.AfterFunc(recordsDelay, r.flush)
+	}
+}
+
+func (r *Records) flush() {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	r.mu.Lock()
+	if r.timer == nil {
+		r.mu.Unlock()
+		return
+	}
+	r.timer = nil
+	all := slices.Collect(maps.Values(r.all))
+	r.mu.Unlock()
+	if err := r.write(all); err != nil {
+		// A full disk costs a hint, never a mount or an unmount.
+		r.logger.Warn("volume records not written", slog.Int(keyCount, len(all)), slog.Any(keyError, err))
+	}
+}
+
+// write replaces the file without fsync: after a power cut it may be gone or
+// damaged, which OpenRecords copes with, and the mounts are gone too.
+func (r *Records) write(all []record) error {
+	var lines bytes.Buffer
+	encoder := json.NewEncoder(&lines)
+	for _, rec := range all {
+		if err := encoder.Encode(rec); err != nil {
+			return err
+		}
+	}
+	const next = recordsFile + ".next"
+	content := slices.Concat([]byte(digestOf(lines.Bytes())+"\n"), lines.Bytes())
+	if err := r.dir.WriteFile(next, content, 0o600); err != nil {
+		return err
+	}
+	return r.dir.Rename(next, recordsFile)
+}
+
+// Close writes what is outstanding.
+func (r *Records) Close() error {
+	r.flush()
+	return r.dir.Close()
+}

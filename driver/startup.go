@@ -1,0 +1,67 @@
+package driver
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/hardening"
+)
+
+// Recover brings the driver's memory in line with the mount table, which alone
+// says what is mounted, and gives every delivery that a crash interrupted its
+// end. It is called once, before Serve.
+func (d *Driver) Recover(intents []audit.Intent) error {
+	relocked, err := d.c.Volumes.Relock()
+	if err != nil {
+		return fmt.Errorf("lock the pages of mounted volumes again: %w", err)
+	}
+	mounts, err := d.c.Volumes.Mounts()
+	if err != nil {
+		return fmt.Errorf("read the mount table: %w", err)
+	}
+	mounted := make(map[targetKey]bool, len(mounts))
+	for i, m := range mounts {
+		k := targetKey{m.PodUID, m.Volume}
+		mounted[k] = true
+		rec, known := d.c.Records.get(k)
+		if !known {
+			d.c.Records.put(d.rebuilt(k, i, len(mounts)))
+		}
+		d.budget.settle(k, rec.Namespace, m.SizeBytes)
+	}
+	for _, k := range d.c.Records.keys() {
+		if !mounted[k] {
+			d.c.Records.remove(k)
+		}
+	}
+	d.endIntents(intents, mounted)
+	d.c.Logger.Info("mounted volumes found", slog.Int(keyCount, len(mounts)), slog.Int(keyRelocked, relocked), slog.Int(keyInterrupted, len(intents)))
+	return nil
+}
+
+// rebuilt is the record of a volume that volumes.db does not know. The due
+// times are spread over an interval, or every volume of the node would ask the
+// providers at once.
+func (d *Driver) rebuilt(k targetKey, i, n int) record {
+	interval := decisionInterval
+	if d.c.Rotation.Enabled {
+		interval = d.c.Rotation.Interval
+	}
+	return record{PodUID: k.podUID, Volume: k.volume, DueAt: d.c.Clock().Add(interval * time.Duration(i) / time.Duration(n))}
+}
+
+func (d *Driver) endIntents(intents []audit.Intent, mounted map[targetKey]bool) {
+	for _, in := range intents {
+		d.c.Recorder.Owe(audit.Ended(in, mounted[targetKey{in.PodUID, in.Volume}]))
+	}
+}
+
+// settle counts what a mounted volume may fill from now on. Where the kernel
+// does not tell, the reservation stands, which is the larger figure.
+func (d *Driver) settle(k targetKey, namespace string, vol *hardening.Volume) {
+	if stats, err := vol.Stats(); err == nil {
+		d.budget.settle(k, namespace, stats.BytesTotal)
+	}
+}

@@ -1,0 +1,53 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/portcullis-csi/portcullis/audit"
+)
+
+// unpublish scrubs and unmounts everything at the target and removes the
+// directory. It is idempotent: what is gone is fine (kubernetes#90752).
+func (d *Driver) unpublish(_ context.Context, t target) error {
+	subject := d.subject(t.key)
+	dir, err := d.c.Volumes.Target(t.key.podUID, t.key.volume)
+	if errors.Is(err, fs.ErrNotExist) {
+		d.forget(t)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open target: %w", err)
+	}
+	defer dir.Close()
+	found, err := dir.Detach()
+	if found.Foreign > 0 {
+		d.c.Recorder.Owe(audit.ForeignMount(subject, audit.ForeignUnmounted))
+	}
+	if err != nil {
+		// Kubelet shows nobody that an unmount failed, so we must.
+		d.c.Recorder.Owe(audit.Unmounted(subject, audit.ReasonUnmountFailed))
+		d.c.Logger.Error("unmount failed", slog.String(keyPodUID, t.key.podUID), slog.String(keyVolume, t.key.volume), slog.Any(keyError, err))
+		return fmt.Errorf("unmount: %w", err)
+	}
+	reason := audit.Reason("")
+	if found.ScrubErrors > 0 {
+		reason = audit.ReasonScrubIncomplete
+		d.c.Logger.Warn("volume was not scrubbed whole before its unmount", slog.String(keyPodUID, t.key.podUID),
+			slog.String(keyVolume, t.key.volume), slog.Int(keyCount, found.ScrubErrors))
+	}
+	if found.Ours > 0 {
+		d.c.Recorder.Owe(audit.Unmounted(subject, reason))
+	}
+	d.forget(t)
+	return nil
+}
+
+func (d *Driver) forget(t target) {
+	d.c.Records.remove(t.key)
+	d.budget.release(t.key)
+	d.legacy.remove(t.key)
+}
