@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/portcullis-csi/portcullis/hardening"
+)
+
+// options are the flags, one field a flag. Upstream's flags keep their names
+// and defaults (promise P11).
+type options struct {
+	endpoint           string
+	driverName         string
+	nodeID             string
+	logJSON            bool
+	verbosity          int
+	providerDir        string
+	extraProviderDirs  []string
+	metricsAddr        string
+	rotation           bool
+	rotationInterval   time.Duration
+	maxReceiveBytes    int
+	kubeletRoot        string
+	clusterName        string
+	policy             string
+	policyPoll         time.Duration
+	stateDir           string
+	healthAddr         string
+	swapProtection     string
+	selinuxContext     string
+	maxVolumeBytes     int64
+	maxNodeBytes       int64
+	providerUIDs       []int
+	providerConcurrent int
+	development        development
+}
+
+// usageError is a flag that is missing or wrong.
+type usageError struct {
+	problem, hint string
+}
+
+// Error says what is wrong.
+func (e *usageError) Error() string { return e.problem }
+
+const seeHelp = "see portcullis-node --help"
+
+// newCommand returns the command line; start runs the daemon.
+func newCommand(start func(context.Context, options) error) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "portcullis-node",
+		Short: "Secrets Store CSI node plugin that decides, delivers and records every mount",
+		Long: `portcullis-node is the CSI node plugin. For every secret volume that kubelet asks
+for it confirms the pod, evaluates the policy bundle, records the decision in a
+durable log, fetches the granted secrets from a provider's socket, and mounts
+them read-only on a tmpfs that cannot be swapped.
+
+It needs root (or the capabilities SYS_ADMIN, CHOWN, SETUID, SETGID, and IPC_LOCK
+where swap is on), Linux 5.12 or later, and a state directory that survives
+restarts. Signals: SIGTERM finishes what runs and stops; SIGHUP reloads policy.`,
+		Args:          cobra.NoArgs,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+			return start(cmd.Context(), o)
+		},
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &usageError{err.Error(), unknownFlagHint}
+	})
+	cmd.SetVersionTemplate("{{.Version}}\n")
+	o.add(cmd)
+	return cmd
+}
+
+func (o *options) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.SortFlags = true
+	f.StringVar(&o.endpoint, "endpoint", "unix:///csi/csi.sock", "CSI endpoint: unix:///path of the socket that kubelet calls")
+	f.StringVar(&o.driverName, "drivername", "secrets-store.csi.k8s.io", "name of the CSI driver, as in the CSIDriver object and in pods")
+	f.StringVar(&o.nodeID, "nodeid", os.Getenv("NODE_NAME"), "name of this node in the API server (default: the environment variable NODE_NAME)")
+	f.BoolVar(&o.logJSON, "log-format-json", false, "log in JSON")
+	f.IntVarP(&o.verbosity, "v", "v", 0, "log verbosity; 4 and more logs every call")
+	f.StringVar(&o.providerDir, "provider-volume", "/var/run/secrets-store-csi-providers", "directory with the providers' sockets, <provider>.sock")
+	f.StringSliceVar(&o.extraProviderDirs, "additional-provider-volume-paths", []string{"/etc/kubernetes/secrets-store-csi-providers"}, "comma separated directories that are searched for sockets before --provider-volume")
+	f.StringVar(&o.metricsAddr, "metrics-addr", ":8095", "address of the Prometheus endpoint /metrics; empty switches it off")
+	f.BoolVar(&o.rotation, "enable-secret-rotation", false, "fetch mounted secrets again when they are due; without it only policy is asked again")
+	f.DurationVar(&o.rotationInterval, "rotation-poll-interval", 2*time.Minute, "time between fetches of a mounted volume")
+	f.IntVar(&o.maxReceiveBytes, "max-call-recv-msg-size", 4<<20, "largest reply of a provider, in bytes")
+	f.StringVar(&o.kubeletRoot, "kubelet-root", "/var/lib/kubelet", "kubelet's root directory, at the same path as kubelet sees it")
+	f.StringVar(&o.clusterName, "cluster-name", "", "name of this cluster in policy input and audit events (required)")
+	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory"+unsignedNote)
+	f.DurationVar(&o.policyPoll, "policy-poll-interval", 30*time.Second, "time between looks at the policy source")
+	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis", "directory for the audit log and volumes.db: on the node's disk, mode 0700, kept over restarts")
+	f.StringVar(&o.healthAddr, "health-addr", "127.0.0.1:9809", "address of /healthz and /readyz; empty switches them off")
+	f.StringVar(&o.swapProtection, "swap-protection", string(hardening.SettingAuto), "how volumes are kept out of swap: auto, noswap (Linux 6.4) or mlock (protects only while this process runs)")
+	f.StringVar(&o.selinuxContext, "selinux-context", "", "SELinux context= option of volumes, on nodes that need one")
+	f.Int64Var(&o.maxVolumeBytes, "max-volume-bytes", 1<<20, "largest content of one volume, in bytes")
+	f.Int64Var(&o.maxNodeBytes, "max-node-bytes", 128<<20, "memory for all volumes of the node, in bytes; a namespace gets a quarter")
+	f.IntSliceVar(&o.providerUIDs, "provider-uid", nil, "comma separated user ids, besides root, that providers may run as")
+	f.IntVar(&o.providerConcurrent, "provider-concurrency", 16, "calls to one provider at the same time")
+	o.development.add(f)
+}
+
+func (o *options) check() error {
+	switch {
+	case o.nodeID == "":
+		return &usageError{"--nodeid is missing", "set it to the node's name, or the environment variable NODE_NAME from spec.nodeName"}
+	case o.clusterName == "":
+		return &usageError{"--cluster-name is missing", "name the cluster as your SIEM should show it, as in --cluster-name=prod-eu1"}
+	case o.policy == "":
+		return &usageError{"--policy is missing", "name the policy bundle; there is no way to run without policy"}
+	case o.rotationInterval <= 0 || o.policyPoll <= 0:
+		return &usageError{"--rotation-poll-interval and --policy-poll-interval must be positive", seeHelp}
+	case o.maxVolumeBytes <= 0 || o.maxNodeBytes < o.maxVolumeBytes:
+		return &usageError{fmt.Sprintf("--max-volume-bytes %d does not fit into --max-node-bytes %d", o.maxVolumeBytes, o.maxNodeBytes), seeHelp}
+	case o.maxReceiveBytes <= 0 || o.providerConcurrent <= 0:
+		return &usageError{"--max-call-recv-msg-size and --provider-concurrency must be positive", seeHelp}
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/driver"
+	"github.com/portcullis-csi/portcullis/hardening"
+)
+
+var (
+	errNotRegistered = errors.New("kubelet has not registered the plugin; hint: check the node-driver-registrar container")
+	errNoPolicy      = errors.New("no active policy bundle; hint: see --policy and the plugin's log")
+	errInsecure      = errors.New("INSECURE BUILD; hint: install a release image")
+)
+
+// serve recovers what an earlier process left, then answers kubelet.
+func (p *plugin) serve(ctx context.Context) error {
+	intents, err := p.announce(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.driver.Recover(intents); err != nil {
+		return err
+	}
+	socket, err := hardening.ParseEndpoint(p.o.endpoint)
+	if err != nil {
+		return err
+	}
+	listener, err := hardening.Listen(ctx, socket)
+	if err != nil {
+		return err
+	}
+	for _, e := range []endpoint{
+		{"--metrics-addr", p.o.metricsAddr, metricsOnly(p.metrics)},
+		{"--health-addr", p.o.healthAddr, driver.HealthHandler(p.checks())},
+	} {
+		if err := e.serveHTTP(ctx, p.logger); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
+	go p.reloads(ctx)
+	go p.watchPolicy(ctx)
+	p.logger.Info("serving", slog.String(keyEndpoint, p.o.endpoint), slog.String(keyVersion, version()), slog.String(keyNode, p.o.nodeID))
+	err = p.driver.Serve(ctx, listener)
+	if ctx.Err() == nil {
+		p.stopReason = audit.ReasonFatalError
+	}
+	return err
+}
+
+func (p *plugin) watchPolicy(ctx context.Context) {
+	if err := p.policy.Run(ctx, p.o.policyPoll); err != nil && ctx.Err() == nil {
+		p.logger.Error("policy is no longer watched", slog.Any(keyError, err))
+	}
+}
+
+// checks are the conditions of readiness: of granting, not of unmounting.
+func (p *plugin) checks() []driver.Check {
+	return []driver.Check{
+		{Name: "policy", Err: p.policyReady},
+		{Name: "audit log", Err: p.recorder.Healthy},
+		{Name: "kubelet registration", Err: func() error {
+			if !p.driver.Registered() {
+				return errNotRegistered
+			}
+			return nil
+		}},
+		{Name: "provider sockets", Warning: true, Err: p.providersPresent},
+		{Name: "release build", Warning: true, Err: func() error {
+			if insecureBuild {
+				return errInsecure
+			}
+			return nil
+		}},
+		{Name: "swap protection", Warning: true, Err: p.protectionReady},
+	}
+}
+
+func (p *plugin) policyReady() error {
+	if p.policy.Active() == nil {
+		return errNoPolicy
+	}
+	return nil
+}
+
+func (p *plugin) protectionReady() error {
+	if p.volumes.Protection() == hardening.ProtectionMlock {
+		return errors.New("mlock protects volumes only while this process runs; hint: Linux 6.4 has noswap")
+	}
+	return nil
+}
+
+func (p *plugin) providersPresent() error {
+	for _, dir := range p.providerDirs() {
+		if found, err := filepath.Glob(filepath.Join(dir, "*.sock")); err == nil && len(found) > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("no provider socket in %v; hint: install a provider on this node", p.providerDirs())
+}
+
+// close ends the parts in the opposite order of their making.
+func (p *plugin) close() error {
+	var errs []error
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i]())
+	}
+	err := errors.Join(errs...)
+	if err == nil {
+		p.logger.Info("stopped")
+	}
+	return err
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/portcullis-csi/portcullis/audit"
+	auditlog "github.com/portcullis-csi/portcullis/audit/log"
+	"github.com/portcullis-csi/portcullis/driver"
+	"github.com/portcullis-csi/portcullis/driver/identity"
+	"github.com/portcullis-csi/portcullis/driver/provider"
+	"github.com/portcullis-csi/portcullis/hardening"
+	"github.com/portcullis-csi/portcullis/policies/bundle"
+	"github.com/portcullis-csi/portcullis/policies/kube/manifests"
+)
+
+// drainTimeout bounds how long a stopping plugin writes owed events.
+const drainTimeout = 10 * time.Second
+
+// plugin is everything that runs, in the order it was made.
+type plugin struct {
+	o        options
+	logger   *slog.Logger
+	volumes  *hardening.System
+	log      *auditlog.Log
+	recorder *audit.Recorder
+	policy   *bundle.Source
+	facts    *manifests.Directory
+	records  *driver.Records
+	driver   *driver.Driver
+	metrics  http.Handler
+	closers  []func() error
+
+	activePolicy string       // digest of the bundle in force; used by one reload at a time
+	stopReason   audit.Reason // why the process ends
+}
+
+// start builds the plugin and serves until ctx ends.
+func start(ctx context.Context, o options) (err error) {
+	p := &plugin{o: o, logger: newLogger(o), stopReason: audit.ReasonSignal}
+	o.development.warn(p.logger)
+	report, err := hardening.ProtectProcess()
+	if err != nil {
+		return err
+	}
+	p.logger.Info("process protected", slog.Bool(keyDumpable, report.Dumpable), slog.Bool(keyLocked, report.Locked), slog.String(keyUnlocked, report.LockReason))
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.build(ctx); err != nil {
+		p.stopReason = audit.ReasonFatalError
+		return err
+	}
+	return p.serve(ctx)
+}
+
+// build makes the parts. What refuses to start refuses before the socket is
+// there, so that kubelet never meets half a plugin.
+func (p *plugin) build(ctx context.Context) error {
+	if err := stateDirectory(p.o.stateDir); err != nil {
+		return err
+	}
+	for _, part := range []func(context.Context) error{
+		p.openAudit, p.openPolicy, p.openFacts, p.openVolumes, p.makeDriver,
+	} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plugin) openVolumes(context.Context) error {
+	setting, err := hardening.ParseSetting(p.o.swapProtection)
+	if err != nil {
+		return err
+	}
+	p.volumes, err = hardening.Open(hardening.Config{KubeletRoot: p.o.kubeletRoot, Protection: setting, SELinuxContext: p.o.selinuxContext})
+	if err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.volumes.Close)
+	p.logger.Info("volumes are kept out of swap", slog.String(keyProtect, string(p.volumes.Protection())))
+	return nil
+}
+
+func (p *plugin) openPolicy(ctx context.Context) error {
+	var err error
+	p.policy, err = bundle.NewSource(bundle.Config{
+		Verifier: bundle.Directory(p.o.policy), AllowUnsigned: p.o.development.allowsUnsigned(), Report: p.reportPolicy,
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.policy.Reload(ctx); err != nil {
+		if errors.Is(err, bundle.ErrUnsigned) {
+			return err
+		}
+		// A bundle that is broken today may be mended while the plugin runs;
+		// until then nothing is granted and unmounting works.
+		p.logger.Error("no active policy, nothing will be granted", slog.Any(keyError, err))
+	}
+	return nil
+}
+
+func (p *plugin) openFacts(context.Context) error {
+	if err := p.o.development.check(); err != nil {
+		return err
+	}
+	var err error
+	if p.facts, err = manifests.Open(p.o.development.manifestDir()); err != nil {
+		return fmt.Errorf("open manifests: %w", err)
+	}
+	p.closers = append(p.closers, p.facts.Close)
+	return nil
+}
+
+func (p *plugin) makeDriver(context.Context) error {
+	var err error
+	if p.records, err = driver.OpenRecords(p.o.stateDir, p.logger); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.records.Close)
+	verifier, err := identity.New(identity.Config{Cluster: p.facts, Node: p.o.nodeID, DriverName: p.o.driverName})
+	if err != nil {
+		return err
+	}
+	deliverer, err := provider.New(provider.Config{
+		Dirs: p.providerDirs(), ProviderUIDs: p.o.providerUIDs, MaxReceiveBytes: p.o.maxReceiveBytes,
+		Concurrency: p.o.providerConcurrent, Logger: p.logger,
+	})
+	if err != nil {
+		return err
+	}
+	p.closers = append(p.closers, func() error { deliverer.Close(); return nil })
+	meter, metrics, err := meter()
+	if err != nil {
+		return err
+	}
+	p.metrics = metrics
+	p.driver, err = driver.New(driver.Config{
+		DriverName: p.o.driverName, Version: version(), Node: p.o.nodeID, Cluster: p.o.clusterName, KubeletRoot: p.o.kubeletRoot,
+		Volumes: p.volumes, Verifier: verifier, Classes: p.facts, Policy: p.policy, Recorder: p.recorder, Deliverer: deliverer,
+		Records: p.records, Meter: meter, Logger: p.logger,
+		Rotation:       driver.Rotation{Enabled: p.o.rotation, Interval: p.o.rotationInterval},
+		MaxVolumeBytes: p.o.maxVolumeBytes, MaxNodeBytes: p.o.maxNodeBytes,
+	})
+	return err
+}
+
+func (p *plugin) providerDirs() []string {
+	var dirs []string
+	for _, d := range append(p.o.extraProviderDirs, p.o.providerDir) {
+		if d != "" {
+			dirs = append(dirs, d)
+		}
+	}
+	return dirs
+}
+
+// stateDirectory makes the directory for log and records, for root alone.
+func stateDirectory(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make --state-dir: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("look at --state-dir: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return &usageError{fmt.Sprintf("--state-dir %s has mode %04o", dir, info.Mode().Perm()), "run chmod 0700 " + filepath.Clean(dir)}
+	}
+	return nil
+}
+
+func newLogger(o options) *slog.Logger {
+	level := slog.LevelInfo
+	if o.verbosity >= 4 {
+		level = slog.LevelDebug
+	}
+	return slog.New(handler(os.Stderr, o.logJSON, level))
+}
+
+func handler(w io.Writer, json bool, level slog.Level) slog.Handler {
+	options := &slog.HandlerOptions{Level: level}
+	if json {
+		return slog.NewJSONHandler(w, options)
+	}
+	return slog.NewTextHandler(w, options)
+}
+
+// reloads triggers a policy reload at every SIGHUP.
+func (p *plugin) reloads(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-hup:
+			p.policy.Trigger()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
