@@ -240,7 +240,7 @@ func TestRotationGrowsAVolumeWithinTheBudget(t *testing.T) {
 	}
 }
 
-func TestPublishRefusesBadRequests(t *testing.T) {
+func TestP12BadRequestsNameFieldAndRemedy(t *testing.T) {
 	n := newNode(t)
 	for name, c := range map[string]struct {
 		change func(*csi.NodePublishVolumeRequest)

@@ -37,6 +37,10 @@ type options struct {
 	maxNodeBytes       int64
 	providerUIDs       []int
 	providerConcurrent int
+	healthCheck        bool
+	healthInterval     time.Duration
+	pprof              bool
+	pprofPort          string
 	development        development
 }
 
@@ -109,6 +113,10 @@ func (o *options) add(cmd *cobra.Command) {
 	f.Int64Var(&o.maxNodeBytes, "max-node-bytes", 128<<20, "memory for all volumes of the node, in bytes; a namespace gets a quarter")
 	f.IntSliceVar(&o.providerUIDs, "provider-uid", nil, "comma separated user ids, besides root, that providers may run as")
 	f.IntVar(&o.providerConcurrent, "provider-concurrency", 16, "calls to one provider at the same time")
+	f.BoolVar(&o.healthCheck, "provider-health-check", false, "ask each provider for its version from time to time, and log those that do not answer")
+	f.DurationVar(&o.healthInterval, "provider-health-check-interval", 2*time.Minute, "time between such questions")
+	f.BoolVar(&o.pprof, "enable-pprof", false, "serve profiles on --pprof-port, on loopback only; profiles hold no secrets, but tell who mounts when")
+	f.StringVar(&o.pprofPort, "pprof-port", "6065", "port for profiles")
 	o.development.add(f)
 }
 
@@ -120,8 +128,8 @@ func (o *options) check() error {
 		return &usageError{"--cluster-name is missing", "name the cluster as your SIEM should show it, as in --cluster-name=prod-eu1"}
 	case o.policy == "":
 		return &usageError{"--policy is missing", "name the policy bundle; there is no way to run without policy"}
-	case o.rotationInterval <= 0 || o.policyPoll <= 0:
-		return &usageError{"--rotation-poll-interval and --policy-poll-interval must be positive", seeHelp}
+	case o.rotationInterval <= 0 || o.policyPoll <= 0 || o.healthInterval <= 0:
+		return &usageError{"--rotation-poll-interval, --policy-poll-interval and --provider-health-check-interval must be positive", seeHelp}
 	case o.maxVolumeBytes <= 0 || o.maxNodeBytes < o.maxVolumeBytes:
 		return &usageError{fmt.Sprintf("--max-volume-bytes %d does not fit into --max-node-bytes %d", o.maxVolumeBytes, o.maxNodeBytes), seeHelp}
 	case o.maxReceiveBytes <= 0 || o.providerConcurrent <= 0:

@@ -11,6 +11,7 @@ const (
 	keyLocked    = "memoryLocked"
 	keyManifests = "manifests"
 	keyNode      = "node"
+	keyProvider  = "provider"
 	keyProtect   = "swapProtection"
 	keySerial    = "serial"
 	keySigned    = "signed"

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
+	"net"
+	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
 	"github.com/portcullis-csi/portcullis/driver"
@@ -35,22 +36,57 @@ func (p *plugin) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range []endpoint{
-		{"--metrics-addr", p.o.metricsAddr, metricsOnly(p.metrics)},
-		{"--health-addr", p.o.healthAddr, driver.HealthHandler(p.checks())},
-	} {
-		if err := e.serveHTTP(ctx, p.logger); err != nil {
-			return errors.Join(err, listener.Close())
-		}
+	if err := p.serveEndpoints(ctx); err != nil {
+		return errors.Join(err, listener.Close())
 	}
 	go p.reloads(ctx)
 	go p.watchPolicy(ctx)
+	go p.watchProviders(ctx)
 	p.logger.Info("serving", slog.String(keyEndpoint, p.o.endpoint), slog.String(keyVersion, version()), slog.String(keyNode, p.o.nodeID))
 	err = p.driver.Serve(ctx, listener)
 	if ctx.Err() == nil {
 		p.stopReason = audit.ReasonFatalError
 	}
 	return err
+}
+
+func (p *plugin) serveEndpoints(ctx context.Context) error {
+	endpoints := []endpoint{
+		{"--metrics-addr", p.o.metricsAddr, metricsOnly(p.metrics)},
+		{"--health-addr", p.o.healthAddr, driver.HealthHandler(p.checks())},
+	}
+	if p.o.pprof {
+		// Upstream listens on every interface; here profiles stay on the node.
+		endpoints = append(endpoints, endpoint{"--pprof-port", net.JoinHostPort("127.0.0.1", p.o.pprofPort), profiles()})
+	}
+	for _, e := range endpoints {
+		if err := e.serveHTTP(ctx, p.logger); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watchProviders logs providers that do not answer, where that was asked for.
+func (p *plugin) watchProviders(ctx context.Context) {
+	if !p.o.healthCheck {
+		return
+	}
+	ticker := time.NewTicker(p.o.healthInterval)
+	defer ticker.Stop()
+	for {
+		for _, name := range p.deliverer.Providers() {
+			// What it says of itself is its own text, and stays where it is.
+			if _, err := p.deliverer.Check(ctx, name); err != nil {
+				p.logger.Warn("provider does not answer", slog.String(keyProvider, name), slog.Any(keyError, err))
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (p *plugin) watchPolicy(ctx context.Context) {
@@ -63,6 +99,7 @@ func (p *plugin) watchPolicy(ctx context.Context) {
 func (p *plugin) checks() []driver.Check {
 	return []driver.Check{
 		{Name: "policy", Err: p.policyReady},
+		{Name: "policy source", Warning: true, Err: p.policy.Failure},
 		{Name: "audit log", Err: p.recorder.Healthy},
 		{Name: "kubelet registration", Err: func() error {
 			if !p.driver.Registered() {
@@ -96,10 +133,8 @@ func (p *plugin) protectionReady() error {
 }
 
 func (p *plugin) providersPresent() error {
-	for _, dir := range p.providerDirs() {
-		if found, err := filepath.Glob(filepath.Join(dir, "*.sock")); err == nil && len(found) > 0 {
-			return nil
-		}
+	if len(p.deliverer.Providers()) > 0 {
+		return nil
 	}
 	return fmt.Errorf("no provider socket in %v; hint: install a provider on this node", p.providerDirs())
 }

@@ -28,17 +28,18 @@ const drainTimeout = 10 * time.Second
 
 // plugin is everything that runs, in the order it was made.
 type plugin struct {
-	o        options
-	logger   *slog.Logger
-	volumes  *hardening.System
-	log      *auditlog.Log
-	recorder *audit.Recorder
-	policy   *bundle.Source
-	facts    *manifests.Directory
-	records  *driver.Records
-	driver   *driver.Driver
-	metrics  http.Handler
-	closers  []func() error
+	o         options
+	logger    *slog.Logger
+	volumes   *hardening.System
+	log       *auditlog.Log
+	recorder  *audit.Recorder
+	policy    *bundle.Source
+	facts     *manifests.Directory
+	records   *driver.Records
+	deliverer *provider.Deliverer
+	driver    *driver.Driver
+	metrics   http.Handler
+	closers   []func() error
 
 	activePolicy string       // digest of the bundle in force; used by one reload at a time
 	stopReason   audit.Reason // why the process ends
@@ -132,14 +133,14 @@ func (p *plugin) makeDriver(context.Context) error {
 	if err != nil {
 		return err
 	}
-	deliverer, err := provider.New(provider.Config{
+	p.deliverer, err = provider.New(provider.Config{
 		Dirs: p.providerDirs(), ProviderUIDs: p.o.providerUIDs, MaxReceiveBytes: p.o.maxReceiveBytes,
 		Concurrency: p.o.providerConcurrent, Logger: p.logger,
 	})
 	if err != nil {
 		return err
 	}
-	p.closers = append(p.closers, func() error { deliverer.Close(); return nil })
+	p.closers = append(p.closers, func() error { p.deliverer.Close(); return nil })
 	meter, metrics, err := meter()
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func (p *plugin) makeDriver(context.Context) error {
 	p.metrics = metrics
 	p.driver, err = driver.New(driver.Config{
 		DriverName: p.o.driverName, Version: version(), Node: p.o.nodeID, Cluster: p.o.clusterName, KubeletRoot: p.o.kubeletRoot,
-		Volumes: p.volumes, Verifier: verifier, Classes: p.facts, Policy: p.policy, Recorder: p.recorder, Deliverer: deliverer,
+		Volumes: p.volumes, Verifier: verifier, Classes: p.facts, Policy: p.policy, Recorder: p.recorder, Deliverer: p.deliverer,
 		Records: p.records, Meter: meter, Logger: p.logger,
 		Rotation:       driver.Rotation{Enabled: p.o.rotation, Interval: p.o.rotationInterval},
 		MaxVolumeBytes: p.o.maxVolumeBytes, MaxNodeBytes: p.o.maxNodeBytes,

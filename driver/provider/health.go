@@ -2,6 +2,8 @@ package provider
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -63,7 +65,10 @@ func (d *Deliverer) Providers() []string {
 	for _, dir := range d.config.Dirs {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
-			d.config.Logger.Warn("provider directory cannot be read", keyPath, dir)
+			// One that does not exist is upstream's default on most nodes.
+			if !errors.Is(err, fs.ErrNotExist) {
+				d.config.Logger.Warn("provider directory cannot be read", keyPath, dir)
+			}
 			continue
 		}
 		for _, e := range entries {

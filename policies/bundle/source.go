@@ -58,8 +58,9 @@ type Config struct {
 
 // Source holds the active engine and replaces it when a good bundle arrives.
 type Source struct {
-	config Config
-	active atomic.Pointer[policies.Engine]
+	config  Config
+	active  atomic.Pointer[policies.Engine]
+	failure atomic.Pointer[error] // of the last attempt
 	// reloading keeps two attempts from overtaking each other.
 	reloading sync.Mutex
 	trigger   chan struct{}
@@ -94,6 +95,21 @@ func (s *Source) Active() *policies.Engine {
 func (s *Source) Reload(ctx context.Context) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	err := s.reload(ctx)
+	s.failure.Store(&err)
+	return err
+}
+
+// Failure returns the error of the last attempt, nil if that was good: policy
+// may be active and its source broken, which somebody has to see.
+func (s *Source) Failure() error {
+	if last := s.failure.Load(); last != nil {
+		return *last
+	}
+	return nil
+}
+
+func (s *Source) reload(ctx context.Context) error {
 	b, err := s.config.Verifier.Load(ctx)
 	if err != nil {
 		return s.report(policies.Bundle{}, fmt.Errorf("load policy bundle: %w", err))

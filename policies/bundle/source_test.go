@@ -90,12 +90,19 @@ func TestP10BadBundleChangesNothing(t *testing.T) {
 			if s.Active() != before {
 				t.Errorf("Reload(%s) changed the engine in force", tt.name)
 			}
+			if !errors.Is(s.Failure(), err) {
+				t.Errorf("Failure() after Reload(%s) = %v, want %v", tt.name, s.Failure(), err)
+			}
 			if d := s.Active().Decide(t.Context(), policiestest.Input()); d.Verdict() != policies.VerdictAllow {
 				t.Errorf("Decide() after Reload(%s) = %v, want allow", tt.name, d.Verdict())
 			}
 			last := reports[len(reports)-1]
 			if len(reports) != 2 || last.Err == nil || last.Active != before.Digest() || !last.Time.Equal(now()) {
 				t.Errorf("Report after Reload(%s) = %+v, want the failure and the digest in force", tt.name, last)
+			}
+			shelf.put(good)
+			if err := s.Reload(t.Context()); err != nil || s.Failure() != nil {
+				t.Errorf("Reload(the good bundle again) = %v, Failure() = %v, want nil", err, s.Failure())
 			}
 		})
 	}

@@ -1,0 +1,4 @@
+package main
+
+// Run is the program.
+func Run(args []string) int { return run(args) }
