@@ -75,7 +75,7 @@ func TestEveryReasonIsUsable(t *testing.T) {
 
 // TestClaimsThatAreNoNames: kubelet's words are outside input.
 func TestP5ClaimsThatAreNoNames(t *testing.T) {
-	bad := []string{"a b", "../../etc", strings.Repeat("x", 300), "hunter2\n", "\x1b[31m", "日本", "-a", "{}", `"`}
+	bad := []string{"a b", "../../etc", strings.Repeat("x", 300), "hunter2\n", "\x1b[31m", "日本", "-dash", "{}", `"`}
 	for _, text := range bad {
 		t.Run(fmt.Sprintf("%.10q", text), func(t *testing.T) {
 			leaf := string(stored(t, audit.Rejected(audit.Claim{Namespace: text, Pod: text, PodUID: text, ServiceAccount: text, Volume: text}, audit.ReasonInvalidRequest)))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
@@ -141,21 +142,23 @@ func repeatedSample(t *testing.T) audit.Event {
 
 func gapSample(t *testing.T) audit.Event {
 	t.Helper()
-	at := &clock{now: noon()}
-	r, l := audittest.New(t, func(c *audit.Config) { c.Clock, c.QueueLimit = at.time, 1 })
-	l.Fail(errors.New("no space left on device"))
-	for range 4 {
-		r.Owe(audit.DriverStarted())
-		at.add(time.Minute)
-	}
-	l.Fail(nil)
-	for _, e := range audittest.Closed(t, r, l) {
-		if e.Type == audit.TypeAuditGap {
-			return e
+	var gap audit.Event
+	synctest.Test(t, func(t *testing.T) {
+		at := &clock{now: noon()}
+		r, l := audittest.New(t, func(c *audit.Config) { c.Clock, c.QueueLimit = at.time, 1 })
+		l.Fail(errors.New("no space left on device"))
+		for range 4 {
+			r.Owe(audit.DriverStarted())
+			synctest.Wait() // the queue rests between two tries
+			at.add(time.Minute)
 		}
+		l.Fail(nil)
+		gap = audittest.Closed(t, r, l)[0]
+	})
+	if gap.Type != audit.TypeAuditGap {
+		t.Fatalf("the first event is %s, want audit.gap", gap.Type)
 	}
-	t.Fatal("no audit.gap event was written")
-	return audit.Event{}
+	return gap
 }
 
 // fixed replaces what differs from run to run, or with every change of the

@@ -43,9 +43,11 @@ type result struct {
 	err   error
 }
 
-// cost is about what a leaf takes in the file: itself, two hashes, and its
+func (q *request) cost() int64 { return costOf(len(q.leaf)) }
+
+// costOf is about what a leaf takes in the file: itself, two hashes, and its
 // share of pages.
-func (q *request) cost() int64 { return int64(len(q.leaf)+len(q.leaf)/4) + 512 }
+func costOf(size int) int64 { return int64(size+size/4) + 512 }
 
 // Append returns the index of a leaf once it is on the disk. An error means
 // that the leaf is not in the log and will not be. When the log is fuller than

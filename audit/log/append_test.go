@@ -122,6 +122,9 @@ func TestP7FullLogKeepsItsReserve(t *testing.T) {
 		}
 		appended++
 	}
+	if err := l.Healthy(); !errors.Is(err, auditlog.ErrFull) {
+		t.Errorf("Healthy() of a log that refuses = %v, want %v", err, auditlog.ErrFull)
+	}
 	reserved := 0
 	for i := 0; ; i++ {
 		_, err := l.AppendReserved(t.Context(), leaf(1_000_000+i))
@@ -273,4 +276,24 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
+}
+
+// BenchmarkVerify reads a log of 64 MiB, as a start does too.
+func BenchmarkVerify(b *testing.B) {
+	c := config(b)
+	l := open(b, c)
+	n := 0
+	for ; l.Healthy() == nil; n += 256 {
+		var group sync.WaitGroup
+		for i := range 256 {
+			// The last of them may meet a full log.
+			group.Go(func() { _, _ = l.Append(b.Context(), leaf(n+i)) })
+		}
+		group.Wait()
+	}
+	closeLog(b, l)
+	for b.Loop() {
+		verified(b, c.Dir)
+	}
+	b.ReportMetric(float64(n), "events")
 }

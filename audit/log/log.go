@@ -302,7 +302,7 @@ func (l *Log) Checkpoint() ([]byte, error) {
 	return text, nil
 }
 
-// Healthy returns why Append would not take a leaf now.
+// Healthy returns why Append would not take a leaf of any size now.
 func (l *Log) Healthy() error {
 	if err := l.checkFile(); err != nil {
 		return err
@@ -316,7 +316,7 @@ func (l *Log) Healthy() error {
 		return l.broken
 	case l.failed != nil && l.c.Clock().Sub(l.failAt) < failedFor:
 		return l.failed
-	case l.used >= l.room(false):
+	case l.used+costOf(MaxLeafBytes) > l.room(false):
 		return ErrFull
 	}
 	return nil

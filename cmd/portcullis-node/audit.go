@@ -51,8 +51,7 @@ func (c closedLog) Healthy() error                                        { retu
 // that an earlier one did not end.
 func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 	if p.log == nil {
-		p.recorder.Owe(audit.LogTampered())
-		return nil, nil
+		return nil, nil // readiness and the process's log say why
 	}
 	intents, err := audit.OpenIntents(p.log)
 	if err != nil {
