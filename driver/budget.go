@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"context"
 	"fmt"
 	"sync"
 )
@@ -11,71 +10,66 @@ const namespaceShare = 4
 
 // budgetError is a volume that the node has no memory for.
 type budgetError struct {
-	scope        string // node, or the namespace
-	used, budget int64  // bytes
-	asked        int64
+	scope              string // node, namespace or volume
+	used, asked, limit int64  // bytes
 }
 
-// Error names the limit and what it is needed for.
-func (e *budgetError) Error() string {
-	return fmt.Sprintf("memory budget of %s: %d of %d bytes are in use and this volume may need %d", e.scope, e.used, e.budget, e.asked)
+// Error names the scope. The figures are not in it: kubelet counts equal texts
+// as one event, and a tenant has no business with the node's use.
+func (e *budgetError) Error() string { return "the memory budget of " + e.scope + " is used up" }
+
+// detail is for the plugin's own log.
+func (e *budgetError) detail() string {
+	return fmt.Sprintf("%d of %d bytes in use, %d more asked for", e.used, e.limit, e.asked)
 }
 
 // budget counts the tmpfs bytes that volumes on this node may fill. Their
 // pages are charged to the plugin's pod and outlive its container, so an
 // out-of-memory kill would be a crash loop: the refusal must come first.
 type budget struct {
-	limit int64
+	limit   int64
+	largest int64 // what one volume may fill
 
-	mu      sync.Mutex
-	used    int64
-	perNS   map[string]int64
-	held    map[targetKey]share
-	open    int           // shares whose size is not known yet
-	changed chan struct{} // closed and replaced when bytes come free
+	mu    sync.Mutex
+	used  int64
+	perNS map[string]int64
+	held  map[targetKey]share
 }
 
 // share is what one volume may fill.
 type share struct {
 	namespace string
 	bytes     int64
-	open      bool // reserved for the largest volume; what it really needs is not known yet
 }
 
-func newBudget(limit int64) *budget {
-	return &budget{limit: limit, perNS: map[string]int64{}, held: map[targetKey]share{}, changed: make(chan struct{})}
+func newBudget(limit, largest int64) *budget {
+	return &budget{limit: limit, largest: largest, perNS: map[string]int64{}, held: map[targetKey]share{}}
 }
 
-// reserve takes bytes for a new volume before any provider is called. While
-// the budget is short only because other deliveries have reserved more than
-// they will need, it waits for those: a node that starts a hundred pods at
-// once must not refuse any of them.
-func (b *budget) reserve(ctx context.Context, k targetKey, namespace string, bytes int64) error {
-	for {
-		wait, err := b.tryReserve(k, namespace, bytes)
-		if err == nil || wait == nil {
-			return err
-		}
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-func (b *budget) tryReserve(k targetKey, namespace string, bytes int64) (wait <-chan struct{}, err error) {
+// admit refuses a volume for which there would be no room if it were a large
+// one, before any provider is called. It takes nothing: a delivery whose
+// provider hangs must not hold what others need.
+func (b *budget) admit(k targetKey, namespace string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	err = b.check(k, namespace, bytes)
-	if err == nil {
-		b.set(k, share{namespace, bytes, true})
-		return nil, nil
+	return b.check(k, namespace, b.largest)
+}
+
+// reserve takes so many bytes in all for a volume, once its size is known and
+// before its first byte is written. It never takes any away.
+func (b *budget) reserve(k targetKey, namespace string, bytes int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if bytes > b.largest {
+		return &budgetError{"one volume", b.held[k].bytes, bytes, b.largest}
 	}
-	if b.open > 0 {
-		return b.changed, err
+	if err := b.check(k, namespace, bytes); err != nil {
+		return err
 	}
-	return nil, err
+	if bytes > b.held[k].bytes {
+		b.set(k, share{namespace, bytes})
+	}
+	return nil
 }
 
 func (b *budget) check(k targetKey, namespace string, bytes int64) error {
@@ -84,35 +78,25 @@ func (b *budget) check(k targetKey, namespace string, bytes int64) error {
 		return nil
 	}
 	if b.used+more > b.limit {
-		return &budgetError{"this node", b.used, b.limit, more}
+		return &budgetError{"this node", b.used, more, b.limit}
 	}
 	if most := b.limit / namespaceShare; b.perNS[namespace]+more > most {
-		return &budgetError{"namespace " + namespace, b.perNS[namespace], most, more}
+		return &budgetError{"namespace " + namespace, b.perNS[namespace], more, most}
 	}
 	return nil
 }
 
-// extend takes as much more for a mounted volume as there is, up to bytes in
-// all, and returns what the volume may fill now. It never takes any away: a
-// volume that holds two generations of its content can always rotate.
-func (b *budget) extend(k targetKey, namespace string, bytes int64) int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	has := b.held[k].bytes
-	room := min(b.limit-b.used, b.limit/namespaceShare-b.perNS[namespace])
-	if bytes = min(bytes, has+max(room, 0)); bytes > has {
-		b.set(k, share{namespace, bytes, true})
-		return bytes
-	}
-	return has
-}
-
 // settle replaces a share by what the volume really may fill, whatever the
-// limit: what is mounted is mounted.
+// limit: what is mounted is mounted. A privileged container can give its
+// volume any size, or none; it counts for the largest one and no more, or one
+// pod could spend everybody's memory on paper.
 func (b *budget) settle(k targetKey, namespace string, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.set(k, share{namespace, bytes, false})
+	if bytes <= 0 || bytes > b.largest {
+		bytes = b.largest
+	}
+	b.set(k, share{namespace, bytes})
 }
 
 // release gives a target's bytes back.
@@ -128,20 +112,10 @@ func (b *budget) set(k targetKey, s share) {
 	b.used += s.bytes - old.bytes
 	b.count(old.namespace, -old.bytes)
 	b.count(s.namespace, s.bytes)
-	if old.open {
-		b.open--
-	}
-	if s.open {
-		b.open++
-	}
 	if s.bytes == 0 {
 		delete(b.held, k)
 	} else {
 		b.held[k] = s
-	}
-	if s.bytes < old.bytes || old.open && !s.open {
-		close(b.changed)
-		b.changed = make(chan struct{})
 	}
 }
 

@@ -1,11 +1,9 @@
 package driver_test
 
 import (
-	"context"
+	"math"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/portcullis-csi/portcullis/driver"
 )
@@ -13,28 +11,26 @@ import (
 const mib = 1 << 20
 
 func TestBudget(t *testing.T) {
-	b := driver.NewBudget(16 * mib)
-	// take reserves and settles at once, as a delivery does.
+	b := driver.NewBudget(16*mib, 4*mib)
 	take := func(pod, namespace string, bytes int64, want string) {
 		t.Helper()
-		err := b.Reserve(t.Context(), pod, namespace, bytes)
+		err := b.Reserve(pod, namespace, bytes)
 		switch {
 		case want == "" && err != nil:
 			t.Errorf("Reserve(%s, %d) = %v, want nil", pod, bytes, err)
 		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("Reserve(%s, %d) = %v, want an error with %q", pod, bytes, err, want)
 		}
-		if err == nil {
-			b.Settle(pod, namespace, bytes)
-		}
 	}
 	take("p1", "a", 3*mib, "")
 	take("p1", "a", 3*mib, "")
+	take("p1", "a", mib, "") // it never takes any away
 	if got := b.InUse(); got != 3*mib {
 		t.Errorf("InUse() = %d, want %d", got, 3*mib)
 	}
 	take("p2", "a", 2*mib, "namespace a")
 	take("p2", "a", mib, "")
+	take("p3", "b", 5*mib, "one volume")
 	for _, ns := range []string{"b", "c", "d"} {
 		take("p-"+ns, ns, 4*mib, "")
 	}
@@ -50,66 +46,59 @@ func TestBudget(t *testing.T) {
 	take("p1", "a", 4*mib, "")
 }
 
+func TestBudgetAdmitsWithoutTaking(t *testing.T) {
+	b := driver.NewBudget(16*mib, 2*mib)
+	for range 100 { // a hundred pods whose provider hangs
+		if err := b.Admit("p", "a"); err != nil {
+			t.Fatalf("Admit() = %v, want nil", err)
+		}
+	}
+	if err := b.Reserve("p1", "a", 2*mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reserve("p2", "a", mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Admit("p3", "a"); err == nil || !strings.Contains(err.Error(), "namespace a") {
+		t.Errorf("Admit() with 1 MiB left = %v, want a refusal: the volume might need 2", err)
+	}
+	if err := b.Admit("p2", "a"); err != nil {
+		t.Errorf("Admit() of a volume with a share = %v, want nil", err)
+	}
+}
+
 func TestBudgetSettlesBeyondTheLimit(t *testing.T) {
 	// What is mounted is mounted: a smaller limit after a restart refuses new
 	// volumes and takes none away.
-	b := driver.NewBudget(8)
+	b := driver.NewBudget(8, 100)
 	b.Settle("p1", "a", 100)
 	if got := b.InUse(); got != 100 {
 		t.Errorf("InUse() = %d, want 100", got)
 	}
-	if err := b.Reserve(t.Context(), "p2", "b", 1); err == nil {
+	if err := b.Reserve("p2", "b", 1); err == nil {
 		t.Error("Reserve() over a full budget = nil, want an error")
 	}
 }
 
-func TestBudgetWaitsForDeliveriesThatReservedTooMuch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := driver.NewBudget(8 * mib) // two for a namespace
-		if err := b.Reserve(t.Context(), "p1", "a", 2*mib); err != nil {
-			t.Fatal(err)
+func TestBudgetBelievesNoSizeBeyondTheLargest(t *testing.T) {
+	for _, size := range []int64{0, -1, 100 << 30, math.MaxInt64} {
+		b := driver.NewBudget(128*mib, 2*mib)
+		b.Settle("p1", "a", size)
+		b.Settle("p2", "a", size)
+		if got := b.InUse(); got != 4*mib {
+			t.Errorf("InUse() with two volumes remounted to size=%d = %d, want %d", size, got, 4*mib)
 		}
-		done := make(chan error)
-		go func() { done <- b.Reserve(t.Context(), "p2", "a", 2*mib-8192) }()
-		synctest.Wait()
-		select {
-		case err := <-done:
-			t.Fatalf("Reserve() = %v beside a delivery in progress, want it to wait", err)
-		default:
-		}
-		b.Settle("p1", "a", 8192)
-		if err := <-done; err != nil {
-			t.Errorf("Reserve() after the other settled = %v, want nil", err)
-		}
-	})
+	}
 }
 
-func TestBudgetStopsWaitingWithTheContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := driver.NewBudget(8 * mib)
-		if err := b.Reserve(t.Context(), "p1", "a", 2*mib); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if err := b.Reserve(ctx, "p2", "a", mib); err == nil || !strings.Contains(err.Error(), "namespace a") {
-			t.Errorf("Reserve() = %v, want the budget error once the context ends", err)
-		}
-	})
-}
-
-func TestBudgetExtendsAMountedVolumeAsFarAsThereIsRoom(t *testing.T) {
-	b := driver.NewBudget(16 * mib)
-	b.Settle("p1", "a", mib)
-	b.Settle("p2", "a", 2*mib)
-	if got := b.Extend("p1", "a", 2*mib); got != 2*mib {
-		t.Errorf("Extend() = %d, want %d", got, 2*mib)
+func TestBudgetErrorsHaveConstantTexts(t *testing.T) {
+	b := driver.NewBudget(4*mib, mib)
+	if err := b.Reserve("p1", "a", mib); err != nil {
+		t.Fatal(err)
 	}
-	if got := b.Extend("p2", "a", 4*mib); got != 2*mib {
-		t.Errorf("Extend() in a full namespace = %d, want the %d it has", got, 2*mib)
-	}
-	b.Settle("p1", "a", mib)
-	if got := b.Extend("p2", "a", 4*mib); got != 3*mib {
-		t.Errorf("Extend() with one free = %d, want %d", got, 3*mib)
+	first := b.Reserve("p2", "a", mib)
+	second := b.Reserve("p3", "a", mib/2)
+	if first == nil || second == nil || first.Error() != second.Error() {
+		t.Errorf("texts = %q and %q, want equal ones: kubelet counts equal texts as one event", first, second)
 	}
 }

@@ -83,12 +83,17 @@ type Driver struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedNodeServer
 
-	c          Config
-	locks      *targetLocks
-	budget     *budget
-	metrics    *metrics
-	legacy     legacySet
+	c       Config
+	locks   *targetLocks
+	budget  *budget
+	metrics *metrics
+	// legacy are the volumes that the upstream driver mounted before this one
+	// took its place. They are never written: their pods keep them until they
+	// restart.
+	legacy     targetSet
+	refreshing targetSet // whose refresh has not ended
 	registered atomic.Bool
+	unlocked   atomic.Pointer[error] // why pages of mounted volumes may be unlocked
 }
 
 // New returns a Driver, or an error that names the missing field.
@@ -99,7 +104,7 @@ func New(c Config) (*Driver, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes)}
+	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes, c.largestVolume())}
 	var err error
 	if d.metrics, err = newMetrics(c.Meter, d.budget.inUse, d.legacy.count); err != nil {
 		return nil, err
@@ -127,8 +132,20 @@ func (c Config) check() error {
 	if c.Rotation.Enabled && c.Rotation.Interval <= 0 {
 		return errors.New("configure driver: Rotation.Interval is missing")
 	}
-	if most := (hardening.Limits{Bytes: c.MaxVolumeBytes}).SizeBytes(); most > c.MaxNodeBytes/namespaceShare {
+	if err := (hardening.Limits{Bytes: c.MaxVolumeBytes}).Validate(); err != nil {
+		return fmt.Errorf("configure driver: %w", err)
+	}
+	if most := c.largestVolume(); most > c.MaxNodeBytes/namespaceShare {
 		return fmt.Errorf("configure driver: a volume of MaxVolumeBytes fills %d bytes, a namespace has %d", most, c.MaxNodeBytes/namespaceShare)
+	}
+	return nil
+}
+
+// Unlocked returns why, since the start, pages of volumes that were mounted
+// before may not be locked; nil if all are, or need not be.
+func (d *Driver) Unlocked() error {
+	if err := d.unlocked.Load(); err != nil {
+		return *err
 	}
 	return nil
 }

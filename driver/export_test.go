@@ -24,14 +24,14 @@ func (l Locks) Len() int {
 // Budget opens budget to tests.
 type Budget struct{ *budget }
 
-func NewBudget(limit int64) Budget { return Budget{newBudget(limit)} }
+func NewBudget(limit, largest int64) Budget { return Budget{newBudget(limit, largest)} }
 
-func (b Budget) Reserve(ctx context.Context, podUID, namespace string, bytes int64) error {
-	return b.reserve(ctx, targetKey{podUID, "v"}, namespace, bytes)
+func (b Budget) Admit(podUID, namespace string) error {
+	return b.admit(targetKey{podUID, "v"}, namespace)
 }
 
-func (b Budget) Extend(podUID, namespace string, bytes int64) int64 {
-	return b.extend(targetKey{podUID, "v"}, namespace, bytes)
+func (b Budget) Reserve(podUID, namespace string, bytes int64) error {
+	return b.reserve(targetKey{podUID, "v"}, namespace, bytes)
 }
 
 func (b Budget) Settle(podUID, namespace string, bytes int64) {
@@ -40,6 +40,9 @@ func (b Budget) Settle(podUID, namespace string, bytes int64) {
 
 func (b Budget) Release(podUID string) { b.release(targetKey{podUID, "v"}) }
 func (b Budget) InUse() int64          { return b.inUse() }
+
+// ErrPreempted is errPreempted.
+var ErrPreempted = errPreempted
 
 // Line opens line to tests.
 var Line = line
@@ -50,3 +53,6 @@ type Record = record
 func (r *Records) Put(rec Record)                           { r.put(rec) }
 func (r *Records) Get(podUID, volume string) (Record, bool) { return r.get(targetKey{podUID, volume}) }
 func (r *Records) Remove(podUID, volume string)             { r.remove(targetKey{podUID, volume}) }
+
+// Refreshing returns how many refreshes have not ended.
+func (d *Driver) Refreshing() int64 { return d.refreshing.count() }

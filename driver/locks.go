@@ -2,12 +2,17 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
+// errPreempted is what a publish gets while an unpublish waits for its target.
+var errPreempted = errors.New("an unpublish of this volume goes first")
+
 // targetLocks holds one lock a target, so that two calls for one target never
-// stack two mounts. A lock remembers how to cancel what its holder does, since
-// an unpublish must not wait for a provider that hangs (promise P8).
+// stack two mounts. A lock remembers how to cancel what its holder does, and
+// how many unpublishes wait, since those must not wait for a provider that
+// hangs (promise P8), nor for publishes that came before them.
 type targetLocks struct {
 	mu   sync.Mutex
 	held map[targetKey]*targetLock
@@ -17,26 +22,28 @@ type targetLocks struct {
 type targetKey struct{ podUID, volume string }
 
 type targetLock struct {
-	free    chan struct{} // holds one token while nobody has the lock
-	cancel  context.CancelFunc
-	waiters int
+	free        chan struct{} // holds one token while nobody has the lock
+	cancel      context.CancelFunc
+	unpublishes int // waiting
+	users       int // holding or waiting
 }
 
 func newTargetLocks() *targetLocks { return &targetLocks{held: map[targetKey]*targetLock{}} }
 
 // acquire waits until the target is free or ctx ends. The returned context is
-// cancelled when another caller preempts this one; release must be called once.
+// cancelled when an unpublish wants the target; release must be called once.
 func (l *targetLocks) acquire(ctx context.Context, k targetKey) (context.Context, func(), error) {
-	lock := l.enter(k)
-	select {
-	case <-lock.free:
-	case <-ctx.Done():
+	lock := l.enter(k, 0)
+	if err := lock.take(ctx); err != nil {
 		l.leave(k, lock)
-		return nil, nil, ctx.Err()
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	l.mu.Lock()
-	lock.cancel = cancel
+	preempted := lock.unpublishes > 0
+	if !preempted {
+		lock.cancel = cancel
+	}
 	l.mu.Unlock()
 	release := func() {
 		l.mu.Lock()
@@ -46,21 +53,41 @@ func (l *targetLocks) acquire(ctx context.Context, k targetKey) (context.Context
 		lock.free <- struct{}{}
 		l.leave(k, lock)
 	}
+	if preempted {
+		release()
+		return nil, nil, errPreempted
+	}
 	return ctx, release, nil
 }
 
-// preempt cancels whoever holds the target, then acquires it.
-func (l *targetLocks) preempt(ctx context.Context, k targetKey) (func(), error) {
+// preempt cancels the publish that holds the target, turns away those that
+// wait, and acquires it.
+func (l *targetLocks) preempt(ctx context.Context, k targetKey) (release func(), err error) {
+	lock := l.enter(k, 1)
+	err = lock.take(ctx)
 	l.mu.Lock()
-	if lock := l.held[k]; lock != nil && lock.cancel != nil {
-		lock.cancel()
-	}
+	lock.unpublishes--
 	l.mu.Unlock()
-	_, release, err := l.acquire(ctx, k)
-	return release, err
+	if err != nil {
+		l.leave(k, lock)
+		return nil, err
+	}
+	return func() {
+		lock.free <- struct{}{}
+		l.leave(k, lock)
+	}, nil
 }
 
-func (l *targetLocks) enter(k targetKey) *targetLock {
+func (t *targetLock) take(ctx context.Context) error {
+	select {
+	case <-t.free:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *targetLocks) enter(k targetKey, unpublishes int) *targetLock {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lock := l.held[k]
@@ -69,15 +96,19 @@ func (l *targetLocks) enter(k targetKey) *targetLock {
 		lock.free <- struct{}{}
 		l.held[k] = lock
 	}
-	lock.waiters++
+	lock.users++
+	lock.unpublishes += unpublishes
+	if unpublishes > 0 && lock.cancel != nil {
+		lock.cancel()
+	}
 	return lock
 }
 
 func (l *targetLocks) leave(k targetKey, lock *targetLock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	lock.waiters--
-	if lock.waiters == 0 {
+	lock.users--
+	if lock.users == 0 {
 		delete(l.held, k)
 	}
 }

@@ -100,3 +100,44 @@ func TestP8UnpublishPreemptsAHungPublish(t *testing.T) {
 		}
 	})
 }
+
+func TestP8UnpublishGoesBeforePublishesThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := driver.NewTargetLocks()
+		ctx, release, err := locks.Acquire(t.Context(), "uid", "vol")
+		if err != nil {
+			t.Fatal(err)
+		}
+		const waiting = 5
+		turnedAway := make(chan error, waiting)
+		for range waiting {
+			go func() {
+				held, release, err := locks.Acquire(t.Context(), "uid", "vol")
+				if err == nil {
+					<-held.Done() // as if its provider hung, too
+					release()
+				}
+				turnedAway <- err
+			}()
+		}
+		synctest.Wait()
+		go func() {
+			<-ctx.Done()
+			release()
+		}()
+		done, err := locks.Preempt(t.Context(), "uid", "vol")
+		if err != nil {
+			t.Fatalf("Preempt() = %v, want nil", err)
+		}
+		done()
+		for range waiting {
+			// Those that came first may have had it; none kept it.
+			if err := <-turnedAway; err != nil && !errors.Is(err, driver.ErrPreempted) {
+				t.Errorf("Acquire() = %v, want nil or ErrPreempted", err)
+			}
+		}
+		if n := locks.Len(); n != 0 {
+			t.Errorf("locks left over = %d, want 0", n)
+		}
+	})
+}

@@ -6,6 +6,7 @@ const (
 	keyMethod      = "method"
 	keyCode        = "code"
 	keyDuration    = "duration"
+	keyCause       = "cause"
 	keyError       = "error"
 	keyNamespace   = "namespace"
 	keyPod         = "pod"

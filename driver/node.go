@@ -70,12 +70,14 @@ func (d *Driver) publishOver(ctx context.Context, req *csi.NodePublishVolumeRequ
 		return d.publishNew(ctx, req, t, dir)
 	case hardening.StateCovered:
 		d.uncover(t, dir)
-		return d.republish(ctx, req, t, dir)
+		return d.republish(ctx, req, t)
 	case hardening.StateOurs:
-		return d.republish(ctx, req, t, dir)
+		return d.republish(ctx, req, t)
 	case hardening.StateLegacy:
 		d.keepLegacy(ctx, t.key)
 		return nil
+	case hardening.StateOccupied:
+		return d.refuse(ctx, &mountRequest{target: t}, errOccupied)
 	default:
 		d.c.Recorder.Owe(audit.ForeignMount(d.subject(t.key), audit.ForeignKept))
 		return d.refuse(ctx, &mountRequest{target: t}, errForeignMount)

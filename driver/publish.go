@@ -19,6 +19,7 @@ import (
 
 var (
 	errForeignMount  = errors.New("something that is not ours is mounted at the target")
+	errOccupied      = errors.New("the target directory holds files and nothing is mounted on it")
 	errSelfWritten   = errors.New("the provider wrote into the target directory itself")
 	errBundleExpired = errors.New("the policy bundle expired while secrets were fetched")
 )
@@ -48,7 +49,6 @@ func (d *Driver) publish(ctx context.Context, m *mountRequest, dir *hardening.Ta
 	got, err := d.deliver(ctx, m, a, dir)
 	d.c.Recorder.Owe(audit.Finished(a.intent, a.decision, filesOf(got, err), reasonOf(err)).Took(d.c.Clock().Sub(a.begin)))
 	if err != nil {
-		d.budget.release(m.key)
 		return err
 	}
 	d.remember(m, a, got)
@@ -81,7 +81,13 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 		// A refusal needs no proof to stand; its event is owed all the same.
 		d.c.Recorder.Owe(event)
 	}
-	_, err = a.decision.Grant()
+	grant, err := a.decision.Grant()
+	// Only what policy has allowed becomes a label: a class can call its
+	// provider what it likes.
+	m.provider = grant.Provider()
+	if cause := a.decision.Cause(); cause != nil {
+		d.c.Logger.WarnContext(ctx, "policy did not reach a decision", slog.String(keyDecision, a.decision.ID), slog.Any(keyError, cause))
+	}
 	return a, err
 }
 
@@ -94,7 +100,6 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 	if err != nil {
 		return policies.Input{}, &classError{namespace: m.claim.Namespace, name: m.class, err: err}
 	}
-	m.provider = string(a.class.Spec.Provider)
 	verified := false // no token is checked yet, and policy must be able to see that
 	input, effective, err := kube.BuildInput(kube.Facts{
 		Phase: phase, Now: d.c.Clock(), Cluster: d.c.Cluster, Node: d.c.Node, DriverName: d.c.DriverName,
@@ -113,15 +118,21 @@ func (d *Driver) deliver(ctx context.Context, m *mountRequest, a asked, dir *har
 	if err != nil {
 		return provider.Delivered{}, err
 	}
-	if err := d.budget.reserve(ctx, m.key, grant.Subject().Namespace, d.largestVolume()); err != nil {
+	if err := d.budget.admit(m.key, grant.Subject().Namespace); err != nil {
 		return provider.Delivered{}, err
 	}
+	attached := false
+	defer func() {
+		if !attached { // also when something panicked
+			d.budget.release(m.key)
+		}
+	}()
 	vol, err := d.newVolume(grant)
 	if err != nil {
 		return provider.Delivered{}, fmt.Errorf("make volume: %w", err)
 	}
 	defer vol.Close()
-	got, err := d.c.Deliverer.Deliver(ctx, provider.Call{Grant: grant, Effective: a.effective, Tokens: m.tokens, Secrets: m.secrets, Volume: vol})
+	got, err := d.fill(ctx, m, provider.Call{Grant: grant, Effective: a.effective}, vol)
 	if untouched := d.checkUntouched(m, dir); untouched != nil {
 		return got, untouched
 	}
@@ -134,28 +145,50 @@ func (d *Driver) deliver(ctx context.Context, m *mountRequest, a asked, dir *har
 	if err := ctx.Err(); err != nil {
 		return got, err
 	}
-	if err := attach(vol, dir); err != nil {
+	if err := d.attach(m, vol, dir); err != nil {
 		return got, err
 	}
+	attached = true
 	d.settle(m.key, grant.Subject().Namespace, vol)
 	return got, nil
 }
 
-func attach(vol *hardening.Volume, dir *hardening.Target) error {
+func (d *Driver) attach(m *mountRequest, vol *hardening.Volume, dir *hardening.Target) error {
 	if err := dir.Prepare(); err != nil {
 		return fmt.Errorf("make mount point: %w", err)
 	}
-	if err := vol.Attach(dir); err != nil {
-		// Kubelet sends no unpublish after a final code, so nothing may stay.
-		return errors.Join(fmt.Errorf("attach volume: %w", err), dir.Discard())
+	err := vol.Attach(dir)
+	if err == nil {
+		return nil
 	}
-	return nil
+	// A provider that writes by itself may do so after its reply.
+	if written := d.checkUntouched(m, dir); written != nil {
+		err = written
+	}
+	// Kubelet sends no unpublish after a final code, so nothing may stay.
+	return errors.Join(fmt.Errorf("attach volume: %w", err), dir.Discard())
+}
+
+// fill has a volume filled, or refilled, and reserves what it needs as soon as
+// that is known.
+func (d *Driver) fill(ctx context.Context, m *mountRequest, c provider.Call, vol *hardening.Volume) (provider.Delivered, error) {
+	var refused error
+	vol.Allow(d.c.MaxVolumeBytes, func(total int64) error {
+		refused = d.budget.reserve(m.key, c.Grant.Subject().Namespace, total)
+		return refused
+	})
+	c.Volume, c.Tokens, c.Secrets = vol, m.tokens, m.secrets
+	got, err := d.c.Deliverer.Deliver(ctx, c)
+	if err != nil && refused != nil {
+		return got, refused
+	}
+	return got, err
 }
 
 // largestVolume is what a volume may fill at most: two generations of the
 // largest content, while one takes the other's place.
-func (d *Driver) largestVolume() int64 {
-	return hardening.Limits{Bytes: d.c.MaxVolumeBytes}.SizeBytes()
+func (c Config) largestVolume() int64 {
+	return hardening.Limits{Bytes: c.MaxVolumeBytes}.SizeBytes()
 }
 
 func (d *Driver) newVolume(g policies.Grant) (*hardening.Volume, error) {

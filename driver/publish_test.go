@@ -207,7 +207,7 @@ func TestBudgetsComeBeforeTheProvider(t *testing.T) {
 	second := apiPod()
 	second.name, second.uid = "api-1", "22222222-2222-4222-8222-222222222222"
 	n.add(second)
-	expectStatus(t, n.publish(second), codes.ResourceExhausted, "memory budget of namespace payments", "--max-node-bytes")
+	expectStatus(t, n.publish(second), codes.ResourceExhausted, "the memory budget of namespace payments is used up", "--max-node-bytes")
 	if calls := len(n.provider.Calls()); calls != 1 {
 		t.Errorf("provider calls = %d, want 1: the refusal must come before the fetch", calls)
 	}

@@ -187,6 +187,7 @@ func (r *Records) flush() {
 func (r *Records) write(all []record) error {
 	var lines bytes.Buffer
 	encoder := json.NewEncoder(&lines)
+	encoder.SetEscapeHTML(false) // six bytes for one would let a provider outgrow maxRecordsBytes
 	for _, rec := range all {
 		if err := encoder.Encode(rec); err != nil {
 			return err

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/portcullis-csi/portcullis/audit"
@@ -15,8 +16,22 @@ func (d *Driver) refuse(ctx context.Context, m *mountRequest, err error) error {
 	o := classify(err)
 	d.metrics.published(ctx, m.provider, o.metric)
 	d.c.Logger.WarnContext(ctx, "mount refused", slog.String(keyNamespace, m.claim.Namespace), slog.String(keyPod, m.claim.Pod),
-		slog.String(keyVolume, m.key.volume), slog.String(keyCode, o.code.String()), slog.String(keyError, o.text), slog.String(keyDecision, o.decision))
+		slog.String(keyVolume, m.key.volume), slog.String(keyCode, o.code.String()), slog.String(keyError, o.text), slog.String(keyCause, causeOf(err)), slog.String(keyDecision, o.decision))
 	return statusOf(err)
+}
+
+// causeOf is what the plugin's own log says beyond the reply: the words of the
+// kernel and of our packages, which the pod's author has no business with.
+func causeOf(err error) string {
+	if e, ok := errors.AsType[*budgetError](err); ok {
+		return e.detail()
+	}
+	switch classify(err).reason {
+	case audit.ReasonInternal, audit.ReasonFileRefused, audit.ReasonVolumeFailed, audit.ReasonFactsUnavailable, audit.ReasonAuditUnavailable:
+		return err.Error()
+	default:
+		return ""
+	}
 }
 
 // subject is what the driver knows of the pod at a target: what it remembers,
@@ -54,10 +69,19 @@ func filesOf(got provider.Delivered, err error) []audit.File {
 	return files
 }
 
+// maxVersionBytes bounds what is remembered of one volume's versions, which a
+// provider chooses. Without them it is only asked for everything again.
+const maxVersionBytes = 64 << 10
+
 func versionsOf(got provider.Delivered) []objectVersion {
 	versions := make([]objectVersion, 0, len(got.Versions))
+	size := 0
 	for _, v := range got.Versions {
+		size += len(v.ID) + len(v.Version)
 		versions = append(versions, objectVersion(v))
+	}
+	if size > maxVersionBytes {
+		return nil
 	}
 	return versions
 }

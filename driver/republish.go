@@ -2,7 +2,10 @@ package driver
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -27,7 +30,7 @@ const (
 // wrong keeps the content and answers OK (promise P9): an error would only
 // delay kubelet's next call, and on kubelets before kubernetes#139045 a final
 // code made it delete the live mount.
-func (d *Driver) republish(ctx context.Context, req *csi.NodePublishVolumeRequest, t target, dir *hardening.Target) error {
+func (d *Driver) republish(ctx context.Context, req *csi.NodePublishVolumeRequest, t target) error {
 	rec, known := d.c.Records.get(t.key)
 	now := d.c.Clock()
 	if known && now.Before(rec.DueAt) {
@@ -36,14 +39,66 @@ func (d *Driver) republish(ctx context.Context, req *csi.NodePublishVolumeReques
 	}
 	m, err := parsePublish(req, t)
 	if err != nil {
+		m.wipe()
 		d.c.Recorder.Owe(audit.Rejected(auditClaim(m), classify(err).reason))
 		d.postpone(ctx, rec, t, err)
 		return nil
 	}
-	if err := d.refresh(ctx, m, dir, rec); err != nil {
+	if err := d.refreshBounded(ctx, m, rec); err != nil {
 		d.postpone(ctx, rec, t, err)
 	}
 	return nil
+}
+
+// stuckTimeout is how long a refresh may go on after its caller has given up.
+const stuckTimeout = 5 * time.Second
+
+var errStuck = errors.New("the volume does not answer: somebody may hold it up with fanotify(7)")
+
+// refreshBounded refreshes a volume in a goroutine that it does not wait for
+// beyond the end of ctx. A container with CAP_SYS_ADMIN can hold up every open
+// of a file in its volume for as long as it likes; that must hold up neither
+// the unpublish nor anybody else. The goroutine owns what it uses, and until it
+// ends the volume is not refreshed again.
+func (d *Driver) refreshBounded(ctx context.Context, m *mountRequest, rec record) error {
+	if !d.refreshing.add(m.key) {
+		m.wipe()
+		return errStuck
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer d.refreshing.remove(m.key)
+		defer m.wipe()
+		done <- d.refreshSafely(ctx, m, rec)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(stuckTimeout):
+		return errStuck
+	}
+}
+
+// refreshSafely opens the target for itself, and keeps a panic from ending the
+// process: no interceptor sees this goroutine.
+func (d *Driver) refreshSafely(ctx context.Context, m *mountRequest, rec record) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.c.Logger.Error("refresh panicked", slog.String(keyStack, string(debug.Stack())))
+			err = errors.New("refresh panicked")
+		}
+	}()
+	dir, err := d.c.Volumes.Target(m.key.podUID, m.key.volume)
+	if err != nil {
+		return fmt.Errorf("open target: %w", err)
+	}
+	defer dir.Close()
+	return d.refresh(ctx, m, dir, rec)
 }
 
 // refresh decides again and, where rotation is on, fetches again.
@@ -87,13 +142,11 @@ func (d *Driver) rotate(ctx context.Context, m *mountRequest, a asked, dir *hard
 		return provider.Delivered{}, err
 	}
 	defer vol.Close()
-	vol.Allow(d.c.MaxVolumeBytes, d.budget.extend(m.key, grant.Subject().Namespace, d.largestVolume()))
 	// Whatever comes of it: what was taken and is not used goes back.
 	defer d.settle(m.key, grant.Subject().Namespace, vol)
-	return d.c.Deliverer.Deliver(ctx, provider.Call{
-		Grant: grant, Effective: a.effective, Tokens: m.tokens, Secrets: m.secrets, Volume: vol,
-		CurrentVersions: providerVersions(a.mounted), Rotate: true,
-	})
+	return d.fill(ctx, m, provider.Call{
+		Grant: grant, Effective: a.effective, CurrentVersions: providerVersions(a.mounted), Rotate: true,
+	}, vol)
 }
 
 // lateness says how long after its time a rotation came. A volume whose record
@@ -114,8 +167,8 @@ func (d *Driver) postpone(ctx context.Context, rec record, t target, err error) 
 	d.c.Records.put(rec)
 	o := classify(err)
 	d.metrics.rotated(ctx, rec.Provider, o.metric, 0)
-	d.c.Logger.WarnContext(ctx, "refresh failed, the mounted content stays", slog.String(keyNamespace, rec.Namespace),
-		slog.String(keyPod, rec.Pod), slog.String(keyVolume, rec.Volume), slog.String(keyError, o.text), slog.Int(keyCount, rec.Failures))
+	d.c.Logger.WarnContext(ctx, "refresh failed, the mounted content stays", slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod),
+		slog.String(keyVolume, rec.Volume), slog.String(keyError, o.text), slog.String(keyCause, causeOf(err)), slog.Int(keyCount, rec.Failures))
 }
 
 func (d *Driver) backoff(failures int) time.Duration {
@@ -136,7 +189,10 @@ func (d *Driver) refreshAfter(o policies.Obligations) time.Duration {
 	if d.c.Rotation.Enabled {
 		wait = d.c.Rotation.Interval
 	}
-	if ttl := time.Duration(o.TTLSeconds) * time.Second * refreshPercent / 100; ttl > 0 && ttl < wait {
+	// Bounded first, since a product that overflows would be due at once.
+	const longest = int64(365 * 24 * time.Hour / time.Second)
+	ttl := time.Duration(min(o.TTLSeconds, longest)) * time.Second / 100 * refreshPercent
+	if ttl > 0 && ttl < wait {
 		return ttl
 	}
 	return wait

@@ -13,9 +13,12 @@ import (
 // says what is mounted, and gives every delivery that a crash interrupted its
 // end. It is called once, before Serve.
 func (d *Driver) Recover(intents []audit.Intent) error {
-	relocked, err := d.c.Volumes.Relock()
-	if err != nil {
-		return fmt.Errorf("lock the pages of mounted volumes again: %w", err)
+	relocked, unlocked := d.c.Volumes.Relock()
+	if unlocked != nil {
+		// One volume that somebody tampered with must not keep the only
+		// process that can unmount the others from starting (promise P8).
+		d.unlocked.Store(&unlocked)
+		d.c.Logger.Error("pages of some mounted volumes are not locked again", slog.Any(keyError, unlocked))
 	}
 	mounts, err := d.c.Volumes.Mounts()
 	if err != nil {

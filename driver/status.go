@@ -176,13 +176,17 @@ func providerReason(r provider.Reason) audit.Reason {
 // nodeOutcome knows what goes wrong on the node itself.
 func nodeOutcome(err error) (outcome, bool) {
 	if e, ok := errors.AsType[*budgetError](err); ok {
-		return outcome{codes.ResourceExhausted, audit.ReasonBudgetExceeded, metricMount, e.Error(), "remove volumes, or raise --max-node-bytes and the plugin's memory limit with it", ""}, true
+		return outcome{codes.ResourceExhausted, audit.ReasonBudgetExceeded, metricMount, e.Error(), "use fewer or smaller volumes, or raise --max-volume-bytes and --max-node-bytes, and the plugin's memory limit with them", ""}, true
 	}
 	_, limit := errors.AsType[*hardening.LimitError](err)
 	_, path := errors.AsType[*hardening.PathError](err)
 	switch {
 	case errors.Is(err, errSelfWritten):
 		return outcome{codes.Unavailable, audit.ReasonProviderWroteTarget, metricFile, err.Error(), "make the provider return files (AWS: --driver-writes-secrets=true); what it wrote was scrubbed", ""}, true
+	case errors.Is(err, errStuck):
+		return outcome{codes.Unavailable, audit.ReasonVolumeFailed, metricRotate, err.Error(), "restart the pod, and deny containers with CAP_SYS_ADMIN", ""}, true
+	case errors.Is(err, errOccupied):
+		return outcome{codes.Unavailable, audit.ReasonVolumeFailed, metricTarget, err.Error(), "delete the pod: what is in the directory is removed with it; a provider may have written it itself (AWS: --driver-writes-secrets=true)", ""}, true
 	case errors.Is(err, errForeignMount):
 		return outcome{codes.Unavailable, audit.ReasonForeignMountKept, metricTarget, err.Error(), "delete the pod, or unmount by hand what is mounted at its volume", ""}, true
 	case errors.Is(err, context.DeadlineExceeded):

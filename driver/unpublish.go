@@ -24,7 +24,7 @@ func (d *Driver) unpublish(_ context.Context, t target) error {
 	}
 	defer dir.Close()
 	found, err := dir.Detach()
-	if found.Foreign > 0 {
+	if found.Foreign > 0 && !d.legacy.has(t.key) {
 		d.c.Recorder.Owe(audit.ForeignMount(subject, audit.ForeignUnmounted))
 	}
 	if err != nil {

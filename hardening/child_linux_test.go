@@ -1,12 +1,15 @@
 package hardening_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,8 +27,14 @@ func runChild(job string) int {
 		return childOpen(name, unix.O_WRONLY)
 	case "create":
 		return childOpen(name, unix.O_WRONLY|unix.O_CREAT)
+	case "loop":
+		return childLoop(name)
 	case "protect":
 		return childProtect()
+	case "open":
+		return childSystem(name)
+	case "open-unlocked":
+		return childWithoutLocking(name)
 	}
 	fmt.Println("unknown job")
 	return 2
@@ -49,9 +58,68 @@ func childOpen(name string, flags int) int {
 	return 0
 }
 
+// childLoop reads ..data/name and name below descriptor 3 for half a second.
+func childLoop(name string) int {
+	var denied, absent, read int
+	buf := make([]byte, 64)
+	for end := time.Now().Add(time.Second / 2); time.Now().Before(end); {
+		for _, p := range []string{"..data/" + name, name} {
+			fd, err := unix.Openat(3, p, unix.O_RDONLY, 0)
+			switch {
+			case errors.Is(err, unix.ENOENT):
+				absent++
+				continue
+			case err != nil:
+				denied++
+				continue
+			}
+			if n, err := unix.Read(fd, buf); err == nil && n > 0 {
+				read++
+			}
+			_ = unix.Close(fd)
+		}
+	}
+	fmt.Printf("denied %d absent %d read %d .", denied, absent, read)
+	return 0
+}
+
+// childSystem opens a kubelet root and answers with the error.
+func childSystem(root string) int {
+	sys, err := hardening.Open(hardening.Config{KubeletRoot: root, Protection: hardening.SettingMlock})
+	if err != nil {
+		fmt.Print(err)
+		return 0
+	}
+	fmt.Print(sys.Protection())
+	return 0
+}
+
+// childWithoutLocking does so with 8 MiB to lock and without CAP_IPC_LOCK.
+func childWithoutLocking(root string) int {
+	runtime.LockOSThread()
+	limit := unix.Rlimit{Cur: 8 << 20, Max: 8 << 20}
+	if err := errors.Join(unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit), keepCapabilities(unix.CAP_SYS_ADMIN)); err != nil {
+		fmt.Print(err)
+		return 1
+	}
+	return childSystem(root)
+}
+
+// keepCapabilities drops all others from the calling thread.
+func keepCapabilities(keep ...int) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	for _, c := range keep {
+		data[c/32].Effective |= 1 << (c % 32)
+		data[c/32].Permitted |= 1 << (c % 32)
+	}
+	return unix.Capset(&header, &data[0])
+}
+
 func childProtect() int {
+	before := ownerOfProc()
 	report, err := hardening.ProtectProcess()
-	fmt.Printf("report %+v err %v\n", report, err)
+	fmt.Printf("report %+v err %v\nowner %d then %d\n", report, err, before, ownerOfProc())
 	status, _ := os.ReadFile("/proc/self/status")
 	limits, _ := os.ReadFile("/proc/self/limits")
 	fmt.Printf("%s%s", status, limits)
@@ -59,6 +127,16 @@ func childProtect() int {
 		fmt.Println(err)
 	}
 	return 0
+}
+
+// ownerOfProc returns who owns /proc/self: root, if the process is not
+// dumpable (proc(5)).
+func ownerOfProc() int {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/stat", &st); err != nil {
+		return -1
+	}
+	return int(st.Uid)
 }
 
 // identity is who a process in a pod is.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portcullis-csi/portcullis/hardening"
+	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
 )
 
 // patience is how long a step on hostile content may take.
@@ -252,6 +253,33 @@ func TestP8DetachWithoutAnswerFromFanotify(t *testing.T) {
 	check(t, "close", unix.Close(group))
 }
 
+// TestP8DetachBlindly is what happens where the mount table cannot be read.
+func TestP8DetachBlindly(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	_, target, dir := n.publish(t, "vol", grouped, valued("a", "1"))
+	for range 3 {
+		mountTmpfs(t, "foreign", dir)
+	}
+	if d, err := hardening.DetachBlindly(target); err != nil || d.Foreign != 4 {
+		t.Errorf("DetachBlindly() = %+v, %v, want 4 mounts gone", d, err)
+	}
+	assertState(t, target, hardening.StateEmpty)
+	if d, err := hardening.DetachBlindly(target); err != nil || d.Foreign != 0 {
+		t.Errorf("DetachBlindly() again = %+v, %v, want nothing to do", d, err)
+	}
+}
+
+func TestDetachBlindlyFollowsNoLink(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	_, _, victim := n.publish(t, "victim", grouped, valued("a", "1"))
+	dir := hardeningtest.VolumeDir(t, n.root, podUID, "vol")
+	check(t, "plant", os.Symlink(victim, dir))
+	if d, err := hardening.DetachBlindly(n.target(t, "vol")); err != nil || d.Foreign != 0 {
+		t.Errorf("DetachBlindly() = %+v, %v, want nothing done", d, err)
+	}
+	assertContent(t, victim+"/a", "1")
+}
+
 func TestDetachLegacy(t *testing.T) {
 	n := newNode(t, hardening.SettingMlock)
 	target, dir := n.place(t, "vol")
@@ -330,7 +358,9 @@ func TestScrubWithFourCapabilities(t *testing.T) {
 			defer close(done)
 			// The thread ends with the goroutine, capabilities and all.
 			runtime.LockOSThread()
-			dropCapabilities(t, unix.CAP_SYS_ADMIN, unix.CAP_CHOWN, unix.CAP_SETUID, unix.CAP_SETGID)
+			if err := keepCapabilities(unix.CAP_SYS_ADMIN, unix.CAP_CHOWN, unix.CAP_SETUID, unix.CAP_SETGID); err != nil {
+				t.Errorf("drop capabilities: %v", err)
+			}
 			if _, err := os.ReadFile(dir + "/..data/own"); !errors.Is(err, fs.ErrPermission) {
 				t.Errorf("ReadFile() without CAP_DAC_OVERRIDE = %v, want %v: the test proves nothing", err, fs.ErrPermission)
 			}
@@ -343,18 +373,6 @@ func TestScrubWithFourCapabilities(t *testing.T) {
 			t.Errorf("ReadDir() = %v, %v, want nothing", entries, err)
 		}
 	})
-}
-
-func dropCapabilities(t *testing.T, keep ...int) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	for _, c := range keep {
-		data[c/32].Effective |= 1 << (c % 32)
-		data[c/32].Permitted |= 1 << (c % 32)
-	}
-	if err := unix.Capset(&header, &data[0]); err != nil {
-		t.Errorf("drop capabilities: %v", err)
-	}
 }
 
 func TestTakeBackBothWays(t *testing.T) {

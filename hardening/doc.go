@@ -14,6 +14,8 @@
 //     an owner of its own, whatever the caller asks (P6).
 //   - A [Volume.Replace] keeps mount and superblock, swaps all files in one
 //     rename, and leaves alone what readers have open (P9).
+//   - A volume takes what its content needs twice and a page, and grows only as
+//     far as [Volume.Allow] said.
 //   - A [Target] is a place beneath the kubelet's pods directory, held by
 //     descriptor. No path crosses this wall, no symbolic link below the pods
 //     directory is followed.

@@ -54,7 +54,7 @@ type PathError struct {
 
 // Error quotes the path, since it comes from outside.
 func (e *PathError) Error() string {
-	return fmt.Sprintf("file %q: %s; hint: %s", clip(e.Path), e.Reason, e.Remedy)
+	return fmt.Sprintf("file %+q: %s; hint: %s", clip(e.Path), e.Reason, e.Remedy)
 }
 
 // LimitError says which bound a volume would exceed.
@@ -79,7 +79,7 @@ type TargetError struct {
 
 // Error quotes the value, since it comes from outside.
 func (e *TargetError) Error() string {
-	return fmt.Sprintf("%s %q: %s", e.Field, clip(e.Value), e.Reason)
+	return fmt.Sprintf("%s %+q: %s", e.Field, clip(e.Value), e.Reason)
 }
 
 // SocketError says why a socket is not trusted.
@@ -91,7 +91,7 @@ type SocketError struct {
 
 // Error names the socket, what is wrong and the remedy.
 func (e *SocketError) Error() string {
-	return fmt.Sprintf("socket %q: %s; hint: %s", clip(e.Path), e.Reason, e.Remedy)
+	return fmt.Sprintf("socket %+q: %s; hint: %s", clip(e.Path), e.Reason, e.Remedy)
 }
 
 // ScrubError says that some entries of a volume could not be removed.
@@ -107,6 +107,9 @@ func (e *ScrubError) Error() string {
 
 // Unwrap returns the first reason.
 func (e *ScrubError) Unwrap() error { return e.First }
+
+// Outside input is quoted with %+q, as texts end in pod events and kubectl
+// prints those raw: neither escape sequences nor look-alike letters get through.
 
 // clip bounds what an error repeats: texts end in pod events.
 func clip(s string) string {

@@ -44,3 +44,10 @@ func chmodWith(path string, mode fs.FileMode, chmod func(*descriptor, fs.FileMod
 	defer func() { _ = d.Close() }()
 	return chmod(d, mode)
 }
+
+// DetachBlindly calls Target.detachBlindly.
+func DetachBlindly(t *Target) (Detached, error) {
+	var d Detached
+	err := t.detachBlindly(&d)
+	return d, err
+}

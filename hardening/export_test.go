@@ -50,7 +50,7 @@ func NewLayout(files []File, l Limits) (Layout, error) {
 }
 
 // ValidateLimits calls Limits.validate.
-func ValidateLimits(l Limits) error { return l.validate() }
+func ValidateLimits(l Limits) error { return l.Validate() }
 
 // NrInodes calls Limits.nrInodes.
 func NrInodes(l Limits) int { return l.nrInodes() }
@@ -115,4 +115,14 @@ func exportLines(table []mountLine) []MountLine {
 		list = append(list, MountLine{m.id, m.parent, m.device, m.root, m.point, m.kind, m.source, m.super})
 	}
 	return list
+}
+
+// UpTo allows a volume so many bytes in all.
+func UpTo(most int64) func(int64) error {
+	return func(total int64) error {
+		if total > most {
+			return errNotAllowed
+		}
+		return nil
+	}
 }

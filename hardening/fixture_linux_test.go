@@ -86,7 +86,7 @@ func (n *node) publish(t testing.TB, name string, l hardening.Limits, files ...h
 	v := n.volume(t, l)
 	check(t, "fill", v.Fill(files))
 	check(t, "attach", v.Attach(target))
-	v.Allow(l.Bytes, l.SizeBytes())
+	v.Allow(l.Bytes, hardening.UpTo(l.SizeBytes()))
 	return v, target, dir
 }
 

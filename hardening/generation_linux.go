@@ -41,7 +41,7 @@ func writeGeneration(root *descriptor, plan layout, lock bool) (*generation, err
 	}
 	for _, f := range plan.files {
 		if err := g.write(f, plan.gid); err != nil {
-			return g, fmt.Errorf("write %q: %w", f.Path, err)
+			return g, fmt.Errorf("write %+q: %w", f.Path, err)
 		}
 	}
 	return g, g.open(plan)
@@ -61,7 +61,7 @@ func makeDir(parent *descriptor, name string) (*descriptor, error) {
 func (g *generation) subdir(name string) error {
 	parent, err := openAt(g.dir, path.Dir(name), openDir, resolveInside)
 	if err != nil {
-		return fmt.Errorf("open directory %q: %w", path.Dir(name), err)
+		return fmt.Errorf("open directory %+q: %w", path.Dir(name), err)
 	}
 	defer func() { _ = parent.Close() }()
 	d, err := makeDir(parent, path.Base(name))
@@ -121,7 +121,7 @@ func (g *generation) open(plan layout) error {
 		name := plan.dirs[len(plan.dirs)-1-i]
 		d, err := openAt(g.dir, name, openDir, resolveInside)
 		if err != nil {
-			return fmt.Errorf("open directory %q: %w", name, err)
+			return fmt.Errorf("open directory %+q: %w", name, err)
 		}
 		if err := errors.Join(own(d, plan.gid, plan.mode), d.Close()); err != nil {
 			return err
@@ -136,47 +136,6 @@ func own(d *descriptor, gid int, mode fs.FileMode) error {
 	}
 	if err := unix.Fchmod(d.fd(), uint32(mode)); err != nil {
 		return fmt.Errorf("set mode: %w", err)
-	}
-	return nil
-}
-
-// publish makes the links of the volume and then points ..data at g, which is
-// the one step that readers notice.
-func (g *generation) publish(root *descriptor, names []string) error {
-	for _, name := range names {
-		if err := link(root, name); err != nil {
-			return err
-		}
-	}
-	next := dataName + "." + rand.Text()
-	if err := unix.Symlinkat(g.name, root.fd(), next); err != nil {
-		return fmt.Errorf("link generation: %w", err)
-	}
-	err := unix.Renameat(root.fd(), next, root.fd(), dataName)
-	if errors.Is(err, unix.EISDIR) {
-		// A privileged container put a directory in place of the link.
-		err = unix.Renameat2(root.fd(), next, root.fd(), dataName, unix.RENAME_EXCHANGE)
-	}
-	if err != nil {
-		return fmt.Errorf("switch generation: %w", err)
-	}
-	return nil
-}
-
-// link makes the link of a name unless it is there. Anything else under the
-// name was planted, and makes way.
-func link(root *descriptor, name string) error {
-	if have, err := readLink(root, name); err == nil && have == linkTarget(name) {
-		return nil
-	}
-	err := unix.Symlinkat(linkTarget(name), root.fd(), name)
-	if errors.Is(err, unix.EEXIST) {
-		s := scrubber{}
-		s.remove(root, name, maxScrubDepth)
-		err = unix.Symlinkat(linkTarget(name), root.fd(), name)
-	}
-	if err != nil {
-		return fmt.Errorf("link %q: %w", name, err)
 	}
 	return nil
 }

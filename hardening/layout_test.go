@@ -113,7 +113,7 @@ func TestCheckPath(t *testing.T) {
 }
 
 func FuzzFilePath(f *testing.F) {
-	for _, s := range []string{"a", "a/b", "../x", "..data/x", "/x", "", "a\x00", "a/../../x", strings.Repeat("x/", 9) + "x", "a\\..\\b", "\xff/.."} {
+	for _, s := range []string{"a", "a/b", "../x", "..data/x", "/x", "", "a\x00", "a/../../x", strings.Repeat("x/", 9) + "x", "a\\..\\b", "\xff/..", "\x00\u0738"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, p string) {

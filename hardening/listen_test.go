@@ -69,7 +69,7 @@ func TestListenRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // end of test
+	defer l.Close()
 	if _, err := hardening.Listen(t.Context(), served); !errors.Is(err, hardening.ErrSocketInUse) {
 		t.Errorf("Listen(served) = %v, want ErrSocketInUse", err)
 	}

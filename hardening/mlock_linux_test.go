@@ -1,10 +1,13 @@
 package hardening_test
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/portcullis-csi/portcullis/hardening"
 )
@@ -152,11 +155,54 @@ func TestP5RelockAfterRestart(t *testing.T) {
 
 func TestRelockGoesOnAfterAnError(t *testing.T) {
 	n := newNode(t, hardening.SettingMlock)
-	broken, _, _ := n.publish(t, "broken", grouped, sizedFile("onward-a", 1))
-	check(t, "scrub", broken.Scrub())
+	_, _, dir := n.publish(t, "broken", grouped, sizedFile("onward-a", 1))
+	evil := privileged(t, dir)
+	check(t, "remove", os.Remove(evil+"/..data"))
+	check(t, "plant", os.Symlink("../../etc", evil+"/..data"))
 	n.publish(t, "whole", grouped, sizedFile("onward-b", 1))
 	got, err := n.sys.Relock()
 	if got != 1 || err == nil || !strings.Contains(err.Error(), "volume broken of pod "+podUID) {
 		t.Errorf("Relock() = %d, %v, want 1 and an error that names the volume", got, err)
 	}
+}
+
+// TestRelockLeavesOutWhatHasNoContentToLock: a revoked volume and a covered one
+// are no reason for a start to fail.
+func TestRelockLeavesOutWhatHasNoContentToLock(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	revoked, _, _ := n.publish(t, "revoked", grouped, sizedFile("gone-a", 1))
+	check(t, "scrub", revoked.Scrub())
+	_, _, dir := n.publish(t, "covered", grouped, sizedFile("gone-b", 1))
+	check(t, "cover", unix.Mount("x", dir, "tmpfs", 0, ""))
+	n.publish(t, "whole", grouped, sizedFile("gone-c", 1))
+	if got, err := n.sys.Relock(); got != 1 || err != nil {
+		t.Errorf("Relock() = %d, %v, want 1, nil", got, err)
+	}
+}
+
+// TestNoACLSurvivesARotation: a default access list, planted once by a
+// privileged container, would give every later file readers beyond its mode.
+func TestNoACLSurvivesARotation(t *testing.T) {
+	eachProtection(t, func(t *testing.T, n *node) {
+		v, _, dir := n.publish(t, "vol", grouped, valued("a", "v1"))
+		// user::rwx user:1001:r-- group::r-x mask::r-x other::--- (acl(5), version 2)
+		list := []byte{2, 0, 0, 0}
+		for _, e := range []struct {
+			tag, perm uint16
+			id        uint32
+		}{{1, 7, 0xffffffff}, {2, 4, 1001}, {4, 5, 0xffffffff}, {16, 5, 0xffffffff}, {32, 0, 0xffffffff}} {
+			list = append(list, byte(e.tag), 0, byte(e.perm), 0, byte(e.id), byte(e.id>>8), byte(e.id>>16), byte(e.id>>24))
+		}
+		err := unix.Setxattr(privileged(t, dir), "system.posix_acl_default", list, 0)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			t.Skip("this kernel's tmpfs has no access lists, so there is nothing to survive")
+		}
+		check(t, "plant", err)
+		if changed, err := v.Replace([]hardening.File{valued("a", "v2")}); !changed || err != nil {
+			t.Fatalf("Replace() = %v, %v, want true, nil", changed, err)
+		}
+		if n, err := unix.Getxattr(dir+"/a", "system.posix_acl_access", make([]byte, 256)); !errors.Is(err, unix.ENODATA) {
+			t.Errorf("access list of the new file: %d bytes, %v, want none", n, err)
+		}
+	})
 }

@@ -76,7 +76,7 @@ func parseMountLine(line string) (mountLine, error) {
 	before, after, ok := strings.Cut(line, " - ")
 	left, right := strings.Split(before, " "), strings.Split(after, " ")
 	if !ok || len(left) < 6 || len(right) < 3 {
-		return mountLine{}, fmt.Errorf("parse mount table: line %q has too few fields", clip(line))
+		return mountLine{}, fmt.Errorf("parse mount table: line %+q has too few fields", clip(line))
 	}
 	id, err := strconv.Atoi(left[0])
 	if err != nil {

@@ -65,7 +65,7 @@ func TestMountLineFacts(t *testing.T) {
 		{"size blown up", replace("size=2052k", "size=999999999k"), with(func(f *hardening.MountFacts) { f.Size, f.Limits.Bytes = 999999999<<10, 64<<20 })},
 		{"size beyond numbers", replace("size=2052k", "size=99999999999999999999k"), with(func(f *hardening.MountFacts) { f.Size, f.Limits.Bytes = 0, 4096 })},
 		{"inodes blown up", replace("nr_inodes=517", "nr_inodes=99999999"), with(func(f *hardening.MountFacts) { f.Limits.Inodes = 1024 })},
-		{"inodes taken away", replace("nr_inodes=517,", ""), with(func(f *hardening.MountFacts) { f.Limits.Inodes = 1 })},
+		{"inodes taken away", replace("nr_inodes=517,", ""), with(func(f *hardening.MountFacts) { f.Limits.Inodes = 128 })},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,8 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/portcullis-csi/portcullis/hardening"
 	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
 )
 
@@ -76,18 +75,56 @@ func TestProtectProcessWithoutPrivileges(t *testing.T) {
 	}
 }
 
-func TestP5ProtectedProcessLeavesNoCore(t *testing.T) {
+// TestP5NotDumpable shows by an unprivileged process that the kernel knows:
+// its files in /proc become root's, which keeps its user's debuggers out.
+func TestP5NotDumpable(t *testing.T) {
 	hardeningtest.NeedRoot(t)
-	// Dumpable is what holds where core_pattern is a pipe; the kernel shows it
-	// as the owner of the process's files.
-	d, err := os.Stat("/proc/self/mem")
-	check(t, "stat", err)
-	if st, ok := d.Sys().(*unixStat); !ok || st.Uid != uint32(unix.Geteuid()) {
-		t.Errorf("this process is not dumpable already: the other tests prove nothing")
+	out := protectedChild(t, &syscall.Credential{Uid: 65532, Gid: 65532})
+	if want := "owner 65532 then 0\n"; !strings.Contains(out, want) {
+		t.Errorf("child says %q, want %q in it", out[:min(len(out), 200)], want)
 	}
-	out := protectedChild(t, nil)
-	if !strings.Contains(out, "Dumpable:false") {
-		t.Errorf("report is %q, want the flag cleared", firstLine(out))
+}
+
+func TestOpenWithoutPrivileges(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	nobody := identity{uid: 65532, gid: 65532}
+	tests := []struct {
+		name string
+		who  identity
+		job  string
+		want []string
+	}{
+		{"no root", nobody, "open " + n.root, []string{"privileges: ", "CAP_SYS_ADMIN"}},
+		{"no locking", identity{}, "open-unlocked " + n.root, []string{"--swap-protection: ", "no CAP_IPC_LOCK and RLIMIT_MEMLOCK is 8388608", "hint: grant CAP_IPC_LOCK"}},
+		{"everything", identity{}, "open " + n.root, []string{"mlock"}},
+		{"no pods directory", identity{}, "open " + n.root + "/x", []string{"open pods directory", "--kubelet-root", "no such file"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := as(t, tt.who, "/", tt.job)
+			for _, want := range tt.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("Open() as %v says %q, want %q in it", tt.who, got, want)
+				}
+			}
+		})
+	}
+}
+
+// TestOpenWithoutNoswap runs where the kernel refuses the option although it
+// is new enough: in a user namespace. The probe must notice, not the version.
+func TestOpenWithoutNoswap(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = childEnviron("open " + n.root)
+	self := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: self, GidMappings: self}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Skipf("user namespaces are not available: %v", err)
+	}
+	if string(out) != "mlock" {
+		t.Errorf("Open() in a user namespace says %q, want mlock", out)
 	}
 }
 

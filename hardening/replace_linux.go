@@ -36,7 +36,9 @@ func (v *Volume) Replace(files []File) (changed bool, err error) {
 	defer func() { _ = view.Close() }()
 	changed, err = v.rotate(view, plan)
 	if changed {
-		err = errors.Join(err, v.fit(plan.pageBytes()))
+		// The new content is there; a size that somebody who writes meanwhile
+		// keeps from being set is set with the next rotation.
+		_ = v.fit(plan.pageBytes())
 	}
 	return changed, err
 }
@@ -44,6 +46,9 @@ func (v *Volume) Replace(files []File) (changed bool, err error) {
 func (v *Volume) rotate(view *descriptor, plan layout) (changed bool, err error) {
 	// Undoes what a privileged container may have done to the root.
 	if err := takeBack(view, plan.gid, plan.mode); err != nil {
+		return false, fmt.Errorf("restore volume: %w", err)
+	}
+	if err := dropACLs(view); err != nil {
 		return false, fmt.Errorf("restore volume: %w", err)
 	}
 	before, err := topNames(view)
@@ -101,15 +106,18 @@ func (v *Volume) holds(plan layout) bool {
 		return false
 	}
 	defer func() { _ = gen.Close() }()
-	return slices.Equal(list, plan.entries()) && v.holdsNames(plan) && v.holdsBytes(gen, plan)
+	return slices.Equal(list, plan.entries()) && plan.owns(v.root) && plan.owns(gen) &&
+		v.holdsNames(plan) && v.holdsBytes(gen, plan)
 }
 
-// holdsNames compares the root: its links, its mode and its owner.
+// owns reports whether a directory has the owner and the mode of the plan.
+func (p layout) owns(dir *descriptor) bool {
+	st, err := dir.stat()
+	return err == nil && infoOf(st) == FileInfo{GID: p.gid, Mode: p.mode | fs.ModeDir}
+}
+
+// holdsNames compares the links in the root.
 func (v *Volume) holdsNames(plan layout) bool {
-	st, err := v.root.stat()
-	if err != nil || infoOf(st) != (FileInfo{GID: plan.gid, Mode: plan.mode | fs.ModeDir}) {
-		return false
-	}
 	names, err := topNames(v.root)
 	if err != nil || len(names) != len(plan.names)+2 { // and ..data, and its generation
 		return false

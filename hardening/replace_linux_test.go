@@ -1,9 +1,11 @@
 package hardening_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -281,31 +283,44 @@ func TestReplaceOverPlantedState(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			eachProtection(t, func(t *testing.T, n *node) {
-				v, _, dir := n.publish(t, "vol", grouped, valued("a", "1"))
-				evil := privileged(t, dir)
-				check(t, "plant", tt.plant(t, evil))
-				files := []hardening.File{valued("a", "1"), valued("new", "1")}
-				within(t, patience, "Replace", func() {
-					if changed, err := v.Replace(files); !changed || err != nil {
-						t.Errorf("Replace() = %v, %v, want true, nil", changed, err)
-					}
-				})
-				assertContent(t, dir+"/a", "1")
-				assertContent(t, dir+"/new", "1")
-				generation, err := os.Readlink(dir + "/..data")
-				check(t, "readlink", err)
-				assertNoLeftovers(t, dir, generation)
-				if diff := cmp.Diff([]string{"a", "new"}, names(t, dir)); diff != "" {
-					t.Errorf("names differ (-want +got):\n%s", diff)
-				}
-				if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o750 {
-					t.Errorf("Stat(root) = %v, %v, want mode 0750", info, err)
-				}
-				if changed, err := v.Replace(files); changed || err != nil {
-					t.Errorf("Replace() again = %v, %v, want false, nil", changed, err)
+				// Also if the provider's files did not change: what was planted has to go.
+				for name, want := range map[string][]string{"same": {"a"}, "more": {"a", "new"}} {
+					v, _, dir := n.publish(t, name, grouped, valued("a", "1"))
+					check(t, "plant", tt.plant(t, privileged(t, dir)))
+					assertRestored(t, v, dir, want)
 				}
 			})
 		})
+	}
+}
+
+// assertRestored replaces the content by files of these names and looks for
+// anything else.
+func assertRestored(t *testing.T, v *hardening.Volume, dir string, want []string) {
+	t.Helper()
+	var files []hardening.File
+	for _, name := range want {
+		files = append(files, valued(name, "1"))
+	}
+	within(t, patience, "Replace", func() {
+		if changed, err := v.Replace(files); !changed || err != nil {
+			t.Errorf("Replace(%q) = %v, %v, want true, nil", want, changed, err)
+		}
+	})
+	for _, name := range want {
+		assertContent(t, dir+"/"+name, "1")
+	}
+	generation, err := os.Readlink(dir + "/..data")
+	check(t, "readlink", err)
+	assertNoLeftovers(t, dir, generation)
+	if diff := cmp.Diff(want, names(t, dir)); diff != "" {
+		t.Errorf("names differ (-want +got):\n%s", diff)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("Stat(root) = %v, %v, want mode 0750", info, err)
+	}
+	if changed, err := v.Replace(files); changed || err != nil {
+		t.Errorf("Replace(%q) again = %v, %v, want false, nil", want, changed, err)
 	}
 }
 
@@ -327,4 +342,56 @@ func TestReplaceIsNotHeldUpByALease(t *testing.T) {
 		}
 	})
 	assertContent(t, dir+"/a", "1")
+}
+
+// TestScrubBelowAForeignMount: what somebody mounted inside the volume hides
+// files from every path, not from the revocation.
+func TestScrubBelowAForeignMount(t *testing.T) {
+	eachProtection(t, func(t *testing.T, n *node) {
+		v, target, dir := n.publish(t, "vol", grouped, valued("a", "1"), valued("d/b", "1"))
+		elsewhere := bindOf(t, dir)
+		held, err := os.Open(elsewhere + "/d/b")
+		check(t, "open", err)
+		defer func() { _ = held.Close() }()
+		mountTmpfs(t, "foreign", dir+"/d")
+		e, ok := errors.AsType[*hardening.ScrubError](v.Scrub())
+		if !ok || !errors.Is(e, unix.EBUSY) {
+			t.Errorf("Scrub() = %v, want a ScrubError of the directory that is busy", e)
+		}
+		for _, p := range []string{"/a", "/d/b"} {
+			assertAbsent(t, elsewhere+p)
+		}
+		if n, err := held.ReadAt(make([]byte, 8), 0); n != 0 {
+			t.Errorf("open file below the mount reads %d bytes (%v), want none", n, err)
+		}
+		check(t, "Uncover()", target.Uncover())
+		check(t, "Scrub() again", v.Scrub())
+	})
+}
+
+// TestRotationIsNeverDenied: a reader that passes through the old generation
+// while it goes away meets no such file, as in Kubernetes volumes, and never
+// a permission that it lacks.
+func TestRotationIsNeverDenied(t *testing.T) {
+	eachProtection(t, func(t *testing.T, n *node) {
+		v, _, dir := n.publish(t, "vol", grouped, valued("a", "0"), valued("d/b", "0"))
+		answer := make(chan string, 1)
+		go func() { answer <- as(t, member, dir, "loop a") }()
+		rotations, got := 0, ""
+		for got == "" {
+			rotations++
+			value := strconv.Itoa(rotations)
+			if changed, err := v.Replace([]hardening.File{valued("a", value), valued("d/b", value)}); !changed || err != nil {
+				t.Fatalf("Replace() = %v, %v, want true, nil", changed, err)
+			}
+			select {
+			case got = <-answer:
+			default:
+			}
+		}
+		t.Logf("%d rotations: %s", rotations, got)
+		if !strings.Contains(got, "denied 0 ") || strings.Contains(got, " read 0 ") {
+			t.Errorf("reader says %q during %d rotations, want nothing denied", got, rotations)
+		}
+	})
 }

@@ -156,6 +156,19 @@ func takeBack(d *descriptor, gid int, mode fs.FileMode) error {
 	return err
 }
 
+// dropACLs removes the access lists of a directory. A default one, which a
+// privileged container can have left, would give every new file readers beyond
+// its mode (acl(5)).
+func dropACLs(d *descriptor) error {
+	for _, name := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
+		err := unix.Removexattr(d.procPath(), name)
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return fmt.Errorf("remove %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 func chown(d *descriptor, gid int) error {
 	return unix.Fchownat(d.fd(), "", 0, gid, unix.AT_EMPTY_PATH)
 }

@@ -1,6 +1,7 @@
 package hardening
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -8,50 +9,65 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Allow lets an attached volume grow while it rotates: to content of so many
-// bytes, and to a tmpfs of so many bytes in all. Without it the volume keeps
+var errNotAllowed = errors.New("volume may not grow")
+
+// Allow sets how much content a volume may get, and whom to ask before it
+// fills more of a tmpfs: reserve is called with the bytes that the volume needs
+// in all, before the first one is written. Without it an attached volume keeps
 // the size that two generations of its content need.
-func (v *Volume) Allow(content, total int64) {
+func (v *Volume) Allow(content int64, reserve func(total int64) error) {
 	v.limits.Bytes = min(max(content, 0), maxVolumeBytes)
-	v.most = total
+	v.reserve = reserve
 }
 
-// fit gives the volume the size that it needs: what is in it, as much again
-// for the generation that will take its place, and a page. What a node has
-// promised to its volumes is then what they really hold.
+// fit gives a volume the size that it needs: what is in it, as much again for
+// the generation that will take its place, and a page. What a node has promised
+// to its volumes is then what they really hold.
 func (v *Volume) fit(next int64) error {
 	stats, err := v.Stats()
 	if err != nil {
 		return err
 	}
 	size := stats.BytesUsed + next + int64(os.Getpagesize())
-	if v.phase == phaseAttached {
-		// Old generations that somebody keeps open must not carry the volume
-		// beyond what is allowed, a page with each rotation.
-		size = min(size, max(v.most, stats.BytesTotal))
+	// Old generations that somebody keeps open must not carry the volume beyond
+	// what is allowed, a page with each rotation.
+	grows := v.phase == phaseAttached && size > stats.BytesTotal
+	if allowed := !grows || v.ask(size) == nil; !allowed {
+		return nil
 	}
 	return resize(v.root, size)
 }
 
 // makeRoom enlarges the volume for a generation beside all that it holds, also
 // old ones that somebody keeps open. Beyond what is allowed the old content
-// stays.
+// stays. The size that is set now is no answer: a privileged container can have
+// set it.
 func (v *Volume) makeRoom(next int64) error {
 	stats, err := v.Stats()
 	if err != nil {
 		return err
 	}
 	need := stats.BytesUsed + next
-	if need <= stats.BytesTotal {
+	if v.reserve == nil && need <= stats.BytesTotal {
 		return nil
 	}
-	if need > v.most {
+	if err := v.ask(need); err != nil {
 		return &LimitError{
-			Field: "volume size", Got: need, Max: max(v.most, stats.BytesTotal),
+			Field: "volume size", Got: need, Max: stats.BytesTotal,
 			Remedy: "restart the pod, whose containers hold old generations open, or raise --max-node-bytes",
 		}
 	}
+	if need <= stats.BytesTotal {
+		return nil
+	}
 	return resize(v.root, need)
+}
+
+func (v *Volume) ask(total int64) error {
+	if v.reserve == nil {
+		return errNotAllowed
+	}
+	return v.reserve(total)
 }
 
 // resize sets size= of the superblock under root; flags of mounts are not

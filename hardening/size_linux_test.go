@@ -51,14 +51,14 @@ func TestSizeIsBounded(t *testing.T) {
 			{"two generations beyond the total", 100 * page, 3 * page, 3, "volume size"},
 			{"nothing allowed", 0, 0, 1, "volume bytes"},
 			{"negative", -1, -1, 1, "volume bytes"},
-			{"what there is already", page, 0, 1, ""},
+			{"what there is already", page, 3 * page, 1, ""},
 			{"just enough", 3 * page, 4 * page, 3, ""},
 		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
 				before, err := os.ReadFile(dir + "/a")
 				check(t, "read", err)
-				v.Allow(tt.content, tt.total)
+				v.Allow(tt.content, hardening.UpTo(tt.total))
 				changed, err := v.Replace([]hardening.File{pages(tt.pages)})
 				if tt.field == "" {
 					if !changed || err != nil {
@@ -83,7 +83,7 @@ func TestPinnedGenerationsAreBounded(t *testing.T) {
 	eachProtection(t, func(t *testing.T, n *node) {
 		const most = 10
 		v, _, dir := n.publish(t, "vol", anyone, valued("a", "v0"))
-		v.Allow(page, most*page)
+		v.Allow(page, hardening.UpTo(most*page))
 		var held []*os.File
 		hold := func() {
 			f, err := os.Open(dir + "/a")
@@ -119,7 +119,7 @@ func TestNoSpaceLeavesTheOld(t *testing.T) {
 	// A privileged container raises size= and fills the volume outright.
 	eachProtection(t, func(t *testing.T, n *node) {
 		v, _, dir := n.publish(t, "vol", anyone, valued("a", "v1"))
-		v.Allow(8*page, 17*page)
+		v.Allow(8*page, hardening.UpTo(17*page))
 		evil := privileged(t, dir)
 		check(t, "raise", unix.Mount("", evil, "", unix.MS_REMOUNT, "size=1m"))
 		check(t, "fill up", os.WriteFile(evil+"/..evil", make([]byte, 255*page), 0o600))

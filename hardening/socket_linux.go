@@ -17,12 +17,12 @@ func CheckSocket(path string, ownerUIDs []int) error {
 	bad := func(reason, remedy string) error { return &SocketError{Path: path, Reason: reason, Remedy: remedy} }
 	d, err := newDescriptor(unix.Open(path, openPath, 0))
 	if err != nil {
-		return fmt.Errorf("open socket %q: %w", clip(path), err)
+		return fmt.Errorf("open socket %+q: %w", clip(path), err)
 	}
 	defer func() { _ = d.Close() }()
 	st, err := d.stat()
 	if err != nil {
-		return fmt.Errorf("examine socket %q: %w", clip(path), err)
+		return fmt.Errorf("examine socket %+q: %w", clip(path), err)
 	}
 	switch {
 	case isKind(st, unix.S_IFLNK):

@@ -3,7 +3,6 @@ package hardening
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -46,42 +45,6 @@ func (s *System) Close() error {
 		errs = append(errs, l.release())
 	}
 	return errors.Join(append(errs, s.pods.Close())...)
-}
-
-// probe does once, detached and without a trace, what every publish will do:
-// more truthful than a version number, since distributions backport.
-func probe(context string) (kernelOffers, error) {
-	offers := kernelOffers{lockErr: lockAllowed()}
-	c := tmpfsConfig{limits: Limits{Bytes: 1}, context: context, noswap: true}
-	root, err := newTmpfs(c)
-	if errors.Is(err, unix.EINVAL) {
-		c.noswap = false
-		root, err = newTmpfs(c)
-	}
-	if err != nil {
-		return kernelOffers{}, explain(err)
-	}
-	defer func() { _ = root.Close() }()
-	if err := seal(root); err != nil {
-		return kernelOffers{}, explain(err)
-	}
-	swaps, err := os.ReadFile("/proc/swaps")
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // absent: a kernel without swap
-		return kernelOffers{}, fmt.Errorf("read swap areas: %w", err)
-	}
-	offers.noswap, offers.swapOn = c.noswap, swapActive(string(swaps))
-	return offers, nil
-}
-
-// explain turns the two usual reasons for a failed probe into advice.
-func explain(err error) error {
-	switch {
-	case errors.Is(err, unix.ENOSYS):
-		return &ConfigError{Field: "kernel", Reason: "volumes cannot be built detached (" + err.Error() + ")", Remedy: "use Linux 5.12 or later"}
-	case errors.Is(err, unix.EPERM):
-		return &ConfigError{Field: "privileges", Reason: "mounting is not permitted (" + err.Error() + ")", Remedy: "run as root with CAP_SYS_ADMIN; the DaemonSet needs privileged: true"}
-	}
-	return fmt.Errorf("probe kernel: %w", err)
 }
 
 // Mounts lists our mounts below the pods directory, for the node's budget and
@@ -140,6 +103,9 @@ func (s *System) relock(m Mounted) (n int, err error) {
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	v, err := t.OpenVolume()
+	if errors.Is(err, ErrNotOurs) {
+		return 0, nil // covered: locked again when it is uncovered and rotates
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -147,5 +113,9 @@ func (s *System) relock(m Mounted) (n int, err error) {
 	if !v.lock {
 		return 0, nil
 	}
-	return v.relock()
+	n, err = v.relock()
+	if errors.Is(err, unix.ENOENT) {
+		return 0, nil // a revoked volume has no content
+	}
+	return n, err
 }

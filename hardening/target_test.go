@@ -83,6 +83,7 @@ func FuzzParseTargetPath(f *testing.F) {
 	f.Add("", good)
 	f.Add(root, good+"/../mount")
 	f.Add(root, "\x1b[31m"+good)
+	f.Add(root, "\u037a")
 	f.Add(".", "pods/"+podUID+"/volumes/kubernetes.io~csi/s/mount")
 	f.Fuzz(func(t *testing.T, root, target string) {
 		uid, volume, err := hardening.ParseTargetPath(root, target)

@@ -38,7 +38,7 @@ func (v *Volume) Replace([]File) (bool, error) { return false, ErrUnsupported }
 func (v *Volume) Scrub() error { return ErrUnsupported }
 
 // Allow does nothing.
-func (v *Volume) Allow(int64, int64) {}
+func (v *Volume) Allow(int64, func(int64) error) {}
 
 // Stats returns ErrUnsupported.
 func (v *Volume) Stats() (Stats, error) { return Stats{}, ErrUnsupported }

@@ -14,7 +14,7 @@ const (
 	maxID           = 1<<31 - 1
 )
 
-// The modes of design: with an fsGroup its members read, without one all the
+// The ceilings of modes: with an fsGroup its members read, without one all the
 // pod's processes do, and a file with an owner of its own is for that owner.
 const (
 	ceilingGroup    fs.FileMode = 0o440
@@ -73,7 +73,8 @@ func (l Limits) ceiling(uid int) fs.FileMode {
 	return ceilingAll
 }
 
-func (l Limits) validate() error {
+// Validate returns a *LimitError if no volume can have these limits.
+func (l Limits) Validate() error {
 	switch {
 	case l.Bytes < 1 || l.Bytes > maxVolumeBytes:
 		return &LimitError{Field: "volume bytes", Got: l.Bytes, Max: maxVolumeBytes, Remedy: "set --max-volume-bytes within these bounds"}
@@ -117,7 +118,8 @@ type Volume struct {
 	lock   bool // the tmpfs lacks noswap: pages must be locked
 	held   *lockSet
 	phase  volumePhase
-	most   int64 // bytes that the tmpfs may be enlarged to
+	// reserve is asked before the volume fills so many bytes in all; may be nil.
+	reserve func(total int64) error
 }
 
 type volumePhase int
@@ -137,7 +139,16 @@ func limitsOf(m mountLine) Limits {
 	page := int64(os.Getpagesize())
 	return Limits{
 		Bytes:  min(max((m.sizeBytes()-page)/2/page*page, page), maxVolumeBytes),
-		Inodes: int(min(max((m.number("nr_inodes")-5)/4, 1), maxVolumeInodes)),
+		Inodes: inodesOf(m.number("nr_inodes")),
 		GID:    int(min(max(m.number("gid"), 0), maxID)),
 	}
+}
+
+// inodesOf is the count that nr_inodes was made from. A container that removed
+// the bound with nr_inodes=0 gets the default, not a frozen volume.
+func inodesOf(nrInodes int64) int {
+	if nrInodes <= 5 {
+		return defaultInodes
+	}
+	return int(min(max((nrInodes-5)/4, 1), maxVolumeInodes))
 }

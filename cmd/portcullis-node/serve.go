@@ -23,7 +23,8 @@ var (
 func (p *plugin) serve(ctx context.Context) error {
 	intents, err := p.announce(ctx)
 	if err != nil {
-		return err
+		// Their ends stay owed to a later start; volumes must be unmounted now.
+		p.logger.Error("interrupted deliveries not found in the log", slog.Any(keyError, err))
 	}
 	if err := p.driver.Recover(intents); err != nil {
 		return err
@@ -126,6 +127,9 @@ func (p *plugin) policyReady() error {
 }
 
 func (p *plugin) protectionReady() error {
+	if err := p.driver.Unlocked(); err != nil {
+		return fmt.Errorf("pages of some volumes are not locked: %w", err)
+	}
 	if p.volumes.Protection() == hardening.ProtectionMlock {
 		return errors.New("mlock protects volumes only while this process runs; hint: Linux 6.4 has noswap")
 	}

@@ -31,6 +31,7 @@ const (
 	keyProvider = "provider"
 	keyPath     = "path"
 	keyCount    = "count"
+	keyError    = "error"
 )
 
 // Config of a Deliverer. Dirs and Logger are required.
@@ -114,7 +115,12 @@ func (d *Deliverer) Deliver(ctx context.Context, c Call) (Delivered, error) {
 		d.config.Logger.DebugContext(ctx, "file modes of a provider lowered", keyProvider, name, keyCount, len(delivered.Clamped))
 	}
 	delivered.Changed, err = write(c, files)
-	if err != nil {
+	switch {
+	case err != nil && delivered.Changed:
+		// The pod sees the new content, and that is what must be recorded;
+		// something of the old could not be removed.
+		d.config.Logger.WarnContext(ctx, "old content of a rotated volume not removed whole", keyProvider, name, keyError, err)
+	case err != nil:
 		return Delivered{}, writeError(name, err)
 	}
 	return delivered, nil
@@ -192,5 +198,6 @@ func write(c Call, files []hardening.File) (changed bool, err error) {
 	if c.Rotate {
 		return c.Volume.Replace(files)
 	}
-	return true, c.Volume.Fill(files)
+	err = c.Volume.Fill(files)
+	return err == nil, err
 }

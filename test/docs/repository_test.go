@@ -26,6 +26,7 @@ type goFile struct {
 	dir    string
 	test   bool // a test, or code that only tests import
 	lines  int
+	code   int // lines that are neither empty nor a comment
 	syntax *ast.File
 	fset   *token.FileSet
 }
@@ -91,6 +92,7 @@ func goFiles(t *testing.T) []goFile {
 		parsed = append(parsed, goFile{
 			name: name, dir: dir, syntax: syntax, fset: fset,
 			lines: fset.File(syntax.Pos()).LineCount() - 1, // the line after the last newline is none
+			code:  codeLines(read(t, name)),
 			test:  strings.HasSuffix(name, "_test.go") || strings.HasSuffix(dir, "test") || strings.HasPrefix(dir, "test/"),
 		})
 	}
@@ -139,4 +141,13 @@ func checkBlock(t *testing.T, document, name, want string) {
 	if err := os.WriteFile(filepath.Join(root, document), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func codeLines(text string) (n int) {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") {
+			n++
+		}
+	}
+	return n
 }

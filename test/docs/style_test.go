@@ -75,9 +75,9 @@ func TestTestsOutweighTheCode(t *testing.T) {
 		top, _, _ := strings.Cut(f.dir, "/")
 		w := weights[top]
 		if f.test {
-			w.test += f.lines
+			w.test += f.code
 		} else {
-			w.code += f.lines
+			w.code += f.code
 		}
 		weights[top] = w
 	}

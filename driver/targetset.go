@@ -6,15 +6,13 @@ import (
 	"sync"
 )
 
-// legacySet holds the volumes that the upstream driver mounted before this one
-// took its place. They are never written: their pods keep them until they
-// restart.
-type legacySet struct {
+// targetSet is a set of targets.
+type targetSet struct {
 	mu  sync.Mutex
 	set map[targetKey]bool
 }
 
-func (l *legacySet) add(k targetKey) (first bool) {
+func (l *targetSet) add(k targetKey) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.set[k] {
@@ -27,13 +25,19 @@ func (l *legacySet) add(k targetKey) (first bool) {
 	return true
 }
 
-func (l *legacySet) remove(k targetKey) {
+func (l *targetSet) has(k targetKey) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.set[k]
+}
+
+func (l *targetSet) remove(k targetKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.set, k)
 }
 
-func (l *legacySet) count() int64 {
+func (l *targetSet) count() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return int64(len(l.set))
