@@ -139,6 +139,12 @@ func TestP8AVolumeThatAnswersNoOpenHoldsUpNobody(t *testing.T) {
 	for n.driver.Refreshing() > 0 {
 		time.Sleep(time.Millisecond)
 	}
+	if used := n.gauge("portcullis_volume_budget_used_bytes"); used != 0 {
+		t.Errorf("budget in use after the refresh ended = %d, want 0", used)
+	}
+	if rec, ok := n.records.Get(apiUID, volume); ok {
+		t.Errorf("record of an unmounted volume: %+v", rec)
+	}
 }
 
 func TestARotationThatLeavesSomethingBehindIsRecordedAsOne(t *testing.T) {

@@ -70,6 +70,9 @@ func (d *Driver) refreshBounded(ctx context.Context, m *mountRequest, rec record
 		defer d.refreshing.remove(m.key)
 		defer m.wipe()
 		done <- d.refreshSafely(ctx, m, rec)
+		if ctx.Err() != nil {
+			d.reconcile(m.target)
+		}
 	}()
 	select {
 	case err := <-done:
@@ -81,6 +84,21 @@ func (d *Driver) refreshBounded(ctx context.Context, m *mountRequest, rec record
 		return err
 	case <-time.After(stuckTimeout):
 		return errStuck
+	}
+}
+
+// reconcile corrects what a refresh that went on after its call may have
+// remembered and reserved for a volume that was unmounted meanwhile.
+func (d *Driver) reconcile(t target) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	_, release, err := d.locks.acquire(ctx, t.key)
+	if err != nil {
+		return // whoever has the target now does the same
+	}
+	defer release()
+	if _, err := d.stats(t); err != nil {
+		d.forget(t)
 	}
 }
 
