@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -126,15 +127,15 @@ func (w *world) write(b *testing.B, rel, text string) {
 
 func (w *world) run(b *testing.B, name string, args ...string) int {
 	b.Helper()
-	cmd := exec.CommandContext(context.Background(), w.path("bin/"+name), args...)
+	cmd := exec.CommandContext(b.Context(), w.path("bin/"+name), args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	log := &strings.Builder{}
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
+		if err := cmd.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 			b.Errorf("%s: %v\n%s", name, err, log)
 		}
 	})
