@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -390,6 +391,9 @@ func (n *node) recorded() []audit.Event {
 		}
 		events = append(events, e)
 	}
+	// In the order in which they happened: what is owed is appended behind the
+	// calls, and may come after what a later call recorded.
+	slices.SortStableFunc(events, func(a, b audit.Event) int { return a.Time.Compare(b.Time) })
 	return events
 }
 
