@@ -151,6 +151,13 @@ type Change struct {
 type LogState struct {
 	Size int64  `json:"size"`               // number of events
 	Root string `json:"root" check:"hex64"` // RFC 6962 root over them
+	// Lost marks a log that is new although its node had one: the file was
+	// removed, or a first start was interrupted.
+	Lost bool `json:"lost,omitempty"`
+	// Unsigned is how many events, just before this one, no signature covered
+	// when the log was opened: a crash leaves a few, and so does whoever can
+	// write the file.
+	Unsigned int64 `json:"unsigned,omitempty"`
 }
 
 // Source is the process that reports.

@@ -8,29 +8,34 @@ import (
 
 var errTooMany = errors.New("too many appends are waiting for the disk")
 
-// flight is an event on its way into the log. A disk may take longer than
-// anybody waits for it, so a flight outlives its Record.
+// flight is an append under way. A disk may take longer than anybody waits for
+// it, so a flight outlives its Record.
 type flight struct {
-	event  Event
-	leaves [][]byte
-	done   chan error // of the one who waits
+	*entry
+	done chan error // of the one who waits
 	// Both below are guarded by the recorder's mutex.
 	abandoned bool // nobody waits any more
 	owed      bool // the event must be written whatever becomes of this flight
 }
 
 // launch starts the append of a recorded event.
-func (r *Recorder) launch(ctx context.Context, e Event, leaves [][]byte) (*flight, error) {
-	f := &flight{event: e, leaves: leaves, done: make(chan error, 1)}
+func (r *Recorder) launch(ctx context.Context, n *entry) (*flight, error) {
+	f := &flight{entry: n, done: make(chan error, 1)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var err error
 	switch {
 	case r.closed:
-		return nil, ErrClosed
-	case len(r.flights) >= maxFlights:
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, errTooMany)
+		err = ErrClosed
+	case len(r.flights) >= maxFlights, len(r.flights) > 0 && r.flying+n.size > r.c.QueueBytes:
+		err = fmt.Errorf("%w: %w", ErrUnavailable, errTooMany)
 	}
-	r.flights[e.ID] = f
+	if err != nil {
+		r.repeats.drop(n.key, n.event.ID)
+		return nil, err
+	}
+	r.flights[n.event.ID] = f
+	r.flying += n.size
 	r.waiting.Add(1)
 	go r.fly(ctx, f)
 	return f, nil
@@ -52,31 +57,27 @@ func (r *Recorder) fly(ctx context.Context, f *flight) {
 	}
 	after := r.land(f, written, err)
 	f.done <- err
-	for _, e := range after {
-		e.push(r)
+	for _, n := range after {
+		r.owe(n)
 	}
 }
 
-// consequence is an entry that a landing makes due.
-type consequence struct{ entry *entry }
-
-func (c consequence) push(r *Recorder) { r.laneOf(c.entry.event).push(c.entry) }
-
-// land settles what follows from how a flight ended.
-func (r *Recorder) land(f *flight, written int, err error) (after []consequence) {
+// land settles what follows from how a flight ended, and returns what is owed.
+func (r *Recorder) land(f *flight, written int, err error) (after []*entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.flights, f.event.ID)
-	if err == nil {
-		r.repeats.note(f.event, true)
+	r.flying -= f.size
+	rest := f.leaves[written:]
+	switch {
+	case err == nil:
+		r.repeats.note(f.key, f.event, true)
+	case len(rest) > 0 && (f.owed || written > 0):
+		after = append(after, newEntry(f.event, f.key, rest))
+	default:
+		r.repeats.drop(f.key, f.event.ID)
 	}
-	if rest := f.leaves[written:]; len(rest) > 0 && (f.owed || written > 0) {
-		after = append(after, consequence{&entry{event: f.event, leaves: rest}})
-	}
-	if written == 0 {
-		return after
-	}
-	if err != nil || f.abandoned {
+	if written > 0 && (err != nil || f.abandoned) {
 		// Whoever gave up may still owe the event, which is in the log.
 		r.landed[f.event.ID] = r.c.Clock()
 		if f.event.Stage == StageIntent {
@@ -87,13 +88,13 @@ func (r *Recorder) land(f *flight, written int, err error) (after []consequence)
 }
 
 // abandoned ends an intent that nobody acted on.
-func (r *Recorder) abandoned(e Event) []consequence {
+func (r *Recorder) abandoned(e Event) []*entry {
 	end := r.finish(Ended(intentOf(e), false))
 	leaves, err := r.leaves(end)
 	if err != nil {
 		return nil
 	}
-	return []consequence{{&entry{event: end, leaves: leaves}}}
+	return []*entry{newEntry(end, "", leaves)}
 }
 
 // giveUp stops waiting. If the flight has just landed, its result stands.

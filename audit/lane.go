@@ -14,13 +14,10 @@ const (
 	hangGrace = 200 * time.Millisecond
 	// logEvery keeps a log that stays broken from filling the operator's.
 	logEvery = time.Minute
+	// gapEvery is how often a lane that is stuck tells its gap: each takes room
+	// of the reserve.
+	gapEvery = 10 * time.Minute
 )
-
-// entry is an owed event; leaves shrinks as its parts become durable.
-type entry struct {
-	event  Event
-	leaves [][]byte
-}
 
 // gap is what could not even be owed.
 type gap struct {
@@ -36,8 +33,10 @@ type lane struct {
 
 	mu      sync.Mutex
 	queue   []*entry
+	bytes   int64 // of the queue
 	gap     gap
-	err     error // of the last try
+	gapAt   time.Time // when one was written last
+	err     error     // of the last try
 	closing bool
 
 	wake   chan struct{}
@@ -56,9 +55,10 @@ func newLane(r *Recorder, f func(context.Context, []byte) (int64, error)) *lane 
 // push never blocks. It reports false if the event is only counted.
 func (l *lane) push(e *entry) bool {
 	l.mu.Lock()
-	full := len(l.queue) >= l.r.c.QueueLimit
+	full := len(l.queue) >= l.r.c.QueueLimit || len(l.queue) > 0 && l.bytes+e.size > l.r.c.QueueBytes
 	if !full {
 		l.queue = append(l.queue, e)
+		l.bytes += e.size
 	}
 	l.mu.Unlock()
 	if full {
@@ -148,15 +148,10 @@ func (l *lane) pause(d time.Duration) bool {
 }
 
 // step writes the gap, if there is one, and then the oldest event: what is
-// missing is told before what came after it.
+// missing is told before what came after it, and also while the log takes
+// nothing else.
 func (l *lane) step() (more bool, err error) {
-	l.mu.Lock()
-	missing := l.gap
-	var head *entry
-	if len(l.queue) > 0 {
-		head = l.queue[0]
-	}
-	l.mu.Unlock()
+	missing, head := l.next()
 	if missing.count > 0 {
 		if err := l.writeGap(missing); err != nil {
 			return true, l.settle(err)
@@ -169,14 +164,29 @@ func (l *lane) step() (more bool, err error) {
 		if err := l.write(l.append, head.leaves[0]); err != nil {
 			return true, l.settle(err)
 		}
-		head.leaves = head.leaves[1:]
+		head.shift()
 	}
-	l.r.note(head.event, true)
+	l.r.note(head, true)
 	l.mu.Lock()
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
+	l.bytes -= head.size
 	l.mu.Unlock()
 	return true, l.settle(nil)
+}
+
+// next returns the gap, if it is to be told now, and the oldest event.
+func (l *lane) next() (missing gap, head *entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since := l.r.c.Clock().Sub(l.gapAt)
+	if l.err == nil || l.closing || since < 0 || since >= gapEvery {
+		missing = l.gap
+	}
+	if len(l.queue) > 0 {
+		head = l.queue[0]
+	}
+	return missing, head
 }
 
 func (l *lane) settle(err error) error {
@@ -191,15 +201,18 @@ func (l *lane) writeGap(g gap) error {
 	e.Severity, e.Reason = SeverityCritical, g.reason
 	first, last := g.first.UTC(), g.last.UTC()
 	e.Count, e.FirstTime, e.LastTime = g.count, &first, &last
-	leaves, err := l.r.leaves(l.r.finish(e))
+	e = l.r.finish(e)
+	leaves, err := l.r.leaves(e)
 	if err != nil {
 		return err
 	}
-	if err := l.write(l.append, leaves[0]); err != nil {
+	// With the reserve: denials that nobody can count look like none.
+	if err := l.write(l.r.c.Log.AppendReserved, leaves[0]); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.gapAt = e.Time
 	l.gap.count -= g.count
 	l.gap.first = l.gap.last
 	return nil

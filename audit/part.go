@@ -55,9 +55,7 @@ func stripped(e Event) (Event, []item) {
 	for _, f := range e.Files {
 		items = append(items, newItem(f, func(e *Event) { e.Files = append(e.Files, f) }))
 	}
-	e.Actor.Groups, e.Secrets, e.Files = nil, nil, nil
-	if e.Policy != nil {
-		p := *e.Policy
+	if p := e.Policy; p != nil {
 		for _, r := range p.Rules {
 			items = append(items, newItem(r, func(e *Event) { e.Policy.Rules = append(e.Policy.Rules, r) }))
 		}
@@ -67,10 +65,19 @@ func stripped(e Event) (Event, []item) {
 		for _, w := range p.Waivers {
 			items = append(items, newItem(w, func(e *Event) { e.Policy.Waivers = append(e.Policy.Waivers, w) }))
 		}
+	}
+	return summary(e), items
+}
+
+// summary is the event without its lists.
+func summary(e Event) Event {
+	e.Actor.Groups, e.Secrets, e.Files = nil, nil, nil
+	if e.Policy != nil {
+		p := *e.Policy
 		p.Rules, p.Grants, p.Waivers = nil, nil, nil
 		e.Policy = &p
 	}
-	return e, items
+	return e
 }
 
 func newItem(v any, add func(*Event)) item {

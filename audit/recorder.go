@@ -13,6 +13,7 @@ import (
 const (
 	defaultTimeout    = 2 * time.Second
 	defaultQueueLimit = 4096
+	defaultQueueBytes = 16 << 20
 	// maxFlights bounds what a disk that hangs may hold up.
 	maxFlights = 1024
 	// sweepEvery is how often closed windows are counted out.
@@ -39,6 +40,9 @@ type Config struct {
 	Clock      func() time.Time // absent: time.Now
 	Timeout    time.Duration    // how long Record waits; absent: 2 s
 	QueueLimit int              // owed events held in memory, for each of two queues; absent: 4096
+	// QueueBytes is how much memory each queue may take, and so may what waits
+	// for the disk; absent: 16 MiB. One event may be larger than that.
+	QueueBytes int64
 }
 
 // Recorder completes events, checks them and appends them to the log.
@@ -50,6 +54,7 @@ type Recorder struct {
 	mu      sync.Mutex
 	closed  bool
 	flights map[string]*flight
+	flying  int64                // bytes of the flights
 	landed  map[string]time.Time // written after Record had given up
 	repeats *repeats
 
@@ -79,6 +84,9 @@ func New(c Config) (*Recorder, error) {
 	if c.QueueLimit <= 0 {
 		c.QueueLimit = defaultQueueLimit
 	}
+	if c.QueueBytes <= 0 {
+		c.QueueBytes = defaultQueueBytes
+	}
 	r := &Recorder{
 		c: c, flights: map[string]*flight{}, landed: map[string]time.Time{}, repeats: newRepeats(),
 		stop: make(chan struct{}), swept: make(chan struct{}),
@@ -93,15 +101,11 @@ func New(c Config) (*Recorder, error) {
 // event is malformed, an *InvalidError; then nothing may be granted. An intent
 // that becomes durable after Record gave up is ended as Abandoned.
 func (r *Recorder) Record(ctx context.Context, e Event) error {
-	e, absorbed, err := r.admit(e)
-	if err != nil || absorbed {
+	n, err := r.admit(e)
+	if err != nil || n == nil {
 		return err
 	}
-	leaves, err := r.leaves(e)
-	if err != nil {
-		return err
-	}
-	f, err := r.launch(ctx, e, leaves)
+	f, err := r.launch(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -124,24 +128,27 @@ func (r *Recorder) Owe(e Event) {
 	if r.adopt(e.ID) {
 		return
 	}
-	e, absorbed, err := r.admit(e)
-	if absorbed {
-		return
-	}
-	if err != nil {
+	n, err := r.admit(e)
+	switch {
+	case errors.Is(err, ErrClosed):
 		r.c.Logger.Error("audit event came after the end", slog.String(keyType, string(e.Type)), slog.String(keyID, e.ID))
-		return
-	}
-	l := r.laneOf(e)
-	leaves, err := r.leaves(e)
-	if err != nil {
+	case err != nil:
 		r.c.Logger.Error("audit event is malformed and was not written", slog.String(keyType, string(e.Type)), slog.Any(keyError, err))
-		l.miss(e.Time, ReasonInvalidEvent)
+		r.laneOf(e).miss(r.finish(e).Time, ReasonInvalidEvent)
+	case n != nil:
+		r.owe(n)
+	}
+}
+
+// owe hands the entry to its lane.
+func (r *Recorder) owe(n *entry) {
+	if r.laneOf(n.event).push(n) {
+		r.note(n, false)
 		return
 	}
-	if l.push(&entry{event: e, leaves: leaves}) {
-		r.note(e, false)
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.repeats.drop(n.key, n.event.ID)
 }
 
 // Healthy returns nil if an event could be appended now.
@@ -168,13 +175,15 @@ func (r *Recorder) Close(ctx context.Context) error {
 		return nil
 	}
 	r.closed = true
-	counts := r.repeats.close(r.c.Clock(), true)
 	r.mu.Unlock()
 	close(r.stop)
 	<-r.swept
 	r.awaitFlights(ctx)
+	r.mu.Lock()
+	counts := r.repeats.close(r.c.Clock(), true)
+	r.mu.Unlock()
 	for _, e := range counts {
-		r.oweAtEnd(e)
+		r.oweCount(e)
 	}
 	left := r.ordinary.close(ctx) + r.reserved.close(ctx)
 	if left > 0 {
@@ -195,16 +204,33 @@ func (r *Recorder) awaitFlights(ctx context.Context) {
 	}
 }
 
-// oweAtEnd is Owe for what closing itself finds to say.
-func (r *Recorder) oweAtEnd(e Event) {
+// oweCount is Owe for what counting itself finds to say, also at the end.
+func (r *Recorder) oweCount(e Event) {
 	e = r.finish(e)
 	if leaves, err := r.leaves(e); err == nil {
-		r.laneOf(e).push(&entry{event: e, leaves: leaves})
+		r.owe(newEntry(e, "", leaves))
 	}
 }
 
-// admit completes the event, or counts it as a repeat.
-func (r *Recorder) admit(e Event) (_ Event, absorbed bool, err error) {
+// admit completes, checks and encodes the event, or counts it as a repeat and
+// returns nil.
+func (r *Recorder) admit(e Event) (*entry, error) {
+	key := repeatKey(e)
+	e, absorbed, err := r.complete(e, key)
+	if err != nil || absorbed {
+		return nil, err
+	}
+	leaves, err := r.leaves(e)
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.repeats.drop(key, e.ID)
+		return nil, err
+	}
+	return newEntry(e, key, leaves), nil
+}
+
+func (r *Recorder) complete(e Event, key string) (_ Event, absorbed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -212,7 +238,7 @@ func (r *Recorder) admit(e Event) (_ Event, absorbed bool, err error) {
 	}
 	e = r.finish(e)
 	e.ParentID = r.repeats.original(e.ParentID)
-	return e, r.repeats.absorb(&e), nil
+	return e, r.repeats.absorb(key, &e), nil
 }
 
 func (r *Recorder) finish(e Event) Event {
@@ -260,10 +286,10 @@ func (r *Recorder) laneOf(e Event) *lane {
 }
 
 // note opens the window in which equal events are counted.
-func (r *Recorder) note(e Event, durable bool) {
+func (r *Recorder) note(n *entry, durable bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.repeats.note(e, durable)
+	r.repeats.note(n.key, n.event, durable)
 }
 
 func (r *Recorder) sweepUntilStopped() {
@@ -291,6 +317,6 @@ func (r *Recorder) sweep() {
 	}
 	r.mu.Unlock()
 	for _, e := range counts {
-		r.Owe(e)
+		r.oweCount(e)
 	}
 }

@@ -1,6 +1,9 @@
 package audit
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"strings"
 	"time"
 )
@@ -27,6 +30,17 @@ type window struct {
 	durable     bool
 	count       int64
 	first, last time.Time
+	// carrier is the id of an event on its way that tells the count: until it
+	// is in the log or given up, nobody else may tell it.
+	carrier string
+}
+
+// holds reports whether an event at that time is in the window. A window that
+// begins far in the future is of a clock that was wrong: it must not swallow
+// what happens until then.
+func (w *window) holds(at time.Time) bool {
+	d := at.Sub(w.event.Time)
+	return d > -repeatWindow && d < repeatWindow
 }
 
 // alias leads from the id of an event that was not written to the one that
@@ -49,7 +63,7 @@ func repeatKey(e Event) string {
 	switch e.Type {
 	case TypeMount, TypeRotate, TypeSync, TypeAdmission:
 		if e.Policy != nil && e.Policy.DecisionID != "" {
-			return string(e.Type) + " " + e.Policy.DecisionID
+			return decisionKey(e)
 		}
 	case TypeForeignMount, TypeIntegrityFailure, TypeUnmount:
 	default:
@@ -61,26 +75,47 @@ func repeatKey(e Event) string {
 	return ""
 }
 
+// decisionKey is that of a decision and of why it came about. The decision's id
+// alone is of facts and outcome: an allow by a waiver and, after its end, one by
+// monitor mode have the same, and the second must not hide behind the first.
+func decisionKey(e Event) string {
+	text, err := json.Marshal(struct {
+		Effect          Effect
+		Severity        Severity
+		Reason          Reason
+		Grants, Waivers []string
+		Rules           []Rule
+	}{e.Policy.Effect, e.Severity, e.Reason, e.Policy.Grants, e.Policy.Waivers, e.Policy.Rules})
+	if err != nil {
+		return "" // then each is written
+	}
+	sum := sha256.Sum256(text)
+	return strings.Join([]string{string(e.Type), e.Policy.DecisionID, hex.EncodeToString(sum[:])}, " ")
+}
+
 // absorb reports whether the event is only counted. Otherwise it hands it the
 // count of a window that has ended.
-func (r *repeats) absorb(e *Event) bool {
-	key := repeatKey(*e)
+func (r *repeats) absorb(key string, e *Event) bool {
 	w, ok := r.windows[key]
 	switch {
 	case key == "" || !ok || w.event.ID == e.ID:
 		return false
-	case !e.Time.Before(w.event.Time.Add(repeatWindow)):
-		e.Repeated = w.count
+	case !w.holds(e.Time):
+		if w.count > 0 && w.carrier == "" {
+			e.Repeated, w.carrier = w.count, e.ID
+		}
 		return false
 	case e.allowed() && !w.durable:
 		// What grants must stand in the log itself (promise P1).
 		return false
 	}
-	if w.count == 0 {
+	if w.count == 0 || e.Time.Before(w.first) {
 		w.first = e.Time
 	}
+	if w.count == 0 || e.Time.After(w.last) {
+		w.last = e.Time
+	}
 	w.count++
-	w.last = e.Time
 	if e.allowed() {
 		r.aliases[e.ID] = alias{w.event.ID, e.Time.Add(aliasLife)}
 	}
@@ -88,23 +123,32 @@ func (r *repeats) absorb(e *Event) bool {
 }
 
 // note opens a window at an event that is written, or owed and so will be.
-func (r *repeats) note(e Event, durable bool) {
-	key := repeatKey(e)
+func (r *repeats) note(key string, e Event, durable bool) {
 	if key == "" {
 		return
 	}
 	w, ok := r.windows[key]
+	if ok && w.carrier == e.ID {
+		w.count, w.carrier = w.count-e.Repeated, ""
+	}
 	switch {
 	case ok && w.event.ID == e.ID:
 		w.durable = w.durable || durable
-	case ok && e.Time.Before(w.event.Time.Add(repeatWindow)):
+	case ok && w.holds(e.Time):
 		// Two at once: the first stands for both windows.
 	case ok || len(r.windows) < maxWindows:
-		next := &window{event: summary(e), durable: durable}
-		if ok && w.count > e.Repeated {
-			next.count, next.first, next.last = w.count-e.Repeated, w.first, w.last
+		next := &window{event: e, durable: durable}
+		if ok {
+			next.count, next.first, next.last, next.carrier = w.count, w.first, w.last, w.carrier
 		}
 		r.windows[key] = next
+	}
+}
+
+// drop gives back the count that an event was to tell which will not be written.
+func (r *repeats) drop(key, id string) {
+	if w, ok := r.windows[key]; ok && w.carrier == id {
+		w.carrier = ""
 	}
 }
 
@@ -121,7 +165,7 @@ func (r *repeats) original(id string) string {
 func (r *repeats) close(now time.Time, all bool) []Event {
 	var counts []Event
 	for key, w := range r.windows {
-		if !all && now.Before(w.event.Time.Add(repeatWindow)) {
+		if !all && (w.holds(now) || w.carrier != "") {
 			continue
 		}
 		if w.count > 0 {
@@ -130,7 +174,7 @@ func (r *repeats) close(now time.Time, all bool) []Event {
 		delete(r.windows, key)
 	}
 	for id, a := range r.aliases {
-		if now.After(a.until) {
+		if now.After(a.until) || a.until.Sub(now) > repeatWindow {
 			delete(r.aliases, id)
 		}
 	}
@@ -145,10 +189,4 @@ func (w *window) counted() Event {
 	first, last := w.first.UTC(), w.last.UTC()
 	e.Count, e.FirstTime, e.LastTime = w.count, &first, &last
 	return e
-}
-
-// summary keeps of an event what a window needs, and not its lists.
-func summary(e Event) Event {
-	base, _ := stripped(e)
-	return base
 }

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,4 +181,151 @@ func TestTheFloodIsBounded(t *testing.T) {
 			t.Errorf("len(Leaves()) = %d in a day, want at most two in ten minutes", n)
 		}
 	})
+}
+
+// TestDecisionsThatCameAboutOtherwiseAreWritten: the id of a decision is of
+// facts and outcome. An allow by a waiver and one by monitor mode share it.
+func TestDecisionsThatCameAboutOtherwiseAreWritten(t *testing.T) {
+	allow := policiestest.Allow(t, rotating)
+	tests := []struct {
+		name   string
+		change func(e *audit.Event)
+		want   int
+	}{
+		{"nothing", func(*audit.Event) {}, 1},
+		{"effect", func(e *audit.Event) { e.Policy.Effect = audit.EffectAllowedMonitored }, 2},
+		{"severity", func(e *audit.Event) { e.Severity = audit.SeverityCritical }, 2},
+		{"grants", func(e *audit.Event) { e.Policy.Grants = []string{"G-2"} }, 2},
+		{"waivers", func(e *audit.Event) { e.Policy.Waivers = nil }, 2},
+		{"a rule is not waived", func(e *audit.Event) { e.Policy.Rules[0].Waived = false }, 2},
+		{"a rule is monitored", func(e *audit.Event) { e.Policy.Rules[0].Monitored = true }, 2},
+		{"a rule is about another secret", func(e *audit.Event) { e.Policy.Rules[0].Secret = "local://node/b" }, 2},
+		{"a rule is graver", func(e *audit.Event) { e.Policy.Rules[0].Severity = audit.SeverityCritical }, 2},
+		{"one more rule", func(e *audit.Event) {
+			e.Policy.Rules = append(e.Policy.Rules, audit.Rule{ID: "PR-251", Severity: audit.SeverityLow})
+		}, 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, l := audittest.New(t)
+			decided := func() audit.Event {
+				e := audit.Decided(allow)
+				e.Policy.Waivers = []string{"W-1"}
+				e.Policy.Rules = []audit.Rule{{ID: "PR-250", Severity: audit.SeverityHigh, Secret: "local://node/a", Waived: true}}
+				return e
+			}
+			record(t, r, decided())
+			e := decided()
+			tt.change(&e)
+			record(t, r, e)
+			if n := len(l.Leaves()); n != tt.want {
+				t.Errorf("len(Leaves()) = %d, want %d", n, tt.want)
+			}
+		})
+	}
+}
+
+// TestAClockThatWasWrongHidesNothing: an event of next month must not swallow
+// the denials until then.
+func TestAClockThatWasWrongHidesNothing(t *testing.T) {
+	const month = 30 * 24 * time.Hour
+	deny := policiestest.Deny(t)
+	at := &clock{now: noon()}
+	r, l := audittest.New(t, func(c *audit.Config) { c.Clock = at.time })
+	at.add(month)
+	record(t, r, audit.Decided(deny))
+	record(t, r, audit.Decided(deny))
+	at.add(-month)
+	const hours = 48
+	for range hours {
+		at.add(time.Hour)
+		record(t, r, audit.Decided(deny))
+	}
+	events := l.Events(t)
+	if len(events) != hours+1 || told(events) != 1 {
+		t.Errorf("%d events and %d repeats in %d hours, want %d and 1", len(events), told(events), hours, hours+1)
+	}
+}
+
+// told sums what the log says was not written.
+func told(events []audit.Event) (n int64) {
+	for _, e := range events {
+		n += e.Repeated
+		if e.Type == audit.TypeAuditRepeated {
+			n += e.Count
+		}
+	}
+	return n
+}
+
+// TestRepeatsAreToldOnce lets the sweep, a slow disk, a failure and a second
+// event come between the count and the event that carries it.
+func TestRepeatsAreToldOnce(t *testing.T) {
+	deny := policiestest.Deny(t)
+	tests := []struct {
+		name  string
+		spoil func(t *testing.T, r *audit.Recorder, l *audittest.Log)
+	}{
+		{"a sweep while the disk hangs", func(t *testing.T, r *audit.Recorder, l *audittest.Log) {
+			time.Sleep(audit.RepeatWindow + 29*time.Second) // one second before the sweep
+			release := l.Hang()
+			time.AfterFunc(3*time.Second, release)
+			record(t, r, audit.Decided(deny))
+		}},
+		{"the disk fails", func(t *testing.T, r *audit.Recorder, l *audittest.Log) {
+			time.Sleep(audit.RepeatWindow + time.Second)
+			l.Fail(errDisk)
+			if err := r.Record(t.Context(), audit.Decided(deny)); err == nil {
+				t.Error("Record() = nil, want an error")
+			}
+			l.Fail(nil)
+			record(t, r, audit.Decided(deny))
+		}},
+		{"a malformed event", func(t *testing.T, r *audit.Recorder, _ *audittest.Log) {
+			time.Sleep(audit.RepeatWindow + time.Second)
+			e := audit.Decided(deny)
+			e.Workload.Pod = "not a name"
+			if err := r.Record(t.Context(), e); err == nil {
+				t.Error("Record() = nil, want an error")
+			}
+		}},
+		{"two at once", func(t *testing.T, r *audit.Recorder, l *audittest.Log) {
+			time.Sleep(audit.RepeatWindow + time.Second)
+			release := l.Hang()
+			time.AfterFunc(time.Second, release)
+			var group sync.WaitGroup
+			for range 2 {
+				group.Go(func() { _ = r.Record(t.Context(), audit.Decided(deny)) })
+			}
+			group.Wait()
+		}},
+		{"the event is owed", func(t *testing.T, r *audit.Recorder, l *audittest.Log) {
+			time.Sleep(audit.RepeatWindow + time.Second)
+			l.Fail(errDisk)
+			e := audit.Decided(deny)
+			if err := r.Record(t.Context(), e); err == nil {
+				t.Error("Record() = nil, want an error")
+			}
+			r.Owe(e)
+			time.Sleep(5 * time.Minute)
+			l.Fail(nil)
+		}},
+		{"the end", func(*testing.T, *audit.Recorder, *audittest.Log) {}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, l := audittest.New(t, func(c *audit.Config) { c.Timeout = 10 * time.Second })
+				time.Sleep(30 * time.Second)
+				for range 4 {
+					record(t, r, audit.Decided(deny))
+				}
+				tt.spoil(t, r, l)
+				time.Sleep(2 * time.Minute)
+				if n := told(audittest.Closed(t, r, l)); n != 3 {
+					t.Errorf("the log tells %d repeats, want 3: %v", n, types(l.Events(t)))
+				}
+			})
+		})
+	}
 }

@@ -45,7 +45,7 @@ func samples(t *testing.T) []sample {
 	undecided := policiestest.Undecided(t)
 	rotate := policiestest.Allow(t, rotating)
 	intent := audit.Decided(allow)
-	monitored := policiestest.Engine(t, "", policiestest.WithConfig("monitor: {until: 2026-03-31}")).Decide(t.Context(), policiestest.Input())
+	monitored := policiestest.Engine(t, "", policiestest.WithConfig(`monitor: {until: 2026-03-31, rules: ["*"]}`)).Decide(t.Context(), policiestest.Input())
 	later := noon().Add(time.Hour)
 	newer := files()
 	newer[0].PreviousVersion, newer[0].Version = newer[0].Version, "0d13b1f6a9c2e744"
@@ -71,6 +71,8 @@ func samples(t *testing.T) []sample {
 		{"driver_started", "The plugin starts", audit.DriverStarted()},
 		{"driver_stopped", "The plugin stops", audit.DriverStopped(audit.ReasonSignal)},
 		{"log_opened", "The log is opened", audit.LogOpened(4711, [32]byte{0xe3, 0xb0})},
+		{"log_unsigned", "A crash came before the last events were signed: nothing vouches for them", audit.LogFound(audit.Opening{Size: 4711, Root: [32]byte{0xe3, 0xb0}, Unsigned: 12})},
+		{"log_lost", "The log is new, and the node had one before", audit.LogFound(audit.Opening{Root: [32]byte{0xe3, 0xb0}, Lost: true})},
 		{"log_tampered", "The log is not what was signed", audit.LogTampered()},
 		{"policy_loaded", "Another policy bundle is in force", audit.PolicyLoaded(bundle)},
 		{"policy_loaded_unsigned", "A development build loads an unsigned bundle", audit.PolicyLoaded(unsigned)},

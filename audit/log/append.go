@@ -33,6 +33,7 @@ const (
 
 type request struct {
 	leaf     []byte
+	at       time.Time // of the event
 	reserved bool
 	state    atomic.Int32
 	done     chan result
@@ -72,7 +73,7 @@ func (l *Log) append(ctx context.Context, leaf []byte, reserved bool) (int64, er
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	q := &request{leaf: bytes.Clone(leaf), reserved: reserved, done: make(chan result, 1)}
+	q := &request{leaf: bytes.Clone(leaf), at: timeOf(leaf), reserved: reserved, done: make(chan result, 1)}
 	select {
 	case <-l.quit:
 		return 0, ErrClosed
@@ -190,20 +191,32 @@ func (l *Log) admit(batch []*request) []*request {
 	return kept
 }
 
-// store writes a batch in one transaction: leaves, hashes and size together.
+// store writes a batch in one transaction: leaves, hashes and size together,
+// and the signature that keeps the tail short.
 func (l *Log) store(batch []*request) (first int64, err error) {
 	if err := l.checkFile(); err != nil {
 		return 0, err
 	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	l.mu.Lock()
 	first = l.size
+	t, sign := l.tail, l.signed == 0
 	l.mu.Unlock()
+	for _, q := range batch {
+		t.add(q.at)
+	}
+	sign = sign || t.long()
 	err = l.db.Update(func(tx *bolt.Tx) error {
 		size, ok := number(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaSize)))
 		if !ok || size != first {
 			return fmt.Errorf("the file holds %d events, not %d", size, first)
 		}
-		return addLeaves(tx, first, batch)
+		if err := addLeaves(tx, first, batch); err != nil || !sign {
+			return err
+		}
+		_, _, err := storeCheckpoint(tx, l.signer)
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("write audit log: %w", err)
@@ -212,7 +225,10 @@ func (l *Log) store(batch []*request) (first int64, err error) {
 	if err := l.checkFile(); err != nil {
 		return 0, err
 	}
-	return first, l.advance(first + int64(len(batch)))
+	if sign {
+		t = tail{}
+	}
+	return first, l.advance(first+int64(len(batch)), t)
 }
 
 func addLeaves(tx *bolt.Tx, n int64, batch []*request) error {
@@ -238,7 +254,7 @@ func addLeaves(tx *bolt.Tx, n int64, batch []*request) error {
 }
 
 // advance remembers the new state of the file.
-func (l *Log) advance(size int64) error {
+func (l *Log) advance(size int64, t tail) error {
 	var used int64
 	if err := l.db.View(func(tx *bolt.Tx) error {
 		used = tx.Size()
@@ -248,7 +264,10 @@ func (l *Log) advance(size int64) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.size, l.used = size, used
+	l.size, l.used, l.tail = size, used, t
+	if t.events == 0 {
+		l.signed = size
+	}
 	return nil
 }
 

@@ -24,6 +24,8 @@ type examination struct {
 	// checkpoints found, and the last of them
 	checkpoints int
 	last        checkpoint
+	state       fileState
+	recent      [maxTail][]byte // the last leaves, at their index modulo maxTail
 }
 
 // run returns a *TamperedError, or what stopped it.
@@ -32,7 +34,8 @@ func (x *examination) run(r io.ReaderAt, fileSize int64) error {
 	if err != nil {
 		return tampered(-1, "%v", err)
 	}
-	for _, step := range []func(*pageFile) error{x.readBuckets, x.readMeta, x.readEvents, x.readHashes, x.readCheckpoints, x.readOthers} {
+	x.state = f.fileState
+	for _, step := range []func(*pageFile) error{x.readBuckets, x.readMeta, x.readEvents, x.readHashes, x.readCheckpoints, x.readTail, x.readOthers} {
 		if err := step(f); err != nil {
 			return err
 		}
@@ -112,11 +115,15 @@ func (x *examination) readEvents(f *pageFile) error {
 		if n, ok := number(k); !ok || n != next {
 			return tampered(next, "is missing")
 		}
+		if len(leaf) > MaxLeafBytes {
+			return tampered(next, "is longer than the log takes")
+		}
 		hashes, err := tlog.StoredHashes(next, leaf, x.hashes)
 		if err != nil {
 			return err
 		}
 		x.hashes = append(x.hashes, hashes...)
+		x.recent[next%maxTail] = append(x.recent[next%maxTail][:0], leaf...)
 		if x.each != nil {
 			if err := x.each(next, leaf); err != nil {
 				return err
@@ -179,6 +186,23 @@ func (x *examination) readCheckpoints(f *pageFile) error {
 	}
 	if x.checkpoints == 0 {
 		return tampered(-1, "no checkpoint is left, so no signature vouches for anything")
+	}
+	return nil
+}
+
+// readTail refuses a tail that the writer would not have left: without it,
+// whoever can write the file could drop the checkpoints and forge the rest.
+func (x *examination) readTail(*pageFile) error {
+	n := x.size - x.last.size
+	var t tail
+	for i := x.size - min(n, maxTail); i < x.size; i++ {
+		t.add(timeOf(x.recent[i%maxTail]))
+	}
+	switch {
+	case n > 0 && x.last.size == 0:
+		return tampered(0, "no signature vouches for it nor for any after it")
+	case t.long():
+		return tampered(x.last.size, "it and the %d after it are not signed: more, or over a longer time, than ever wait for a signature", n-1)
 	}
 	return nil
 }

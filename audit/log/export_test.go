@@ -12,3 +12,12 @@ func VerifyReader(ctx context.Context, c VerifyConfig, r io.ReaderAt, size int64
 
 // Thinning is how far apart checkpoints are kept.
 const Thinning = thinning
+
+// MaxTail is how many events never wait for a signature.
+const MaxTail = maxTail
+
+// AdoptOther adopts the log as if another state of it had been examined.
+func (l *Log) AdoptOther() error { return l.adopt(fileState{}) }
+
+// Guarded runs f as Open runs what may panic.
+func Guarded(c Config, f func() error) error { return (&Log{c: c}).guarded(f) }

@@ -34,8 +34,12 @@ const (
 	metaSize   = "size"
 )
 
-// keyError is the key of the cause in log lines.
-const keyError = "error"
+// Keys of structured log lines.
+const (
+	keyError = "error"
+	keyCount = "count"
+	keyFile  = "file"
+)
 
 func buckets() []string {
 	return []string{bucketEvents, bucketHashes, bucketCheckpoints, bucketMeta}

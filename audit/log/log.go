@@ -1,7 +1,6 @@
 package log
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -55,10 +53,13 @@ type Log struct {
 	quit     chan struct{} // ends Append
 	done     chan struct{} // the writer has ended
 
+	writing sync.Mutex // held over a transaction and what is remembered of it
+
 	mu     sync.Mutex
 	closed bool
 	size   int64 // leaves
 	signed int64 // leaves that a checkpoint covers
+	tail   tail  // the others
 	used   int64 // bytes of the file
 	failed error // of the last append
 	failAt time.Time
@@ -66,6 +67,8 @@ type Log struct {
 	file   fs.FileInfo // as it was opened
 	// examined is the file that Open read before bbolt did.
 	examined fs.FileInfo
+	opening  Opening
+	raw      *os.File // bbolt's
 	closing  sync.Once
 }
 
@@ -80,7 +83,7 @@ func Open(c Config) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{c: c, dir: dir, requests: make(chan *request, maxBatch), quit: make(chan struct{}), done: make(chan struct{})}
-	if err := l.open(); err != nil {
+	if err := l.guarded(l.open); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
 	go l.write()
@@ -108,113 +111,7 @@ func (c *Config) complete() error {
 	return nil
 }
 
-func (l *Log) open() (err error) {
-	if l.signer, l.verifier, err = loadKey(l.dir, l.c.Origin); err != nil {
-		return err
-	}
-	if _, err := l.dir.Lstat(FileName); errors.Is(err, fs.ErrNotExist) {
-		if err := l.create(); err != nil {
-			return fmt.Errorf("make audit log: %w", err)
-		}
-	}
-	if err := l.examine(); err != nil {
-		return err
-	}
-	if l.db, err = l.openFile(FileName); err != nil {
-		return err
-	}
-	// What bbolt opened must be what was examined.
-	if l.file, err = l.dir.Lstat(FileName); err == nil && !os.SameFile(l.file, l.examined) {
-		err = ErrReplaced
-	}
-	if err == nil {
-		_, err = l.Checkpoint()
-	}
-	if err != nil {
-		return errors.Join(err, l.db.Close())
-	}
-	return nil
-}
-
 func (l *Log) path() string { return filepath.Join(l.c.Dir, FileName) }
-
-// create makes an empty log with its first checkpoint under another name, so
-// that audit.db is never half a log and never one without a signature.
-func (l *Log) create() error {
-	name := FileName + unfinished
-	if err := l.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	db, err := l.openFile(name)
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, bucket := range buckets() {
-			if _, err := tx.CreateBucket([]byte(bucket)); err != nil {
-				return err
-			}
-		}
-		for k, v := range map[string][]byte{metaFormat: []byte(formatV1), metaOrigin: []byte(l.c.Origin), metaSize: key(0)} {
-			if err := tx.Bucket([]byte(bucketMeta)).Put([]byte(k), v); err != nil {
-				return err
-			}
-		}
-		_, _, err := storeCheckpoint(tx, l.signer)
-		return err
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	return moveIntoPlace(l.dir, FileName)
-}
-
-// openFile opens a file of ours. Its descriptor comes from the directory's, and
-// follows no link.
-func (l *Log) openFile(name string) (*bolt.DB, error) {
-	db, err := bolt.Open(name, fileMode, &bolt.Options{
-		Timeout: lockWait, FreelistType: bolt.FreelistMapType, NoFreelistSync: true,
-		OpenFile: func(name string, flag int, mode fs.FileMode) (*os.File, error) {
-			return openPlain(l.dir, name, flag, mode)
-		},
-	})
-	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, ErrLocked
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open audit log: %w", err)
-	}
-	return db, nil
-}
-
-// examine reads the file before bbolt does, under the lock that bbolt takes.
-func (l *Log) examine() error {
-	f, err := openPlain(l.dir, FileName, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return fmt.Errorf("open audit log: %w", err)
-	}
-	defer f.Close()
-	if err := checkPrivate(f, fileMode); err != nil {
-		return err
-	}
-	if err := lock(f, syscall.LOCK_EX); err != nil {
-		return err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("look at audit log: %w", err)
-	}
-	x := &examination{ctx: context.Background(), verifier: l.verifier}
-	if err := x.run(f, info.Size()); err != nil {
-		if t, ok := errors.AsType[*TamperedError](err); ok {
-			t.File = l.path()
-			t.Hint = "move the file away as evidence, compare it with what was shipped, then start again with a new log"
-		}
-		return err
-	}
-	l.size, l.signed, l.examined = x.size, x.last.size, info
-	return nil
-}
 
 // Tree returns the number of leaves and the root over them.
 func (l *Log) Tree() (size int64, root [32]byte, err error) {
@@ -283,6 +180,8 @@ func (l *Log) Checkpoint() ([]byte, error) {
 	if err := l.checkFile(); err != nil {
 		return nil, err
 	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	var size, used int64
 	var text []byte
 	err := l.db.Update(func(tx *bolt.Tx) (err error) {
@@ -298,7 +197,7 @@ func (l *Log) Checkpoint() ([]byte, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.signed, l.used = max(l.signed, size), max(l.used, used)
+	l.signed, l.used, l.tail = size, max(l.used, used), tail{}
 	return text, nil
 }
 

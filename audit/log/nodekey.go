@@ -3,7 +3,9 @@ package log
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -23,33 +25,47 @@ const maxKeyBytes = 4 << 10
 // signs in it.
 var originPattern = regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9._/]{0,199}$`)
 
-// loadKey returns the node's key, made on the first start.
-func loadKey(dir *os.Root, origin string) (note.Signer, note.Verifier, error) {
+// nodeKey is the key of a log, and what was found of it.
+type nodeKey struct {
+	signer   note.Signer
+	verifier note.Verifier
+	found    bool   // some of it was there before
+	aside    string // where a public key went that is not its own
+}
+
+// loadKey returns the node's key, made on the first start. Beside a log, a new
+// key would disown all that the old one signed.
+func loadKey(dir *os.Root, origin string, haveLog bool) (k nodeKey, err error) {
 	skey, err := readPrivate(dir, KeyFileName)
-	if errors.Is(err, fs.ErrNotExist) {
+	missing := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case missing && haveLog:
+		return k, &DirectoryError{keyPath(dir), "is missing, and the log beside it was signed with it", "restore it, or move the whole directory away as evidence to begin a new log"}
+	case missing:
 		if skey, err = makeKey(dir, origin); err != nil {
-			return nil, nil, fmt.Errorf("make node key: %w", err)
+			return k, fmt.Errorf("make node key: %w", err)
 		}
+	case err != nil:
+		return k, err
 	}
-	if err != nil {
-		return nil, nil, err
+	if k.signer, err = note.NewSigner(skey); err != nil {
+		return k, &DirectoryError{keyPath(dir), "is not a node key", "restore it, or move the whole directory away to begin a new log"}
 	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		return nil, nil, &DirectoryError{keyPath(dir), "is not a node key", "restore it, or move the whole directory away to begin a new log"}
-	}
-	if signer.Name() != origin {
-		return nil, nil, &DirectoryError{keyPath(dir), fmt.Sprintf("is the key of log %q, not of %q", signer.Name(), origin), "start with the cluster and node name of before, or with another directory"}
+	if name := k.signer.Name(); name != origin {
+		return k, &DirectoryError{keyPath(dir), fmt.Sprintf("is the key of log %q, not of %q", name, origin), "start with the cluster and node name of before, or with another directory"}
 	}
 	vkey, err := publicKey(skey, origin)
 	if err != nil {
-		return nil, nil, err
+		return k, err
 	}
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read node key: %w", err)
+	if k.verifier, err = note.NewVerifier(vkey); err != nil {
+		return k, fmt.Errorf("read node key: %w", err)
 	}
-	return signer, verifier, publish(dir, vkey)
+	if k.aside, err = setAside(dir, vkey); err != nil {
+		return k, fmt.Errorf("set public key aside: %w", err)
+	}
+	k.found = !missing || k.aside != ""
+	return k, publish(dir, vkey)
 }
 
 func keyPath(dir *os.Root) string { return filepath.Join(dir.Name(), KeyFileName) }
@@ -77,13 +93,37 @@ func publicKey(skey, origin string) (string, error) {
 	return note.NewEd25519VerifierKey(origin, public)
 }
 
+// setAside renames a public key that is not this one: it may be what proves an
+// earlier log. The name follows from the content, so that nothing is replaced.
+func setAside(dir *os.Root, vkey string) (name string, err error) {
+	have, err := readSmall(dir, VKeyFileName)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (len(have) == 0 || have == vkey) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(have))
+	name = VKeyFileName + "." + hex.EncodeToString(sum[:8])
+	return name, dir.Rename(VKeyFileName, name)
+}
+
 // publish keeps the file with the public key in line with the private one.
 func publish(dir *os.Root, vkey string) error {
-	have, err := dir.ReadFile(VKeyFileName)
-	if err == nil && strings.TrimSpace(string(have)) == vkey {
+	if have, err := readSmall(dir, VKeyFileName); err == nil && have == vkey {
 		return nil
 	}
 	return writeFile(dir, VKeyFileName, vkey+"\n", publicMode)
+}
+
+func readSmall(dir *os.Root, name string) (string, error) {
+	f, err := openPlain(dir, name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyBytes))
+	return strings.TrimSpace(string(text)), err
 }
 
 // readPrivate reads a small file that nobody else may read or replace.

@@ -22,6 +22,13 @@ const (
 	boltVersion      = 2
 	smallestPage     = 1 << 10
 	largestPage      = 1 << 16
+	lastMetaAt       = 1 << 24 // where bbolt looks last
+
+	// maxRun is far beyond a page with the largest leaves, and bounds what a
+	// file that claims to be long can make us allocate.
+	maxRun = 1 << 20
+	// noFreelist stands where no list of free pages was written.
+	noFreelist = ^uint64(0)
 
 	flagBranch = 0x01
 	flagLeaf   = 0x02
@@ -34,47 +41,64 @@ const (
 
 var errDamaged = errors.New("the page structure is damaged")
 
-// pageFile reads the pages of one consistent state of a file.
-type pageFile struct {
-	r        io.ReaderAt
-	pageSize int64
-	root     uint64
-	end      uint64 // first page that is not in use
-	seen     map[uint64]bool
+// fileState is which of a file's states was read: two readers of the same
+// state read the same bytes.
+type fileState struct {
+	pageSize   int64
+	root, txid uint64
 }
 
-// openPages finds the newest valid state, as bbolt would.
+// pageFile reads the pages of one consistent state of a file.
+type pageFile struct {
+	fileState
+	r    io.ReaderAt
+	end  uint64 // first page that is not in use
+	seen map[uint64]bool
+}
+
+// openPages finds the newest valid state by bbolt's own rules, and refuses it
+// afterwards if it is not like ours: to pass over what bbolt takes would be to
+// examine one tree and use another.
 func openPages(r io.ReaderAt, size int64) (*pageFile, error) {
-	pageSize := int64(0)
-	if m, ok := readMeta(r, 0); ok {
-		pageSize = m.pageSize
-	}
-	for at := int64(smallestPage); pageSize == 0 && at <= largestPage; at *= 2 {
-		if m, ok := readMeta(r, at); ok && m.pageSize == at {
-			pageSize = at
-		}
-	}
-	if pageSize == 0 {
+	pageSize, ok := pageSizeOf(r)
+	switch {
+	case !ok:
 		return nil, errors.New("not an audit log: no valid meta page")
+	case pageSize < smallestPage || pageSize > largestPage || pageSize&(pageSize-1) != 0:
+		return nil, errDamaged
 	}
 	best, found := meta{}, false
 	for _, at := range []int64{0, pageSize} {
-		if m, ok := readMeta(r, at); ok && m.pageSize == pageSize && (!found || m.txid > best.txid) {
+		if m, ok := readMeta(r, at); ok && (!found || m.txid > best.txid) {
 			best, found = m, true
 		}
 	}
 	switch {
-	case !found:
+	case !found || !best.plain || best.pageSize != pageSize:
 		return nil, errDamaged
+	case best.freelist != noFreelist:
+		// bbolt would believe the list, and write over pages in use.
+		return nil, errors.New("it has a list of free pages, which no log has")
 	case best.end > uint64(size/pageSize): //nolint:gosec // G115: a file size is not negative
 		return nil, errors.New("the file is truncated")
 	}
-	return &pageFile{r: r, pageSize: pageSize, root: best.root, end: best.end, seen: map[uint64]bool{}}, nil
+	return &pageFile{fileState: fileState{pageSize, best.root, best.txid}, r: r, end: best.end, seen: map[uint64]bool{}}, nil
+}
+
+// pageSizeOf takes the word of the first valid meta page.
+func pageSizeOf(r io.ReaderAt) (size int64, ok bool) {
+	for at := int64(0); at <= lastMetaAt; at = max(2*at, smallestPage) {
+		if m, ok := readMeta(r, at); ok {
+			return m.pageSize, true
+		}
+	}
+	return 0, false
 }
 
 type meta struct {
-	pageSize        int64
-	root, end, txid uint64
+	pageSize                  int64
+	root, freelist, end, txid uint64
+	plain                     bool // its page says that it is one, which bbolt does not ask
 }
 
 func readMeta(r io.ReaderAt, at int64) (meta, bool) {
@@ -86,11 +110,11 @@ func readMeta(r io.ReaderAt, at int64) (meta, bool) {
 	body := b[pageHeaderSize:]
 	sum := fnv.New64a()
 	sum.Write(body[:56])
-	m := meta{pageSize: int64(le.Uint32(body[8:])), root: le.Uint64(body[16:]), end: le.Uint64(body[40:]), txid: le.Uint64(body[48:])}
-	valid := le.Uint16(b[8:]) == flagMeta && le.Uint32(body) == boltMagic && le.Uint32(body[4:]) == boltVersion &&
-		le.Uint64(body[56:]) == sum.Sum64() &&
-		m.pageSize >= smallestPage && m.pageSize <= largestPage && m.pageSize&(m.pageSize-1) == 0
-	return m, valid
+	m := meta{
+		pageSize: int64(le.Uint32(body[8:])), root: le.Uint64(body[16:]), freelist: le.Uint64(body[32:]),
+		end: le.Uint64(body[40:]), txid: le.Uint64(body[48:]), plain: le.Uint16(b[8:]) == flagMeta,
+	}
+	return m, le.Uint32(body) == boltMagic && le.Uint32(body[4:]) == boltVersion && le.Uint64(body[56:]) == sum.Sum64()
 }
 
 // page returns the bytes of a page and its overflow, once.
@@ -104,7 +128,7 @@ func (f *pageFile) page(id uint64) ([]byte, error) {
 		return nil, errors.New("the file is truncated")
 	}
 	overflow := uint64(binary.LittleEndian.Uint32(head[12:]))
-	if binary.LittleEndian.Uint64(head) != id || overflow >= f.end-id {
+	if binary.LittleEndian.Uint64(head) != id || overflow >= f.end-id || overflow >= uint64(maxRun/f.pageSize) { //nolint:gosec // G115: page sizes are positive
 		return nil, errDamaged
 	}
 	for n := id; n <= id+overflow; n++ {

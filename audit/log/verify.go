@@ -3,7 +3,6 @@ package log
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,10 +39,33 @@ type Report struct {
 	Checkpoints int // that were kept, each checked
 	Root        [32]byte
 	From, To    time.Time // of the first and last event
-	// Tail is how many events came after the last checkpoint: they are complete
-	// and in order, but no signature covers them yet.
+	// Signed is how many of the events a checkpoint covers, be it in the file or
+	// of VerifyConfig.Known. Only of these anything is proved.
+	Signed int64
+	// Tail is how many came after those: they are in the order of their hashes,
+	// but whoever can write the file can have written them. A crash leaves a
+	// short one, and a longer one is refused.
 	Tail        int64
 	OpenIntents []OpenIntent
+	Incomplete  []Incomplete
+}
+
+// Verdict says in one line what is proved, and what is not.
+func (r Report) Verdict() string {
+	const proved = "none altered, removed or reordered"
+	if r.Tail == 0 {
+		return fmt.Sprintf("%d events of %s, %s", r.Events, r.Origin, proved)
+	}
+	return fmt.Sprintf("the first %d of %d events of %s, %s; WARNING: the last %d are not signed, so a crash came before their signature or somebody made them up",
+		r.Signed, r.Events, r.Origin, proved, r.Tail)
+}
+
+// Incomplete is a long event of which parts are missing: a crash came between,
+// or the log did not take them.
+type Incomplete struct {
+	Index    int64 // of the first part that is there
+	ID       string
+	Have, Of int // parts
 }
 
 // OpenIntent is a delivery without an end.
@@ -89,16 +111,19 @@ func verify(ctx context.Context, c VerifyConfig, r io.ReaderAt, size int64) (Rep
 	if c.Now.IsZero() {
 		c.Now = time.Now()
 	}
-	s := &story{c: c, ids: map[string]bool{}, open: map[string]int{}}
+	s := &story{c: c, ids: map[string]bool{}, open: map[string]int{}, parts: map[string]*Incomplete{}}
 	x := &examination{ctx: ctx, verifier: verifier, each: s.event}
 	s.total = func() int64 { return x.size }
 	if err := x.run(r, size); err != nil {
 		return Report{}, err
 	}
+	signed := x.last.size
 	for _, text := range c.Known {
-		if err := x.known(text); err != nil {
+		size, err := x.known(text)
+		if err != nil {
 			return Report{}, err
 		}
+		signed = max(signed, size)
 	}
 	root, err := x.root()
 	if err != nil {
@@ -106,84 +131,15 @@ func verify(ctx context.Context, c VerifyConfig, r io.ReaderAt, size int64) (Rep
 	}
 	return Report{
 		Origin: verifier.Name(), Events: x.size, Checkpoints: x.checkpoints, Root: root,
-		From: s.from, To: s.to, Tail: x.size - x.last.size, OpenIntents: s.intents(),
+		From: s.from, To: s.to, Signed: signed, Tail: x.size - signed, OpenIntents: s.intents(), Incomplete: s.incomplete(),
 	}, nil
 }
 
 // known checks that the log still begins with what an earlier checkpoint signed.
-func (x *examination) known(text []byte) error {
+func (x *examination) known(text []byte) (size int64, err error) {
 	c, err := openCheckpoint(bytes.TrimLeft(text, "\n"), x.verifier)
 	if err != nil {
-		return fmt.Errorf("read known checkpoint: %w", err)
+		return 0, fmt.Errorf("read known checkpoint: %w", err)
 	}
-	return x.covers(c)
-}
-
-// story follows the events for what their order alone tells.
-type story struct {
-	c        VerifyConfig
-	total    func() int64
-	from, to time.Time
-	ids      map[string]bool
-	open     map[string]int // place in started
-	started  []started
-}
-
-type started struct {
-	index int64
-	id    string
-	at    time.Time
-}
-
-// header is what Verify knows of an event.
-type header struct {
-	ID       string    `json:"id"`
-	Time     time.Time `json:"time"`
-	Stage    string    `json:"stage"`
-	ParentID string    `json:"parentId"`
-}
-
-func (s *story) event(index int64, leaf []byte) error {
-	if s.c.Progress != nil && index%progressEvery == 0 {
-		s.c.Progress(index, s.total())
-	}
-	if s.c.Each != nil {
-		if err := s.c.Each(index, leaf); err != nil {
-			return err
-		}
-	}
-	var h header
-	if err := json.Unmarshal(leaf, &h); err != nil || !bytes.HasPrefix(leaf, []byte("{")) {
-		return tampered(index, "is not a JSON object")
-	}
-	if h.ID != "" {
-		if s.ids[h.ID] {
-			return tampered(index, "has the id of an earlier event")
-		}
-		s.ids[h.ID] = true
-	}
-	if s.from.IsZero() {
-		s.from = h.Time
-	}
-	s.to = h.Time
-	switch h.Stage {
-	case "intent":
-		s.open[h.ID] = len(s.started)
-		s.started = append(s.started, started{index, h.ID, h.Time})
-	case "complete":
-		delete(s.open, h.ParentID)
-	}
-	return nil
-}
-
-func (s *story) intents() []OpenIntent {
-	var list []OpenIntent
-	for i, e := range s.started {
-		if at, ok := s.open[e.id]; !ok || at != i {
-			continue
-		}
-		age := s.c.Now.Sub(e.at)
-		list = append(list, OpenIntent{Index: e.index, ID: e.id, Age: age, Overdue: age > openTooLong})
-	}
-	return list
+	return c.size, x.covers(c)
 }

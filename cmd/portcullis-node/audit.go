@@ -61,7 +61,9 @@ func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range []audit.Event{audit.LogOpened(size, root), audit.DriverStarted()} {
+	found := p.log.Opening()
+	opened := audit.LogFound(audit.Opening{Size: size, Root: root, Lost: found.Lost, Unsigned: found.Unsigned})
+	for _, e := range []audit.Event{opened, audit.DriverStarted()} {
 		// Not being able to record the start is what readiness shows; it is
 		// no reason not to unmount.
 		if err := p.recorder.Record(ctx, e); err != nil {

@@ -45,7 +45,10 @@ func verifyCommand() *cobra.Command {
 stopped. It recomputes the Merkle tree over every event, and compares it with
 every signed checkpoint in the file.
 
-A log that was altered, cut or reordered up to its last checkpoint is refused.
+A log that was altered, cut or reordered up to its last checkpoint is refused, and
+so is one with more unsigned events after it than a crash leaves. The first line
+says of how many events that is true: the log of a plugin that was killed may have
+a few more, which whoever can write the file could have made up.
 Two things only others can tell: that the whole log was put back to an earlier
 state of itself, for which give --checkpoint a checkpoint that was kept
 elsewhere, and that the key itself was replaced, for which give --key a copy of
@@ -120,12 +123,15 @@ func progressTo(w io.Writer) func(done, total int64) {
 }
 
 func printReport(w io.Writer, o verifyOptions, r auditlog.Report) {
-	fmt.Fprintf(w, "OK: %d events of %s, none altered, removed or reordered\n", r.Events, r.Origin)
+	fmt.Fprintf(w, "OK: %s\n", r.Verdict())
 	fmt.Fprintf(w, "  root         %s\n", hex.EncodeToString(r.Root[:]))
 	fmt.Fprintf(w, "  from, to     %s, %s\n", r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339))
 	fmt.Fprintf(w, "  checkpoints  %d, every signature valid\n", r.Checkpoints)
 	if r.Tail > 0 {
-		fmt.Fprintf(w, "  unsigned     the last %d events came after the last checkpoint\n", r.Tail)
+		fmt.Fprintf(w, "  unsigned     the last %d events came after the last checkpoint; compare them with what was shipped\n", r.Tail)
+	}
+	for _, in := range r.Incomplete {
+		fmt.Fprintf(w, "  incomplete   event %s, number %d: %d of its %d parts are there\n", in.ID, in.Index, in.Have, in.Of)
 	}
 	for _, in := range r.OpenIntents {
 		note := "in progress when the log was copied"
@@ -150,8 +156,17 @@ type verifyReport struct {
 	Checkpoints int          `json:"checkpoints"`
 	From        time.Time    `json:"from"`
 	To          time.Time    `json:"to"`
-	Unsigned    int64        `json:"unsigned"` // events after the last checkpoint
+	Signed      int64        `json:"signed"`   // events that a checkpoint covers: of these alone anything is proved
+	Unsigned    int64        `json:"unsigned"` // the others
 	OpenIntents []openIntent `json:"openIntents"`
+	Incomplete  []incomplete `json:"incomplete"`
+}
+
+type incomplete struct {
+	ID    string `json:"id"`
+	Index int64  `json:"index"`
+	Have  int    `json:"have"`
+	Of    int    `json:"of"`
 }
 
 type openIntent struct {
@@ -164,7 +179,10 @@ type openIntent struct {
 func jsonReport(r auditlog.Report) verifyReport {
 	v := verifyReport{
 		Origin: r.Origin, Events: r.Events, Root: hex.EncodeToString(r.Root[:]), Checkpoints: r.Checkpoints,
-		From: r.From, To: r.To, Unsigned: r.Tail, OpenIntents: []openIntent{},
+		From: r.From, To: r.To, Signed: r.Signed, Unsigned: r.Tail, OpenIntents: []openIntent{}, Incomplete: []incomplete{},
+	}
+	for _, in := range r.Incomplete {
+		v.Incomplete = append(v.Incomplete, incomplete{in.ID, in.Index, in.Have, in.Of})
 	}
 	for _, in := range r.OpenIntents {
 		v.OpenIntents = append(v.OpenIntents, openIntent{in.ID, in.Index, int64(in.Age.Seconds()), in.Overdue})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/portcullis-csi/portcullis/audit"
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
@@ -70,6 +71,9 @@ func detailOf(e audit.Event) string {
 		text += " " + string(e.Reason)
 	}
 	if e.Policy != nil {
+		if e.Outcome == audit.OutcomeUnknown {
+			text += " effect " + string(e.Policy.Effect)
+		}
 		for _, r := range e.Policy.Rules {
 			if r.Denies {
 				text += " " + r.ID
@@ -79,7 +83,7 @@ func detailOf(e audit.Event) string {
 	if len(e.Files) > 0 {
 		text += fmt.Sprintf(" %d files", len(e.Files))
 	}
-	return text
+	return strings.TrimSpace(text)
 }
 
 // playTampered turns a denial into something else in a copy of the log, as
