@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -66,11 +67,12 @@ func (d *Driver) refreshBounded(ctx context.Context, m *mountRequest, rec record
 		return errStuck
 	}
 	done := make(chan error, 1)
+	var over atomic.Bool // whoever sets it first: the goroutine ended, or it was left behind
 	go func() {
 		defer d.refreshing.remove(m.key)
 		defer m.wipe()
 		done <- d.refreshSafely(ctx, m, rec)
-		if ctx.Err() != nil {
+		if !over.CompareAndSwap(false, true) {
 			d.reconcile(m.target)
 		}
 	}()
@@ -83,8 +85,11 @@ func (d *Driver) refreshBounded(ctx context.Context, m *mountRequest, rec record
 	case err := <-done:
 		return err
 	case <-time.After(stuckTimeout):
-		return errStuck
 	}
+	if !over.CompareAndSwap(false, true) {
+		return <-done
+	}
+	return errStuck
 }
 
 // reconcile corrects what a refresh that went on after its call may have

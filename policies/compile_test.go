@@ -1,6 +1,7 @@
 package policies_test
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -14,9 +15,12 @@ import (
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
+// oddPath is where the check odd stands in a bundle.
+const oddPath = "portcullis/checks/odd/odd.rego"
+
 func valid() policies.Bundle {
 	return policies.Bundle{
-		Modules:  map[string]string{"odd.rego": checkOf("deny contains {} if input.volume.readOnly == false\n")},
+		Modules:  map[string]string{oddPath: checkOf("deny contains {} if input.volume.readOnly == false\n")},
 		Manifest: policies.Manifest{Contract: policies.Contract, Serial: 1},
 		Digest:   "sha256:" + policiestest.Digest,
 	}
@@ -28,12 +32,12 @@ func options() policies.Options {
 
 // rules replaces the rules of the one check.
 func rules(text string) func(*policies.Bundle) {
-	return func(b *policies.Bundle) { b.Modules["odd.rego"] = checkOf(text) }
+	return func(b *policies.Bundle) { b.Modules[oddPath] = checkOf(text) }
 }
 
 // module replaces the whole check.
 func module(text string) func(*policies.Bundle) {
-	return func(b *policies.Bundle) { b.Modules["odd.rego"] = text }
+	return func(b *policies.Bundle) { b.Modules[oddPath] = text }
 }
 
 func config(key string, value any) func(*policies.Bundle) {
@@ -58,14 +62,14 @@ func TestCompileRefuses(t *testing.T) {
 		// What a rule may not read.
 		{"phase in deny", rules(`deny contains {} if input.phase == "mount"`), "reads input.phase"},
 		{"requester in deny", rules(`deny contains {} if input.requester.username == "x"`), "reads input.requester"},
-		{"phase in a helper", rules("deny contains {} if late\n\nlate if input.phase == \"mount\""), "reads input.phase"},
+		{"phase in a helper", rules("deny contains {} if _late\n\n_late if input.phase == \"mount\""), "reads input.phase"},
 		{"phase in obligations", rules(`obligations := {"audit_level": 1} if input.phase == "mount"`), "reads input.phase"},
 		{"phase behind an import", module(annotated + "package portcullis.checks.odd\n\nimport input.phase as p\n\ndeny contains {} if p == \"mount\""), "reads input.phase"},
 		{"phase in a comprehension", rules(`deny contains {} if count([1 | input.phase == "mount"]) > 0`), "reads input.phase"},
-		{"phase in a function", rules("deny contains {} if f(1)\n\nf(_) if input.phase == \"mount\""), "reads input.phase"},
+		{"phase in a function", rules("deny contains {} if _f(1)\n\n_f(_) if input.phase == \"mount\""), "reads input.phase"},
 		{"phase in a head", rules("deny contains {\"id\": input.phase} if true"), "reads input.phase"},
 		{"phase in every", rules(`deny contains {} if { every x in [1] { input.phase == "mount"; x == 1 } }`), "reads input.phase"},
-		{"phase in else", rules("deny contains {} if h\n\nh if input.volume.readOnly\n\nelse := true if input.phase == \"mount\""), "reads input.phase"},
+		{"phase in else", rules("deny contains {} if _h\n\n_h if input.volume.readOnly\n\nelse := true if input.phase == \"mount\""), "reads input.phase"},
 		{"phase in a template", rules("deny contains {\"id\": x} if x := $\"{input.phase}\""), "reads input.phase"},
 		{"bare input", rules("deny contains {} if {\n\tx := input\n\tx.volume.readOnly\n}"), "reads input as a whole"},
 		{"input as an argument", rules(`deny contains {} if object.get(input, "phase", "") == "mount"`), "reads input as a whole"},
@@ -78,7 +82,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"foreign data", rules("deny contains {} if data.other.x"), "outside data.portcullis"},
 		{"unknown document", rules("deny contains {} if data.portcullis.secrets.x"), "reads data.portcullis.secrets"},
 		{"warnings", func(b *policies.Bundle) {
-			b.Modules["b.rego"] = annotated + "package portcullis.checks.b\n\nwarn contains {} if input.phase == \"mount\""
+			b.Modules["portcullis/checks/b/b.rego"] = annotated + "package portcullis.checks.b\n\nwarn contains {} if input.phase == \"mount\""
 			rules("deny contains {} if count(data.portcullis.checks.b.warn) > 0")(b)
 		}, "reads data.portcullis.checks.b.warn"},
 		{"own warnings", rules("warn contains {} if input.phase == \"mount\"\n\ndeny contains {} if count(warn) > 0"), "reads data.portcullis.checks.odd.warn"},
@@ -91,7 +95,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"foreign package", module(annotated + "package other\n\ndeny contains {} if true"), "package is data.other"},
 		{"rule across packages", module(annotated + "package portcullis.checks\n\nodd.deny contains {} if true"), "package is"},
 		{"package as data", module(annotated + "package portcullis\n\nconfig := {}"), "package is"},
-		{"same package twice", func(b *policies.Bundle) { b.Modules["two.rego"] = b.Modules["odd.rego"] }, "same package"},
+		{"same package twice", func(b *policies.Bundle) { b.Modules["portcullis/checks/two/two.rego"] = b.Modules[oddPath] }, "is portcullis/checks/odd/odd.rego"},
 		{"no schema", module("package portcullis.checks.odd\n\ndeny contains {} if true"), "lacks the schema"},
 		{"schema on a rule only", module("package portcullis.checks.odd\n\n" + annotated + "deny contains {} if true"), "lacks the schema"},
 		{"another schema", module("# METADATA\n# schemas:\n#   - input: schema.other\npackage portcullis.checks.odd\n\ndeny contains {} if true"), "another schema"},
@@ -105,7 +109,16 @@ func TestCompileRefuses(t *testing.T) {
 		{"warn that is no set", rules("warn := []"), "not a set of findings"},
 		{"obligations by key", rules("obligations[k] := 1 if k := \"ttl_seconds\""), "not one object"},
 		{"obligations as a set", rules("obligations contains 1"), "not one object"},
-		{"misspelt deny", rules("denny contains {} if true"), "no deny, warn or obligations"},
+		{"misspelt deny", rules("denny contains {} if true"), "nothing uses rule denny"},
+		{"misspelt deny beside a warning", rules("warn contains {} if true\n\ndenny contains {} if true"), "nothing uses rule denny"},
+		{"helper like a rule", rules("deny contains {} if bad\n\nbad if input.pod.hostPID"), "name the helper _bad"},
+		{"function like a rule", rules("deny contains {} if f(1)\n\nf(x) if x == 1"), "name the helper _f"},
+		{"default like a rule", rules("deny contains {} if true\n\ndefault obligation := {}"), "nothing uses rule obligation"},
+		{"only helpers", rules("_deny contains {} if true"), "no deny, warn or obligations"},
+		{"file of another name", func(b *policies.Bundle) {
+			b.Modules = map[string]string{"portcullis/checks/strict/strict.rego": b.Modules[oddPath]}
+		}, "is portcullis/checks/odd/odd.rego"},
+		{"file elsewhere", func(b *policies.Bundle) { b.Modules = map[string]string{"odd.rego": b.Modules[oddPath]} }, "is portcullis/checks/odd/odd.rego"},
 		{"empty", module(""), "odd.rego"},
 		{"no rules", module(annotated + "package portcullis.checks.odd"), "no deny, warn or obligations"},
 
@@ -134,8 +147,12 @@ func TestCompileRefuses(t *testing.T) {
 		{"no audience", config("obligations", map[string]any{"audiences": []string{}}), "audiences"},
 		{"required check", config("required_checks", []string{"lost"}), "lost"},
 		{"monitor without an end", config("monitor", map[string]any{"rules": []string{"PR-001"}}), "without an end"},
-		{"monitor too long", config("monitor", map[string]any{"until": "2026-06-01"}), "90 days"},
-		{"monitor forever", config("monitor", map[string]any{"until": "forever"}), "not a date"},
+		{"monitor too long", config("monitor", map[string]any{"until": "2026-06-01", "rules": []string{"*"}}), "90 days"},
+		{"monitor forever", config("monitor", map[string]any{"until": "forever", "rules": []string{"*"}}), "not a date"},
+		{"monitor of what", config("monitor", map[string]any{"until": "2026-02-01"}), `["*"]`},
+		{"monitor of nothing", config("monitor", map[string]any{"until": "2026-02-01", "rules": []string{}}), `["*"]`},
+		{"monitor of a misspelt rule", config("monitor", map[string]any{"until": "2026-02-01", "rules": []string{"PR-001", "PR-01"}}), `"PR-01"`},
+		{"monitor of all and one", config("monitor", map[string]any{"until": "2026-02-01", "rules": []string{"*", "PR-001"}}), `"*"`},
 		{"monitor by number", config("monitor", map[string]any{"until_ns": int64(1) << 62}), "until_ns"},
 	}
 	for _, tt := range tests {
@@ -159,8 +176,8 @@ func TestCompileAccepts(t *testing.T) {
 		"no modules":        func(b *policies.Bundle) { b.Modules = nil },
 		"phase in warn":     rules("warn contains {} if input.phase == \"mount\""),
 		"requester in warn": rules("warn contains {} if input.requester.username == \"x\""),
-		"own rule":          rules("deny contains {} if bad\n\nbad if input.pod.hostPID"),
-		"rule of a check":   rules("deny contains {} if data.portcullis.checks.odd.bad\n\nbad if input.pod.hostPID"),
+		"own rule":          rules("deny contains {} if _bad\n\n_bad if input.pod.hostPID"),
+		"rule of a check":   rules("deny contains {} if data.portcullis.checks.odd._bad\n\n_bad if input.pod.hostPID"),
 		"library":           rules("deny contains {} if count(data.portcullis.lib.mounting_containers) == 0"),
 		"imported library":  module(annotated + "package portcullis.checks.odd\n\nimport data.portcullis.lib\n\ndeny contains {} if count(lib.mounting_containers) == 0"),
 		"configuration":     rules("deny contains {} if data.portcullis.config.checks.odd.strict"),
@@ -170,6 +187,7 @@ func TestCompileAccepts(t *testing.T) {
 			b.Manifest.NotAfter = time.Unix(0, policiestest.Now).Add(89 * 24 * time.Hour)
 		},
 		"monitor within range": config("monitor", map[string]any{"until": "2026-04-14", "rules": []string{"PR-001"}}),
+		"monitor of all":       config("monitor", map[string]any{"until": "2026-04-14", "rules": []string{"*"}}),
 		"mode and group":       config("obligations", map[string]any{"max_file_mode": 0o440, "required_fs_group": 0}),
 	}
 	for name, change := range tests {
@@ -198,7 +216,8 @@ func TestOnlyPureBuiltins(t *testing.T) {
 	for _, call := range []string{
 		`http.send({"method": "get", "url": "http://x"})`, "opa.runtime()", `net.lookup_ip_addr("x")`, `rand.intn("x", 2)`, "time.now_ns()",
 		`uuid.rfc4122("x")`, `io.jwt.encode_sign({}, {}, {})`, `io.jwt.decode("x")`, `rego.parse_module("x", "y")`, "trace(\"x\")",
-		`crypto.x509.parse_certificates("x")`, `graph.reachable({}, {})`, `net.cidr_expand("10.0.0.0/8")`, "walk(input.pod, [_, _])",
+		`crypto.x509.parse_certificates("x")`, `graph.reachable({}, {})`, `net.cidr_expand("10.0.0.0/8")`,
+		"bits.lsh(1, 100000000000)", "numbers.range(1, 1000000000)", "numbers.range_step(1, 1000000000, 1)", "product([1e300, 1e300])", "walk(input.pod, [_, _])",
 	} {
 		t.Run(call, func(t *testing.T) {
 			b := valid()
@@ -223,6 +242,13 @@ func grantIndex(subject, key string, change func(*policies.GrantRecord)) func(*p
 	}}})
 }
 
+func grantsOfKey(n int) func(*policies.Bundle) {
+	g := policies.GrantRecord{ID: "G-1", Owner: "team", NotAfterNS: 1 << 62, Provider: "local", Scoping: map[string]string{}}
+	return data(map[string]any{"portcullis": map[string]any{"grants": map[string]any{
+		"by_subject": policies.GrantIndex{"payments/api": {"local://node/a": slices.Repeat([]policies.GrantRecord{g}, n)}},
+	}}})
+}
+
 func waiverIndex(rule, subject string, change func(*policies.WaiverRecord)) func(*policies.Bundle) {
 	w := policies.WaiverRecord{ID: "W-1", Reason: "r", Ticket: "t", ApprovedBy: "a", NotAfterNS: policiestest.Now + 1}
 	if change != nil {
@@ -231,6 +257,29 @@ func waiverIndex(rule, subject string, change func(*policies.WaiverRecord)) func
 	return data(map[string]any{"portcullis": map[string]any{"waivers": map[string]any{
 		"by_finding": policies.WaiverIndex{rule: {subject: {w}}},
 	}}})
+}
+
+// TestCompileRefusesEmptyListsOfTheIndex: whether an empty list stands for none
+// or for all is not to be guessed. The index is text here, since Go leaves out
+// empty lists when it writes one.
+func TestCompileRefusesEmptyListsOfTheIndex(t *testing.T) {
+	for field, ok := range map[string]bool{
+		`"owner_uid": 7`: true, `"image_signers": ["key:ci"]`: true, `"pods": {"owner_kinds": ["Job"]}`: true,
+		`"image_signers": []`: false, `"sync_targets": []`: false, `"audiences": []`: false, `"pods": {}`: false,
+		`"pods": {"owner_kinds": []}`: false, `"pods": {"owner_kinds": ["Job"], "owner_names": []}`: false,
+	} {
+		text := `{"portcullis": {"grants": {"by_subject": {"payments/api": {"local://node/a": [
+			{"id": "G-1", "owner": "o", "not_after_ns": 4611686018427387904, "provider": "local", "scoping": {}, ` + field + `}]}}}}}`
+		b := valid()
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber() // as a float the time would have been rounded
+		if err := d.Decode(&b.Data); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := policies.Compile(t.Context(), b, options()); (err == nil) != ok {
+			t.Errorf("Compile(grant with %s) = %v, want accepted: %v", field, err, ok)
+		}
+	}
 }
 
 // TestCompileChecksTheIndex: a signed bundle brings the index itself, so its
@@ -271,6 +320,18 @@ func TestCompileChecksTheIndex(t *testing.T) {
 		{"waiver of no account", waiverIndex("PR-300", "payments", nil), false},
 		{"waiver without a ticket", waiverIndex("PR-300", "payments/api", func(w *policies.WaiverRecord) { w.Ticket = "" }), false},
 		{"waiver without an end", waiverIndex("PR-300", "payments/api", func(w *policies.WaiverRecord) { w.NotAfterNS = 0 }), false},
+		{"needless escape", grantIndex("payments/api", "local://node/%61", nil), false},
+		{"slash in a key", grantIndex("payments/api", id+"#k/x", nil), false},
+		{"parameter store", grantIndex("payments/api", "local://node//prod/", nil), true},
+		{"two last slashes", grantIndex("payments/api", "local://node/a//", nil), false},
+		{"pods that narrow nothing", grantIndex("payments/api", id, func(g *policies.GrantRecord) { g.Pods = &policies.PodNarrowing{} }), false},
+		{"64 grants", grantsOfKey(64), true},
+		{"65 grants", grantsOfKey(65), false},
+		{"waiver of a secret", waiverIndex("PR-300", "payments/api", func(w *policies.WaiverRecord) { w.Secret = new(id) }), true},
+		{"waiver of unparsed", waiverIndex("PR-300", "payments/api", func(w *policies.WaiverRecord) { w.Secret = new("unparsed:" + policiestest.Digest) }), true},
+		{"waiver of no secret", waiverIndex("PR-300", "payments/api", func(w *policies.WaiverRecord) { w.Secret = new("") }), false},
+		{"waiver of a pattern", waiverIndex("PR-300", "payments/api", func(w *policies.WaiverRecord) { w.Secret = new("local://node/*") }), false},
+		{"waiver of a prefix", waiverIndex("PR-300", "payments/api", func(w *policies.WaiverRecord) { w.Secret = new("local://node/") }), false},
 		{"waiver too long", waiverIndex("PR-300", "payments/api", func(w *policies.WaiverRecord) { w.NotAfterNS += int64(91 * 24 * time.Hour) }), false},
 	}
 	for _, tt := range tests {

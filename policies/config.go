@@ -25,7 +25,11 @@ type config struct {
 	Checks map[string]any `json:"checks"`
 }
 
-// monitor lets denials through until a date. An empty list of rules means all.
+// everyRule in a list of rule ids stands for all of them.
+const everyRule = "*"
+
+// monitor lets denials through until a date: those of the listed rules, or of
+// all. No list is no answer to which, so both have to be said.
 type monitor struct {
 	Until   string   `json:"until,omitempty"` // RFC 3339 date, that day included
 	UntilNS int64    `json:"until_ns"`
@@ -105,6 +109,13 @@ func (m *monitor) complete(now time.Time) error {
 		return &BundleError{"config monitor", "rules without an end", "set until, an RFC 3339 date at most 90 days off"}
 	case m.Until == "":
 		return nil
+	case len(m.Rules) == 0:
+		return &BundleError{"config monitor", "rules is missing or empty", `list the ids of rules, or ["*"] for all of them`}
+	}
+	for _, id := range m.Rules {
+		if alone := id == everyRule && len(m.Rules) == 1; !alone && !rulePattern.MatchString(id) {
+			return &BundleError{"config monitor", fmt.Sprintf("rules holds %q", id), `list ids such as PR-001, or ["*"] alone for all rules`}
+		}
 	}
 	end, err := EndOfDate(m.Until)
 	if err != nil {

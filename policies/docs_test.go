@@ -140,7 +140,7 @@ func TestDocumentedFilesLoad(t *testing.T) {
 		t.Errorf("IndexWaivers(documented waiver) = %v, want nil", err)
 	}
 	b := valid()
-	b.Modules = map[string]string{"debug.rego": block(t, "## Checks", "rego")}
+	b.Modules = map[string]string{"portcullis/checks/debug/debug.rego": block(t, "## Checks", "rego")}
 	if _, err := policies.Compile(t.Context(), b, options()); err != nil {
 		t.Errorf("Compile(documented check) = %v, want nil", err)
 	}
@@ -155,7 +155,7 @@ func TestDocumentedConfiguration(t *testing.T) {
 	}
 	values := map[string]any{
 		"required_checks": []string{"odd"}, "obligations": map[string]any{}, "allowed_overrides": []string{"a"},
-		"namespace_label_keys": []string{"a"}, "monitor": map[string]any{"until": "2026-02-01"}, "mass_revoke": true, "checks": map[string]any{},
+		"namespace_label_keys": []string{"a"}, "monitor": map[string]any{"until": "2026-02-01", "rules": []string{"*"}}, "mass_revoke": true, "checks": map[string]any{},
 	}
 	slices.Sort(listed)
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(values)), listed); diff != "" {

@@ -112,7 +112,14 @@ func (e *Engine) evaluate(ctx context.Context, input ast.Value) (any, UndecidedR
 	return raw, "", nil
 }
 
-func (e *Engine) evaluateOnce(ctx context.Context, input ast.Value) (any, error) {
+func (e *Engine) evaluateOnce(ctx context.Context, input ast.Value) (value any, err error) {
+	// A panic of the interpreter would end the daemon, with it every gate of
+	// the node, and again at each retry of the pod that caused it.
+	defer func() {
+		if r := recover(); r != nil {
+			value, err = nil, fmt.Errorf("interpreter panicked: %v", r)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, e.budget)
 	defer cancel()
 	if err := ctx.Err(); err != nil {

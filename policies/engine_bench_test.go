@@ -19,7 +19,7 @@ func engineOf(tb testing.TB, n int) *policies.Engine {
 		team := fmt.Sprintf("team-%d", i)
 		grants = append(grants, bundle.Grant{
 			ID: fmt.Sprintf("G-%d", i), Owner: team, Expiry: "2126-12-31", Namespaces: []string{team},
-			ServiceAccounts: []string{"api"}, Provider: "local", MaxFileMode: "0440",
+			ServiceAccounts: []string{"api"}, Provider: "local", MaxFileMode: new("0440"),
 			Secrets: []string{fmt.Sprintf("local://node/%s/*", team)},
 		})
 	}

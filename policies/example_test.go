@@ -80,8 +80,8 @@ func ExampleCompile_refused() {
 	_, err := policies.Compile(context.Background(), policies.Bundle{
 		Manifest: policies.Manifest{Contract: policies.Contract},
 		Digest:   "sha256:" + policiestest.Digest,
-		Modules:  map[string]string{"web.rego": "package portcullis.checks.web\n\ndeny contains {} if input.pod.hostPid"},
+		Modules:  map[string]string{"portcullis/checks/web/web.rego": "package portcullis.checks.web\n\ndeny contains {} if input.pod.hostPid"},
 	}, policies.Options{})
 	fmt.Println(err)
-	// Output: web.rego: the package lacks the schema of the input; hint: put a METADATA block with schemas: [input: schema.input] above package, and no other schemas
+	// Output: portcullis/checks/web/web.rego: the package lacks the schema of the input; hint: put a METADATA block with schemas: [input: schema.input] above package, and no other schemas
 }

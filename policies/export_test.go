@@ -15,6 +15,13 @@ func (e *Engine) WithoutIndexing() *Engine {
 	return &c
 }
 
+// Panicking returns an engine whose evaluations panic.
+func (e *Engine) Panicking() *Engine {
+	c := *e
+	c.options = []rego.EvalOption{func(*rego.EvalContext) { panic("out of stack") }}
+	return &c
+}
+
 // AllowedBuiltins returns the names that policy may call.
 func AllowedBuiltins() []string { return allowedBuiltins() }
 

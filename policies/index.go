@@ -42,10 +42,10 @@ type WaiverIndex map[string]map[string][]WaiverRecord
 
 // WaiverRecord is one waiver as the library reads it.
 type WaiverRecord struct {
-	ID         string `json:"id"`
-	Secret     string `json:"secret,omitempty"` // absent: every secret
-	Reason     string `json:"reason"`
-	Ticket     string `json:"ticket"`
-	ApprovedBy string `json:"approved_by"`
-	NotAfterNS int64  `json:"not_after_ns"`
+	ID         string  `json:"id"`
+	Secret     *string `json:"secret,omitempty"` // a whole id; absent: every secret
+	Reason     string  `json:"reason"`
+	Ticket     string  `json:"ticket"`
+	ApprovedBy string  `json:"approved_by"`
+	NotAfterNS int64   `json:"not_after_ns"`
 }

@@ -3,6 +3,7 @@ package policies
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,6 +13,10 @@ import (
 const firstOwnRule = "PR-200"
 
 const ruleOverrides = "PR-010"
+
+// maxGrantsOfKey bounds the grants that a decision judges for one of the keys of
+// a request, so that a long list cannot take its budget: nobody would be served.
+const maxGrantsOfKey = 64
 
 // check refuses an index that the library would read differently from what its
 // author meant. It is the only check of an index that did not come from YAML.
@@ -23,6 +28,9 @@ func (x GrantIndex) check() error {
 		for key, records := range bySecret {
 			if !ValidSecretKey(key) {
 				return &BundleError{fmt.Sprintf("grants of secret %q", key), "not a secret key", "build the index with portcullis policy build"}
+			}
+			if len(records) > maxGrantsOfKey {
+				return &BundleError{fmt.Sprintf("grants of secret %q to subject %q", key, subject), fmt.Sprintf("are more than %d", maxGrantsOfKey), "merge them, or name secrets and subjects more closely"}
 			}
 			for _, g := range records {
 				if err := g.check(); err != nil {
@@ -43,14 +51,28 @@ func (g GrantRecord) check() error {
 		return &BundleError{part, "expiry is missing", "give an RFC 3339 date"}
 	case g.Scoping == nil:
 		return &BundleError{part, "scoping is missing", "use an empty object where the class sets no scoping parameter"}
-	case g.Audiences != nil && len(g.Audiences) == 0:
-		return &BundleError{part, "audiences is empty", "leave it out, or name at least one"}
+	case g.emptyList():
+		return &BundleError{part, "audiences, sync_targets, image_signers or pods is empty", "leave it out, or name at least one"}
 	case g.MaxFileMode != nil && !grantableMode(fs.FileMode(*g.MaxFileMode)):
 		return &BundleError{part, fmt.Sprintf("maxFileMode is %#o", *g.MaxFileMode), `use read bits only, such as "0440"`}
 	case g.OwnerUID != nil && !validID(*g.OwnerUID):
 		return &BundleError{part, fmt.Sprintf("ownerUID is %d", *g.OwnerUID), "use a user id between 0 and 4294967294"}
 	}
 	return nil
+}
+
+// emptyList reports whether the record has a restriction that restricts nothing:
+// its author meant nobody, and the library would take it for everybody.
+func (g GrantRecord) emptyList() bool {
+	lists := [][]string{g.Audiences, g.SyncTargets, g.ImageSigners}
+	if p := g.Pods; p != nil {
+		narrowing := [][]string{p.OwnerKinds, p.OwnerNames, p.ImageRepositories, p.NamePatterns}
+		if len(slices.Concat(narrowing...)) == 0 {
+			return true
+		}
+		lists = append(lists, narrowing...)
+	}
+	return slices.ContainsFunc(lists, func(list []string) bool { return list != nil && len(list) == 0 })
 }
 
 // grantableMode reports whether a mode has read bits and nothing else.
@@ -84,6 +106,9 @@ func (w WaiverRecord) check(now time.Time) error {
 	part := fmt.Sprintf("waiver %q", w.ID)
 	if w.ID == "" || w.Reason == "" || w.Ticket == "" || w.ApprovedBy == "" {
 		return &BundleError{part, "id, reason, ticket or approvedBy is missing", "give all four"}
+	}
+	if w.Secret != nil && !ValidSecret(*w.Secret) {
+		return &BundleError{part, "secret is not a secret id", "name one secret as findings do, or leave it out for every secret"}
 	}
 	if end := time.Unix(0, w.NotAfterNS); w.NotAfterNS <= 0 || end.Sub(now) > maxBundleLifetime {
 		return &BundleError{part, "expiry is missing or more than 90 days off", "give a date at most 90 days off"}

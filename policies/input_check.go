@@ -13,6 +13,9 @@ const (
 	MaxParameterBytes = 64 << 10
 	MaxMapBytes       = 16 << 10
 	MaxInputBytes     = 128 << 10
+	MaxSyncPerRequest = 64  // copies of one secret in Secret objects
+	MaxSync           = 256 // copies in all
+	MaxOverrides      = 64  // parameters that volumeAttributes change
 	maxSecretBytes    = 2048
 	// Each slash is a prefix that a decision looks up.
 	maxSecretSlashes = 64
@@ -130,6 +133,8 @@ func checkVolume(in Input) *InputError {
 		return &InputError{"volume.name", "is not a volume name", "use the name of the pod's volume"}
 	case v.VolumeMountGroup != nil && !validID(*v.VolumeMountGroup):
 		return &InputError{"volume.volumeMountGroup", "is not a group id", "set fsGroup between 0 and 4294967294"}
+	case len(v.Overrides) > MaxOverrides: // each is a finding of its own
+		return &InputError{"volume.overrides", fmt.Sprintf("are more than %d", MaxOverrides), "move the volumeAttributes into the SecretProviderClass"}
 	}
 	return nil
 }
@@ -141,6 +146,21 @@ func checkRequests(in Input) *InputError {
 	for i, r := range in.Requests {
 		if limit, remedy := r.fault(in.SPC); limit != "" {
 			return &InputError{fmt.Sprintf("requests[%d]", i), limit, remedy}
+		}
+	}
+	return checkSync(in.Requests)
+}
+
+// checkSync names the field of the class: its author has to mend it.
+func checkSync(requests []Request) *InputError {
+	const field, remedy = "spec.secretObjects", "split the SecretProviderClass"
+	all := 0
+	for _, r := range requests {
+		if len(r.Sync) > MaxSyncPerRequest {
+			return &InputError{field, fmt.Sprintf("copy one file more than %d times", MaxSyncPerRequest), remedy}
+		}
+		if all += len(r.Sync); all > MaxSync {
+			return &InputError{field, fmt.Sprintf("make more than %d copies", MaxSync), remedy}
 		}
 	}
 	return nil

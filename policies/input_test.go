@@ -50,12 +50,17 @@ func TestValidate(t *testing.T) {
 			in.SPC.Parameters = map[string]string{"k": strings.Repeat("x", policies.MaxParameterBytes/2)}
 			in.SPC.Scoping = in.SPC.Parameters
 		}, "spc.parameters"},
+		{"more overrides than a decision can list", func(in *policies.Input) { in.Volume.Overrides = make([]string, policies.MaxOverrides+1) }, "volume.overrides"},
 		{"volume", func(in *policies.Input) { in.Volume.Name = "" }, "volume.name"},
 		{"group -1", func(in *policies.Input) { in.Volume.VolumeMountGroup = new(int64(-1)) }, "volume.volumeMountGroup"},
 		{"group 2^32-1", func(in *policies.Input) { in.Volume.VolumeMountGroup = new(int64(1<<32 - 1)) }, "volume.volumeMountGroup"},
 		{"64 requests", func(in *policies.Input) { in.Requests = slices.Repeat(in.Requests, 64) }, ""},
 		{"65 requests", func(in *policies.Input) { in.Requests = slices.Repeat(in.Requests, 65) }, "requests"},
 		{"no requests", func(in *policies.Input) { in.Requests = nil }, ""},
+		{"64 copies", request(func(r *policies.Request) { r.Sync = copies(64) }), ""},
+		{"65 copies", request(func(r *policies.Request) { r.Sync = copies(65) }), "spec.secretObjects"},
+		{"256 copies in all", func(in *policies.Input) { in.Requests = copied(4) }, ""},
+		{"320 copies in all", func(in *policies.Input) { in.Requests = copied(5) }, "spec.secretObjects"},
 		{"owner 2^32-1", request(func(r *policies.Request) { r.UID = new(int64(1<<32 - 1)) }), "requests[0]"},
 		{"no file", request(func(r *policies.Request) { r.File = "" }), "requests[0]"},
 		{"long file", request(func(r *policies.Request) { r.File = strings.Repeat("f", 4097) }), "requests[0]"},
@@ -80,6 +85,26 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// copies returns n targets in Secret objects.
+func copies(n int) []policies.Sync {
+	targets := make([]policies.Sync, n)
+	for i := range targets {
+		targets[i] = policies.Sync{Name: fmt.Sprintf("db-%03d", i), Type: "Opaque", Key: "password"}
+	}
+	return targets
+}
+
+// copied returns n requests with as many copies as one may have.
+func copied(n int) []policies.Request {
+	requests := make([]policies.Request, n)
+	for i := range requests {
+		requests[i] = policies.Request{
+			Secret: fmt.Sprintf("%s-%d", policiestest.Secret, i), File: fmt.Sprint(i), Sync: copies(policies.MaxSyncPerRequest),
+		}
+	}
+	return requests
+}
+
 // TestValidateSecret: an id with two readings would be granted by the one and
 // fetched by the other.
 func TestValidateSecret(t *testing.T) {
@@ -88,6 +113,11 @@ func TestValidateSecret(t *testing.T) {
 		"local://node/a/b#key@3":                    true,
 		"local://node/a@3":                          true,
 		"local://node/a%23b":                        true,
+		"local://node//prod/a":                      true,
+		"local://node/a/":                           false,
+		"local://node/a/#key":                       false,
+		"local://node/a/@3":                         false,
+		"local://node//":                            false,
 		"local://node/a..b/.hidden":                 true,
 		"local://node:8200/a":                       true,
 		"unparsed:" + policiestest.Digest:           true,
@@ -122,6 +152,46 @@ func TestValidateSecret(t *testing.T) {
 				t.Errorf("Validate(secret %q) = %v, want valid: %v", id, err, want)
 			}
 		})
+	}
+}
+
+// TestValidSecretKey: what grants and waivers name is spelt as ids are, else it
+// would be accepted and never apply.
+func TestValidSecretKey(t *testing.T) {
+	tests := map[string]struct{ key, secret bool }{
+		"local://node/a":                        {true, true},
+		"local://node/a#k%2Fx@%40":              {true, true},
+		"local://b%2Fc/a%2Ab":                   {true, true},
+		"local://node//prod":                    {true, true},
+		"unparsed:" + policiestest.Digest:       {true, true},
+		"local://node/":                         {true, false},
+		"local://node/a/":                       {true, false},
+		"local://node//":                        {true, false},
+		"local://node/a#":                       {true, false},
+		"":                                      {false, false},
+		"#":                                     {false, false},
+		"unparsed:" + policiestest.Digest + "#": {false, false},
+		"local://node/a//":                      {false, false},
+		"local://node/a/#":                      {false, false},
+		"local://node/a/#k":                     {false, false},
+		"local://node/%61":                      {false, false},
+		"local://node/%61/":                     {false, false},
+		"local://node/a%2ab":                    {false, false},
+		"local://node/a%2Fb":                    {false, false},
+		"local://node/a%2":                      {false, false},
+		"local://node/a%GG":                     {false, false},
+		"local://node/a*":                       {false, false},
+		"local://node/\u00fc":                   {false, false},
+		"local://node/a#k/x":                    {false, false},
+		"local://node/a@3/x":                    {false, false},
+	}
+	for id, want := range tests {
+		if got := policies.ValidSecretKey(id); got != want.key {
+			t.Errorf("ValidSecretKey(%q) = %v, want %v", id, got, want.key)
+		}
+		if got := policies.ValidSecret(id); got != want.secret {
+			t.Errorf("ValidSecret(%q) = %v, want %v", id, got, want.secret)
+		}
 	}
 }
 

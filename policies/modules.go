@@ -13,7 +13,6 @@ import (
 // a bundle may not have.
 func parseModules(files map[string]string, forBundle bool) (map[string]*ast.Module, error) {
 	modules := make(map[string]*ast.Module, len(files))
-	owner := map[string]string{}
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		m, err := ast.ParseModuleWithOpts(path, files[path], ast.ParserOptions{
 			ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: capabilities(false),
@@ -28,10 +27,6 @@ func parseModules(files map[string]string, forBundle bool) (map[string]*ast.Modu
 			if err := checkModule(path, m); err != nil {
 				return nil, err
 			}
-			if other, ok := owner[m.Package.Path.String()]; ok {
-				return nil, &BundleError{path, "has the same package as " + other, "keep one file per check"}
-			}
-			owner[m.Package.Path.String()] = path
 		}
 		modules[path] = m
 	}
@@ -44,6 +39,11 @@ func checkModule(path string, m *ast.Module) error {
 	name, ok := checkName(m.Package.Path)
 	if !ok {
 		return &BundleError{path, fmt.Sprintf("package is %s", m.Package.Path), "bundles have packages portcullis.checks.<name> only"}
+	}
+	// Who reviews a bundle goes by the names of files; and one file per package
+	// keeps a second one from adding to a check unseen.
+	if want := fmt.Sprintf("portcullis/checks/%s/%s.rego", name, name); path != want {
+		return &BundleError{path, fmt.Sprintf("package is %s", m.Package.Path), "the file of this check is " + want}
 	}
 	if err := checkAnnotations(path, m); err != nil {
 		return err
@@ -106,7 +106,8 @@ func checkAnnotations(path string, m *ast.Module) error {
 
 // checkOutlet reports whether the library reads the rule, and refuses one of
 // that name in a shape that the library would overlook: deny := true is a rule
-// that never denies anything.
+// that never denies anything. Rules of other names are helpers, which begin with
+// an underscore: denny would never deny anything either.
 func checkOutlet(path string, r *ast.Rule) (bool, error) {
 	ref := r.Head.Ref()
 	name := strings.TrimPrefix(ref[0].String(), "data.")
@@ -122,6 +123,12 @@ func checkOutlet(path string, r *ast.Rule) (bool, error) {
 			return false, &BundleError{path, fmt.Sprintf("obligations at line %d is not one object", r.Loc().Row), "write obligations := {...} if { ... }"}
 		}
 		return true, nil
+	}
+	if !strings.HasPrefix(name, "_") {
+		return false, &BundleError{
+			fmt.Sprintf("%s:%d", path, r.Loc().Row), fmt.Sprintf("nothing uses rule %s", name),
+			fmt.Sprintf("correct it to deny, warn or obligations, or name the helper _%s", name),
+		}
 	}
 	return false, nil
 }

@@ -207,7 +207,7 @@ func TestLoadDirectoryThatIsMissing(t *testing.T) {
 // without a panic, and what they do not grant stays ungranted.
 func FuzzLoadDirectory(f *testing.F) {
 	f.Add([]byte(policiestest.Manifest), []byte("mass_revoke: true"), []byte(check))
-	f.Add([]byte(`{"metadata":{"contract":"portcullis/v1"}}`), []byte("monitor: {until: 2026-02-01}"), []byte(""))
+	f.Add([]byte(`{"metadata":{"contract":"portcullis/v1"}}`), []byte("monitor: {until: 2026-02-01, rules: [\"*\"]}"), []byte(""))
 	f.Add([]byte("{}"), []byte("obligations: {max_file_mode: 511}"), []byte("package portcullis.main"))
 	f.Fuzz(func(t *testing.T, manifest, config, module []byte) {
 		b, err := bundle.LoadFS(policiestest.Files("",

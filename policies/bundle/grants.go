@@ -25,7 +25,7 @@ type Grant struct {
 	Secrets           []string          `json:"secrets"` // ids, "…/*" or "…#*"
 	Scoping           map[string]string `json:"scoping"`
 	Audiences         []string          `json:"audiences"`
-	MaxFileMode       string            `json:"maxFileMode"` // "0440"
+	MaxFileMode       *string           `json:"maxFileMode"` // "0440"; absent: the ceiling of the volume
 	OwnerUID          *int64            `json:"ownerUID"`
 	SyncTargets       []string          `json:"syncTargets"`
 	ImageSigners      []string          `json:"imageSigners"`
@@ -49,6 +49,9 @@ var (
 	modePattern       = regexp.MustCompile(`^0[0-7]{3}$`)
 	podNamePattern    = regexp.MustCompile(`^[a-z0-9][-a-z0-9.]{0,252}\*?$`)
 )
+
+// idHint tells how an id is spelt: any other spelling would never apply.
+const idHint = "letters, digits and -._~:=+, stand for themselves, every other character is %%XX in upper case, and no path ends in a slash"
 
 // ParseGrants reads a YAML list of grants strictly.
 func ParseGrants(text []byte) ([]Grant, error) {
@@ -117,16 +120,17 @@ func (g Grant) record(labelKeys []string) (policies.GrantRecord, error) {
 }
 
 func (g Grant) mode() (*uint32, error) {
-	if g.MaxFileMode == "" {
+	if g.MaxFileMode == nil {
 		return nil, nil
 	}
 	const hint = `hint: use read bits only, in quotes: "0400", "0440" or "0444"`
-	if !modePattern.MatchString(g.MaxFileMode) {
-		return nil, fmt.Errorf("maxFileMode: %q is not an octal mode; %s", g.MaxFileMode, hint)
+	text := *g.MaxFileMode
+	if !modePattern.MatchString(text) {
+		return nil, fmt.Errorf("maxFileMode: %q is not an octal mode; %s", text, hint)
 	}
-	v, err := strconv.ParseUint(g.MaxFileMode, 8, 32)
+	v, err := strconv.ParseUint(text, 8, 32)
 	if m := fs.FileMode(v); err != nil || m == 0 || m&^0o444 != 0 {
-		return nil, fmt.Errorf("maxFileMode: %q grants more than reading, or nothing; %s", g.MaxFileMode, hint)
+		return nil, fmt.Errorf("maxFileMode: %q grants more than reading, or nothing; %s", text, hint)
 	}
 	return new(uint32(v)), nil
 }
@@ -206,7 +210,7 @@ func (g Grant) checkSecrets() error {
 	for i, pattern := range g.Secrets {
 		key := secretKey(pattern)
 		if strings.Contains(key, "*") || !policies.ValidSecretKey(key) || strings.HasSuffix(pattern, "/") || strings.HasSuffix(pattern, "#") {
-			return fmt.Errorf("secrets[%d]: %q is not a secret id; hint: use <provider>://<backend>/<path>, a prefix that ends in /*, or an id that ends in #*", i, pattern)
+			return fmt.Errorf("secrets[%d]: %q is not a secret id; hint: use <provider>://<backend>/<path>, a prefix that ends in /*, or an id that ends in #*; "+idHint, i, pattern)
 		}
 		if !strings.HasPrefix(key, "unparsed:") && !strings.HasPrefix(key, g.Provider+"://") {
 			return fmt.Errorf("secrets[%d]: %q is not of provider %q", i, pattern, g.Provider)
@@ -223,10 +227,15 @@ func (g Grant) checkPods() error {
 		"pods.ownerKinds": g.Pods.OwnerKinds, "pods.ownerNames": g.Pods.OwnerNames,
 		"pods.imageRepositories": g.Pods.ImageRepositories, "pods.namePatterns": g.Pods.NamePatterns,
 	}
+	named := 0
 	for field, list := range lists {
 		if err := checkList(field, list); err != nil {
 			return err
 		}
+		named += len(list)
+	}
+	if named == 0 {
+		return fmt.Errorf("pods is empty, so it narrows nothing; hint: leave it out, or give at least one of its lists")
 	}
 	for i, p := range g.Pods.NamePatterns {
 		if !podNamePattern.MatchString(p) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
+	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
 const digest = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"
@@ -142,8 +143,16 @@ func TestGrantsRefused(t *testing.T) {
 		{"final slash", `"local://node/a"`, `"local://node/a/"`, "secrets[0]"},
 		{"final hash", `"local://node/a"`, `"local://node/a#"`, "secrets[0]"},
 		{"dots", `"local://node/a"`, `"local://node/a/../*"`, "secrets[0]"},
+		{"needless escape", `"local://node/a"`, `"local://node/%61"`, "%XX in upper case"},
+		{"escape in lower case", `"local://node/a"`, `"local://node/a%2ab"`, "%XX in upper case"},
+		{"escaped slash", `"local://node/a"`, `"local://node/a%2Fb"`, "%XX in upper case"},
+		{"bare umlaut", `"local://node/a"`, `"local://node/ü/*"`, "%XX in upper case"},
+		{"slash in a key", `"local://node/a"`, `"local://node/a#k/x"`, "%XX in upper case"},
+		{"empty last element", `"local://node/a"`, `"local://node/a//*"`, "secrets[0]"},
 		{"part of unparsed", `"local://node/a"`, `"unparsed:*"`, "secrets[0]"},
 		{"short unparsed", `"local://node/a"`, `"unparsed:12"`, "secrets[0]"},
+		{"empty mode", `maxFileMode: "0440"`, `maxFileMode: ""`, "maxFileMode"},
+		{"pods of nothing", "pods:\n    ownerKinds: [StatefulSet]\n    ownerNames: [api]\n    imageRepositories: [registry.example/api]\n    namePatterns: [api-*]", "pods: {}", "pods is empty"},
 		{"mode as a number", `maxFileMode: "0440"`, "maxFileMode: 0440", "quotes"},
 		{"decimal mode", `maxFileMode: "0440"`, "maxFileMode: 288", "maxFileMode"},
 		{"writable mode", `maxFileMode: "0440"`, `maxFileMode: "0640"`, "maxFileMode"},
@@ -225,7 +234,7 @@ func TestIndexWaivers(t *testing.T) {
 	}
 	got, err := bundle.IndexWaivers(waivers)
 	want := policies.WaiverIndex{"PR-300": {"payments/api": {{
-		ID: "W-1", Secret: "local://node/a", Reason: "migration", Ticket: "SEC-1",
+		ID: "W-1", Secret: new("local://node/a"), Reason: "migration", Ticket: "SEC-1",
 		ApprovedBy: "security@example.com", NotAfterNS: 1798761600000000000,
 	}}}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -245,6 +254,13 @@ func TestWaiversRefused(t *testing.T) {
 		{"approvedBy: security@example.com", `approvedBy: ""`},
 		{"expiry: 2026-12-31", `expiry: ""`},
 		{"reason: migration", "reason: x\n  until: y"},
+		{"secret: local://node/a", `secret: ""`},
+		{"secret: local://node/a", `secret: "local://node/*"`},
+		{"secret: local://node/a", `secret: "local://node/a#*"`},
+		{"secret: local://node/a", "secret: local://node/a/"},
+		{"secret: local://node/a", `secret: "local://node/%61"`},
+		{"secret: local://node/a", "secret: db-password"},
+		{"secret: local://node/a", "secret: unparsed:12"},
 		{"- id: W-1", waiver + "\n- id: W-1"},
 	} {
 		t.Run(change[1], func(t *testing.T) {
@@ -256,6 +272,27 @@ func TestWaiversRefused(t *testing.T) {
 				t.Errorf("IndexWaivers(%s) = nil error, want one", change[1])
 			}
 		})
+	}
+}
+
+// TestEmptyFilesSayWhatToWrite: an empty file may be one that was cut off, so it
+// is refused, and the author of a file of comments is told the remedy.
+func TestEmptyFilesSayWhatToWrite(t *testing.T) {
+	for _, text := range []string{"", "\n\n", "# no grants yet\n", "---\n", "---\n# none\n", "~\n", "null"} {
+		if _, err := bundle.ParseGrants([]byte(text)); err == nil || !strings.Contains(err.Error(), "write []") {
+			t.Errorf("ParseGrants(%q) = %v, want a hint to write []", text, err)
+		}
+		if _, err := bundle.ParseWaivers([]byte(text)); err == nil || !strings.Contains(err.Error(), "write []") {
+			t.Errorf("ParseWaivers(%q) = %v, want a hint to write []", text, err)
+		}
+	}
+	for _, text := range []string{"[]\n", "# no grants yet\n[]\n"} {
+		if grants, err := bundle.ParseGrants([]byte(text)); err != nil || len(grants) != 0 {
+			t.Errorf("ParseGrants(%q) = %v, %v, want none", text, grants, err)
+		}
+	}
+	if _, err := bundle.LoadFS(policiestest.Files("", policiestest.WithConfig("# nothing yet\n"))); err == nil || !strings.Contains(err.Error(), "write {}") {
+		t.Errorf("LoadFS(config of comments) = %v, want a hint to write {}", err)
 	}
 }
 

@@ -9,15 +9,15 @@ import (
 // Waiver lets one finding pass for one subject until a date, as its author
 // writes it in portcullis/waivers/*.yaml.
 type Waiver struct {
-	ID             string `json:"id"`
-	Finding        string `json:"finding"` // PR-nnn
-	Namespace      string `json:"namespace"`
-	ServiceAccount string `json:"serviceAccount"` // a name, or "*"
-	Secret         string `json:"secret"`         // absent: every secret of the subject
-	Reason         string `json:"reason"`
-	Ticket         string `json:"ticket"`
-	ApprovedBy     string `json:"approvedBy"`
-	Expiry         string `json:"expiry"` // RFC 3339 date, at most 90 days off
+	ID             string  `json:"id"`
+	Finding        string  `json:"finding"` // PR-nnn
+	Namespace      string  `json:"namespace"`
+	ServiceAccount string  `json:"serviceAccount"` // a name, or "*"
+	Secret         *string `json:"secret"`         // a whole id; absent: every secret of the subject
+	Reason         string  `json:"reason"`
+	Ticket         string  `json:"ticket"`
+	ApprovedBy     string  `json:"approvedBy"`
+	Expiry         string  `json:"expiry"` // RFC 3339 date, at most 90 days off
 }
 
 // ParseWaivers reads a YAML list of waivers strictly.
@@ -64,6 +64,10 @@ func (w Waiver) record() (policies.WaiverRecord, error) {
 		return policies.WaiverRecord{}, fmt.Errorf("serviceAccount: %q is not a service account or \"*\"", w.ServiceAccount)
 	case w.Reason == "" || w.Ticket == "" || w.ApprovedBy == "":
 		return policies.WaiverRecord{}, fmt.Errorf("reason, ticket or approvedBy is missing; hint: give all three")
+	}
+	// An empty text would stand for every secret, a pattern for none.
+	if w.Secret != nil && !policies.ValidSecret(*w.Secret) {
+		return policies.WaiverRecord{}, fmt.Errorf("secret: %q is not a secret id; hint: name one secret as findings do, or leave it out for every secret of the subject; "+idHint, *w.Secret)
 	}
 	end, err := policies.EndOfDate(w.Expiry)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -21,10 +22,14 @@ const maxDepth = 16
 func decodeYAML(text []byte, into any) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document yaml.Node
-	if err := d.Decode(&document); err != nil {
-		if errors.Is(err, io.EOF) {
-			return errors.New("file is empty")
+	switch err := d.Decode(&document); {
+	case errors.Is(err, io.EOF), err == nil && nothing(document):
+		empty := "{}"
+		if reflect.TypeOf(into).Elem().Kind() == reflect.Slice {
+			empty = "[]"
 		}
+		return fmt.Errorf("file is empty or holds comments only; hint: write %s if that is meant", empty)
+	case err != nil:
 		return fmt.Errorf("parse YAML: %w", err)
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -42,6 +47,11 @@ func decodeYAML(text []byte, into any) error {
 		return fmt.Errorf("read fields: %w", err)
 	}
 	return nil
+}
+
+// nothing reports whether a document has no value.
+func nothing(document yaml.Node) bool {
+	return len(document.Content) != 1 || document.Content[0].ShortTag() == "!!null"
 }
 
 // plain turns a node into a JSON value.

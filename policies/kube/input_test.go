@@ -302,6 +302,27 @@ func TestSync(t *testing.T) {
 }
 
 // Where the files are not known, every copy might be of any of them.
+// TestSyncIsBounded: the author is told the field, not a part of our input.
+func TestSyncIsBounded(t *testing.T) {
+	copied := func(n int) func(*kube.Facts) {
+		return ofClass(func(s *spcv1.SecretProviderClassSpec) {
+			s.Parameters["objects"] = "- objectName: a\n"
+			o := &spcv1.SecretObject{SecretName: "s", Type: "Opaque"}
+			for i := range n {
+				o.Data = append(o.Data, &spcv1.SecretObjectData{ObjectName: "a", Key: fmt.Sprintf("k%d", i)})
+			}
+			s.SecretObjects = append(s.SecretObjects, o)
+		})
+	}
+	if got := len(build(t, copied(policies.MaxSyncPerRequest)).Requests[0].Sync); got != policies.MaxSyncPerRequest {
+		t.Errorf("Sync = %d copies, want %d", got, policies.MaxSyncPerRequest)
+	}
+	_, _, err := kube.BuildInput(facts(copied(policies.MaxSyncPerRequest + 1)))
+	if bad, ok := errors.AsType[*kube.FieldError](err); !ok || bad.Field != "spec.secretObjects" || bad.Remedy == "" {
+		t.Errorf("BuildInput(65 copies) = %v, want a *FieldError of spec.secretObjects", err)
+	}
+}
+
 func TestSyncOfUnparsed(t *testing.T) {
 	in := build(t, secretObject("s", "Opaque", "whatever", "k"),
 		ofClass(func(s *spcv1.SecretProviderClassSpec) { s.Parameters["objects"] = "?" }))

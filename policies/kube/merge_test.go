@@ -206,6 +206,23 @@ func TestDigestHidesCredentials(t *testing.T) {
 }
 
 // What was decided goes before what is rebuilt.
+// A credential that stands behind another mistake is redacted all the same.
+func TestDigestHidesCredentialsInObjects(t *testing.T) {
+	for _, format := range []string{
+		"- objectName: x\n  foo: y\n- objectName: z\n  password: %s\n",
+		"- objectName: x\n\tpassword: %s\n",
+		"array:\n- |\n  password: %s\n",
+	} {
+		digest := func(password string) string {
+			e, _ := merge(t, map[string]string{"objects": fmt.Sprintf(format, password)}, attributes())
+			return e.Digest()
+		}
+		if a, b := digest("hunter2"), digest("hunter3"); a != b {
+			t.Errorf("Digest(%q) = %q with one password, %q with another, want the same", format, a, b)
+		}
+	}
+}
+
 func TestAttributes(t *testing.T) {
 	e, _ := merge(t, map[string]string{"objects": "a"}, attributes())
 	got := e.Attributes(map[string]string{"csi.storage.k8s.io/pod.name": "api-0", "objects": "other", "secretProviderClass": "other"})

@@ -138,6 +138,19 @@ func TestIDsAreKeysOfGrants(t *testing.T) {
 	}
 }
 
+// What is no id here is no key of a grant either: it would be dead.
+func FuzzKeysOfGrantsAreIDs(f *testing.F) {
+	for _, s := range []string{"p://b/a#k@1", "p://b/%61", "p://b/a%2Fb", "p://b//a", "p://b/a/", "p://b/a#k/x", "p://b/\xff", "p://b/a%2"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		_, err := secretref.Parse(s)
+		if key := policies.ValidSecretKey(s); key && err != nil && !strings.HasSuffix(s, "/") && !strings.HasSuffix(s, "#") && !strings.HasPrefix(s, "unparsed:") {
+			t.Errorf("ValidSecretKey(%q) = true, Parse = %v", s, err)
+		}
+	})
+}
+
 func ExampleParse() {
 	id, err := secretref.Parse("vault://vault.example:8200/secret/data/payments/db#password@3")
 	fmt.Println(id.Backend, id.Path, id.Key, id.Version, err)

@@ -22,11 +22,11 @@ func listOf(p Params) list {
 }
 
 // credentials names the parameters that hold a literal credential. objects is
-// one if it has a field that is named like one: its syntax has no such field.
+// one if it has a field that is named like one, at any depth: what can be read
+// for certain has no such field.
 func (l list) credentials(p Params) []string {
 	names := literalCredentials(p.Parameters)
-	s, ok := errors.AsType[*syntaxError](l.err)
-	if ok && s.credential && !slices.Contains(names, objectsParameter) {
+	if l.err != nil && credentialText(p.Parameters[objectsParameter]) && !slices.Contains(names, objectsParameter) {
 		names = append(names, objectsParameter)
 		slices.Sort(names)
 	}
@@ -45,7 +45,7 @@ func (l list) requests(p Params, backend string, valid func(string) bool) []poli
 		id := ID{Provider: p.Provider, Backend: backend, Path: o.name, Version: o.version}.String()
 		switch {
 		case !valid(o.name):
-			return unparsed(p, "an objectName has an element . or .., or a character that a provider could read as another path")
+			return unparsed(p, "an objectName has an empty element, . or .., or a character that a provider could read as another path")
 		case !validFile(o.file()):
 			return unparsed(p, "an object has no usable file name: set objectAlias to a relative path")
 		case len(id) > maxIDBytes:

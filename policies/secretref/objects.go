@@ -39,8 +39,7 @@ func (o object) file() string {
 // syntaxError is why a text cannot be read for certain, in our own words: they
 // reach policy and events, so they never quote the text.
 type syntaxError struct {
-	problem    string
-	credential bool // the text holds a field that is named like a credential
+	problem string
 }
 
 // Error returns the problem.
@@ -186,7 +185,7 @@ func (o *object) set(field string, value *yaml.Node, inFlow bool) error {
 	case "ownerUID":
 		return o.setUID(value)
 	default:
-		return &syntaxError{"an entry of objects has a field that is not known", credentialName(field)}
+		return uncertain("an entry of objects has a field that is not known")
 	}
 	if !certain {
 		return uncertain(field + " is not a string to every YAML version: put it in quotes")

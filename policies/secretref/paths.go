@@ -37,13 +37,15 @@ func validFile(p string) bool {
 // validName reports whether s can be the name of an object of a provider whose
 // code we do not know. The refused characters are those that a provider which
 // builds URLs without escaping would turn into another path: "a/%2e%2e/b" and
-// "a/..;/b" must not pass as something below "a/".
+// "a/..;/b" must not pass as something below "a/". Nor may an element be empty:
+// "a/" and "a//b" are the secrets "a" and "a/b" to whoever cleans paths. Only the
+// first may be, since names of AWS's parameter store begin with a slash.
 func validName(s string) bool {
 	if s == "" || len(s) > maxNameBytes || !printable(s) || strings.ContainsAny(s, `%?\`) {
 		return false
 	}
-	for e := range strings.SplitSeq(s, "/") {
-		if e == "." || strings.HasPrefix(e, "..") {
+	for e := range strings.SplitSeq(strings.TrimPrefix(s, "/"), "/") {
+		if e == "" || e == "." || strings.HasPrefix(e, "..") {
 			return false
 		}
 	}

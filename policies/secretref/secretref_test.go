@@ -57,7 +57,7 @@ func TestGenericNames(t *testing.T) {
 // A provider that builds a URL from the name must not be led out of the path
 // that policy saw.
 func TestGenericRefusesNamesThatCouldBeOtherPaths(t *testing.T) {
-	for _, name := range []string{"a/../b", "..", "a/./b", ".", "a/..;/b", "a/%2e%2e/b", "a?x=/b", `a\..\b`, "a/...", "%00"} {
+	for _, name := range []string{"a/../b", "..", "a/./b", ".", "a/..;/b", "a/%2e%2e/b", "a?x=/b", `a\..\b`, "a/...", "%00", "a/", "a//b", "/", "//a", "/a/", "/a//b"} {
 		checkUnparsed(t, read("acme", "- objectName: '"+name+"'\n  objectAlias: x").Requests, "another path")
 	}
 	checkUnparsed(t, read("acme", "- objectName: /prod/db").Requests, "file name")
@@ -161,6 +161,76 @@ func TestGenericBackendHidesCredentials(t *testing.T) {
 	}
 	if a, b := with("hunter2"), with("hunter3"); a != b {
 		t.Errorf("Read(hunter2) = %q, Read(hunter3) = %q, want the same", a, b)
+	}
+}
+
+// fieldsOfCredentials are objects with one, %s, that is not the only thing
+// wrong with them.
+func fieldsOfCredentials() map[string]string {
+	return map[string]string{
+		"only":                     "- objectName: x\n  password: %s\n",
+		"behind an unknown field":  "- objectName: x\n  foo: y\n  password: %s\n",
+		"in another entry":         "- objectName: x\n  foo: y\n- objectName: z\n  db-password: %s\n",
+		"behind a field twice":     "- objectName: x\n  objectName: x\n  password: %s\n",
+		"nested":                   "- objectName: x\n  meta:\n    more: [{password: %s}]\n",
+		"below a map":              "array:\n- objectName: x\n  password: %s\n",
+		"no list":                  "password: %s\n",
+		"in a text of a list":      "array:\n- |\n  objectName: x\n  password: %s\n",
+		"in a quoted text":         "- \"objectName: x\\npassword: %s\"\n",
+		"quoted key":               "- objectName: x\n  foo: y\n  'pass-word': \"%s\"\n",
+		"escaped key":              "- objectName: x\n  \"pass\\u0077ord\": %s\n",
+		"flow":                     "[{objectName: x, meta: {vault_token: %s}}]",
+		"JSON":                     `[{"objectName":"x","clientSecret":"%s"}]`,
+		"tagged key":               "- objectName: x\n  !!str password: %s\n",
+		"anchor":                   "- objectName: &a x\n  password: %s\n",
+		"tab":                      "- objectName: x\n\tpassword: %s\n",
+		"tab and quotes":           "- objectName: x\n\t\"password\"\t: %s\n",
+		"tab in another line":      "- objectName: x\t\n- password: %s\n",
+		"invalid":                  "- objectName: [\n  password: %s\n",
+		"no space":                 "- objectName: [\n  password:%s\n",
+		"two documents":            "- objectName: x\n---\npassword: %s\n",
+		"directive":                "%%YAML 1.1\n---\n- password: %s\n",
+		"complex key":              "- objectName: x\n  ? password\n  : %s\n",
+		"Windows line ends":        "- objectName: [\r\n  password: %s\r\n",
+		"line separator":           "- objectName: x\u2028  password: %s\n",
+		"deep":                     "[[[[[{password: %s}]]]]]",
+		"deep dashes":              "- - - - password: %s\n",
+		"tag in what is not valid": "- [\n  !!str &a password: %s\n",
+		"PEM in a field":           "- objectName: x\n  foo: |\n    -----BEGIN PRIVATE KEY-----\n    %s\n",
+		"not UTF-8":                "- objectName: \xff\n  password: %s\n",
+	}
+}
+
+// The first thing that is wrong with objects must not hide a credential that
+// stands behind it: neither its text nor a digest of it leaves.
+func TestLiteralCredentialsInObjectsThatAreNotRead(t *testing.T) {
+	for name, format := range fieldsOfCredentials() {
+		t.Run(name, func(t *testing.T) {
+			got := read("acme", fmt.Sprintf(format, "hunter2"))
+			if diff := cmp.Diff([]string{"objects"}, got.LiteralCredentials); diff != "" {
+				t.Errorf("Read(%q) credentials differ (-want +got):\n%s", format, diff)
+			}
+			checkUnparsed(t, got.Requests, "")
+		})
+	}
+}
+
+// What cannot be read and holds no credential can still be granted in full.
+func TestNoLiteralCredentialsInObjectsThatAreNotRead(t *testing.T) {
+	for _, objects := range []string{
+		"array:\n- |\n  objectName: db-password\n  objectType: secret\n  objectVersion: \"\"\n",
+		"- objectName: db-password\n  objectType: secret\n",
+		"- objectName: [\n  objectAlias: token\n",
+		"- token\n- password\n",
+		"- objectName: x\n\ttokenPath: y\n",
+		"- objectName: x\t# password\n",
+		"- objectName: x\n  secretPath: secret/data/password\n  secretKey.path: y\n",
+		"- secretPath: kv/db\n  secretName: password\n",
+		"", "null", "[]",
+	} {
+		if got := read("acme", objects).LiteralCredentials; len(got) != 0 {
+			t.Errorf("Read(%q) credentials = %q, want none", objects, got)
+		}
 	}
 }
 

@@ -103,3 +103,35 @@ test_copy_that_is_not_granted_is_warned_about if {
 	_warned(facts, object.union(fixtures.grant, {"sync_targets": ["db"]})) == set()
 	_warned(fixtures.facts, fixtures.grant) == set()
 }
+
+_targets(n) := [{"name": sprintf("db-%02d", [i]), "type": "Opaque", "key": "password"} | some i in numbers.range(1, n)]
+
+_copies(n) := found if {
+	found := builtin.warn with input as fixtures.with_request({"sync": _targets(n)})
+		with data.portcullis.config as fixtures.config
+		with data.portcullis.grants.by_subject as fixtures.filed(fixtures.grant)
+}
+
+test_all_copies_that_are_not_granted_are_one_warning if {
+	every n in [1, 8, 9, 64] {
+		count(_copies(n)) == 1
+		every finding in _copies(n) {
+			not finding.secret
+		}
+	}
+	some eight in _copies(8)
+	endswith(eight.message, ": db-01, db-02, db-03, db-04, db-05, db-06, db-07, db-08")
+	some nine in _copies(9)
+	endswith(nine.message, ", db-08 and 1 more")
+	endswith(nine.remediation, ", db-08 and 1 more")
+}
+
+test_remedy_names_a_few_of_many_grants if {
+	expired := [object.union(fixtures.grant, {"id": sprintf("G-%02d", [i]), "not_after_ns": 1}) | some i in numbers.range(1, 64)]
+	found := builtin.deny with input as fixtures.facts
+		with data.portcullis.config as fixtures.config
+		with data.portcullis.grants.by_subject as {"payments/api": {"local://node/payments/": expired}}
+	some f in found
+	f.id == "PR-001"
+	endswith(f.remediation, "; grant G-08 would apply if it had not expired and 56 more")
+}

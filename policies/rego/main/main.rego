@@ -142,6 +142,6 @@ _monitored(finding) if {
 	_monitored_rule(finding.id, data.portcullis.config.monitor.rules)
 }
 
-_monitored_rule(_, [])
+_monitored_rule(_, rules) if "*" in rules
 
 _monitored_rule(id, rules) if id in rules

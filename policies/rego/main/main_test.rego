@@ -141,7 +141,7 @@ _monitor(until, rules) := {"monitor": {"until_ns": until, "rules": rules}}
 _tomorrow := fixtures.now_ns + fixtures.day_ns
 
 test_monitored_finding_is_allowed if {
-	every rules in [[], ["PR-300"]] {
+	every rules in [["*"], ["PR-300"]] {
 		d := _decide(fixtures.facts, _monitor(_tomorrow, rules), {}, {_finding})
 		d.verdict == "allow"
 		d.mode == "monitor"
@@ -150,10 +150,14 @@ test_monitored_finding_is_allowed if {
 }
 
 test_monitored_want_of_a_grant_is_allowed if {
-	d := _decide(_ungranted, _monitor(_tomorrow, []), {}, set())
+	d := _decide(_ungranted, _monitor(_tomorrow, ["*"]), {}, set())
 	d.verdict == "allow"
 	d.grants == set()
 	_rules(d.warn) == {"PR-001"}
+}
+
+test_monitor_mode_of_no_rule_is_denied if {
+	_decide(fixtures.facts, _monitor(_tomorrow, []), {}, {_finding}).verdict == "deny"
 }
 
 test_rule_that_is_not_monitored_is_denied if {
@@ -165,23 +169,23 @@ test_rule_that_is_not_monitored_is_denied if {
 
 test_monitor_mode_ends if {
 	every until in [0, fixtures.now_ns, fixtures.now_ns + (91 * fixtures.day_ns)] {
-		d := _decide(fixtures.facts, _monitor(until, []), {}, {_finding})
+		d := _decide(fixtures.facts, _monitor(until, ["*"]), {}, {_finding})
 		d.verdict == "deny"
 		d.mode == "enforce"
 	}
 }
 
 test_hard_finding_is_denied_in_monitor_mode if {
-	d := _decide(fixtures.facts, object.union(_monitor(_tomorrow, []), {"required_checks": ["lost"]}), {}, {_finding})
+	d := _decide(fixtures.facts, object.union(_monitor(_tomorrow, ["*"]), {"required_checks": ["lost"]}), {}, {_finding})
 	d.verdict == "deny"
 	_rules(d.deny) == {"PR-002"}
 }
 
 test_waived_finding_is_not_monitored_too if {
-	d := _decide(fixtures.facts, _monitor(_tomorrow, []), _waived("payments/api", _waiver), {_finding})
+	d := _decide(fixtures.facts, _monitor(_tomorrow, ["*"]), _waived("payments/api", _waiver), {_finding})
 	{[f.waived, f.monitored] | some f in d.warn} == {[true, false]}
 }
 
 test_nothing_asked_for_is_denied_in_monitor_mode if {
-	_decide(object.union(fixtures.facts, {"requests": []}), _monitor(_tomorrow, []), {}, set()).verdict == "deny"
+	_decide(object.union(fixtures.facts, {"requests": []}), _monitor(_tomorrow, ["*"]), {}, set()).verdict == "deny"
 }

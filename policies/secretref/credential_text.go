@@ -1,0 +1,54 @@
+package secretref
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// What may be the name of a field in text that no parser took: at the start of
+// a line, an item or a flow collection, behind tags and anchors; a complex key
+// stands on a line of its own. They may find too much; then a class that could
+// not be read is denied by PR-120 rather than by PR-013.
+var (
+	fieldInText = regexp.MustCompile(`(?m)(?:^|[{\[,])[ \t]*(?:[-?][ \t]+)*(?:[!&][^ \t\n]*[ \t]+)*["']?([A-Za-z0-9_./ -]+?)["']?[ \t]*:`)
+	complexKey  = regexp.MustCompile(`(?m)^[ \t]*(?:-[ \t]+)*\?[ \t]+["']?([A-Za-z0-9_./ -]+?)["']?[ \t]*$`)
+)
+
+// credentialText reports whether a text that could not be read for certain has a
+// field that is named like a credential, anywhere: the first thing that is wrong
+// with a text is seldom the only one.
+func credentialText(text string) bool {
+	if checkText(text) == nil {
+		if root, err := parseDocument(text); err == nil {
+			return credentialKey(root)
+		}
+	}
+	return credentialLine(text)
+}
+
+// credentialKey walks all keys below a node, and the lines of texts in texts:
+// some providers take a list of YAML texts. Aliases lead to nodes that are
+// walked where they stand.
+func credentialKey(n *yaml.Node) bool {
+	if n.Kind == yaml.ScalarNode {
+		return strings.Contains(n.Value, "\n") && credentialLine(n.Value)
+	}
+	if n.Kind == yaml.MappingNode {
+		for i := 0; i < len(n.Content); i += 2 {
+			if key := n.Content[i]; key.Kind == yaml.ScalarNode && credentialName(key.Value) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(n.Content, credentialKey)
+}
+
+func credentialLine(text string) bool {
+	// These end lines in YAML 1.1, which is one reason not to have parsed.
+	text = strings.NewReplacer("\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n").Replace(text)
+	found := append(fieldInText.FindAllStringSubmatch(text, -1), complexKey.FindAllStringSubmatch(text, -1)...)
+	return slices.ContainsFunc(found, func(m []string) bool { return credentialName(m[1]) })
+}
