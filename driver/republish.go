@@ -69,12 +69,14 @@ func (d *Driver) refreshBounded(ctx context.Context, m *mountRequest, rec record
 	done := make(chan error, 1)
 	var over atomic.Bool // whoever sets it first: the goroutine ended, or it was left behind
 	go func() {
-		defer d.refreshing.remove(m.key)
-		defer m.wipe()
-		done <- d.refreshSafely(ctx, m, rec)
+		err := d.refreshSafely(ctx, m, rec)
+		m.wipe()
 		if !over.CompareAndSwap(false, true) {
 			d.reconcile(m.target)
 		}
+		// Before the answer: kubelet's next call must not find it still running.
+		d.refreshing.remove(m.key)
+		done <- err
 	}()
 	select {
 	case err := <-done:
