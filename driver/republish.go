@@ -23,7 +23,7 @@ const (
 	decisionInterval = 5 * time.Minute
 	// firstBackoff doubles with every refresh that fails in a row.
 	firstBackoff = 15 * time.Second
-	// refreshPart of a time to live passes before the next fetch.
+	// refreshPercent of a time to live passes before the next fetch.
 	refreshPercent = 80
 )
 

@@ -14,11 +14,11 @@ const requireRoot = "REQUIRE_ROOT"
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "needs root")
+		Missing(t, "needs root")
 		return
 	}
 	if !mayMount() {
-		missing(t, "needs CAP_SYS_ADMIN")
+		Missing(t, "needs CAP_SYS_ADMIN")
 	}
 }
 
@@ -31,11 +31,13 @@ func NeedKernel(t testing.TB, major, minor int, feature string) {
 	// What cannot be read counts as version 0, which is older than any.
 	_, _ = fmt.Sscanf(release, "%d.%d", &haveMajor, &haveMinor)
 	if haveMajor < major || haveMajor == major && haveMinor < minor {
-		missing(t, fmt.Sprintf("needs Linux %d.%d for %s, this is %q", major, minor, feature, release))
+		Missing(t, fmt.Sprintf("needs Linux %d.%d for %s, this is %q", major, minor, feature, release))
 	}
 }
 
-func missing(t testing.TB, reason string) {
+// Missing skips t, or fails it where REQUIRE_ROOT=1, for want of something that
+// only an attempt can tell; reason says what.
+func Missing(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv(requireRoot) == "1" {
 		t.Fatalf("%s, and %s=1 forbids to skip", reason, requireRoot)
