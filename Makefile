@@ -42,8 +42,9 @@ root: ## Run the tests that need root; a skip for want of it is a failure
 	@[ "$$(id -u)" = 0 ] || { echo 'make root: needs root: it mounts tmpfs and starts processes of other users' >&2; exit 1; }
 	REQUIRE_ROOT=1 go test $(INSECURE) -count=1 $(TESTFLAGS) $(or $(ROOT_PACKAGES),no-package-has-a-root-test)
 
-attack: ## Run the hostile pods, providers and crashes as root
-	$(call later,the adversary: everything that can go wrong on the node)
+attack: ## Run the long hostile pods, providers and crashes as root
+	@[ "$$(id -u)" = 0 ] || { echo 'make attack: needs root: it mounts, swaps and kills' >&2; exit 1; }
+	@tools/attack.sh $(TESTFLAGS)
 
 fuzz: ## Fuzz every target for FUZZTIME each (20s)
 	@tools/fuzz.sh $(FUZZTIME)

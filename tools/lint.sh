@@ -7,6 +7,10 @@ cd "$(dirname "$0")/.."
 golangci=$(tools/tool.sh golangci golangci-lint)
 "$golangci" run ./...
 "$golangci" run --build-tags insecure ./cmd/...
+# And the tests that only make attack runs, beside what they are compiled with.
+for dir in $(grep -rlE '^//go:build .*\battack\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); do
+	"$golangci" run --build-tags insecure,attack,faultpoints "$dir"
+done
 
 # Policy is tested by go test, which also demands full rule coverage; here is
 # what only the tools know: format, strict mode with the input's schema, style.
