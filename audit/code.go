@@ -26,12 +26,14 @@ const (
 	TypeSyncDelete        Type = "secret.sync.delete"
 	TypeTTLMissed         Type = "secret.ttl_missed"
 	TypeProviderError     Type = "secret.provider_error"
+	TypeRevoke            Type = "secret.revoke"
 	TypePolicyChange      Type = "policy.change"
 	TypePolicyLoadFailed  Type = "policy.load_failed"
 	TypeConfigChange      Type = "config.change"
 	TypeRBACMisconfig     Type = "rbac.misconfig"
 	TypeAccessSpike       Type = "anomaly.access_spike"
 	TypeUnauthorizedBurst Type = "unauthorized.burst"
+	TypeMassRevocation    Type = "anomaly.mass_revocation"
 	TypeIntegrityFailure  Type = "integrity.failure"
 	TypeLogVerifyFailed   Type = "log.verify_failed"
 	TypeForeignMount      Type = "foreign-mount"
@@ -76,12 +78,14 @@ func Kinds() []Kind {
 		{TypeSyncDelete, 2005, either, "such a copy was deleted"},
 		{TypeTTLMissed, 2006, broken, "content is older than its ttl_seconds"},
 		{TypeProviderError, 2007, broken, "a provider failed"},
+		{TypeRevoke, 2008, either, "a mounted volume was emptied, since policy denies it now or its time to live ran out; or it was to be and was not"},
 		{TypePolicyChange, 3001, done, "another policy bundle is in force"},
 		{TypePolicyLoadFailed, 3002, broken, "a policy bundle was refused: the one in force stays"},
 		{TypeConfigChange, 3003, done, "the configuration changed"},
 		{TypeRBACMisconfig, 4001, broken, "somebody may do in the cluster what defeats Portcullis"},
 		{TypeAccessSpike, 8001, broken, "far more mounts than this account is known for"},
 		{TypeUnauthorizedBurst, 8002, []Outcome{OutcomeDenied}, "many denials of one account"},
+		{TypeMassRevocation, 8003, broken, "count mounted volumes of the node are denied at once: revocation has stopped until they are fewer, or a bundle says mass_revoke"},
 		{TypeIntegrityFailure, 9001, broken, "something happened to a volume that must not be possible"},
 		{TypeLogVerifyFailed, 9002, broken, "the log is not what was signed"},
 		{TypeForeignMount, 9003, broken, "a mount that is not ours was at a target path"},

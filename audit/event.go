@@ -34,7 +34,7 @@ type Event struct {
 	Change      *Change    `json:"change,omitempty"`                   // of policy.change and config.change
 	Log         *LogState  `json:"log,omitempty"`                      // of log.opened, log.closed and audit.heartbeat
 	KubeAuditID string     `json:"kubeAuditId,omitempty" check:"uuid"` // Audit-ID of the API request: joins with audit.k8s.io events
-	Count       int64      `json:"count,omitempty"`                    // of audit.gap and audit.repeated: events not written
+	Count       int64      `json:"count,omitempty"`                    // of audit.gap and audit.repeated: events not written; of anomaly.mass_revocation: volumes
 	FirstTime   *time.Time `json:"firstTime,omitempty"`                // the first of count
 	LastTime    *time.Time `json:"lastTime,omitempty"`                 // the last of count
 	Repeated    int64      `json:"repeated,omitempty"`                 // equal events since the last one that was written

@@ -2,8 +2,9 @@ package audit
 
 import "encoding/hex"
 
-// Unmounted is a volume that was scrubbed and unmounted, or with a reason one
-// that was not, or not whole.
+// Unmounted is a volume that was scrubbed and unmounted: because kubelet asked
+// for it, or as ReasonOrphaned because nobody was left to ask. With any other
+// reason it is one that was not, or not whole.
 func Unmounted(c Claim, reason Reason) Event {
 	return ofVolume(TypeUnmount, c, reason)
 }
@@ -20,7 +21,7 @@ func IntegrityFailure(c Claim, reason Reason) Event {
 
 func ofVolume(t Type, c Claim, reason Reason) Event {
 	e := newEvent(t, OutcomeFailure)
-	if reason == "" && t == TypeUnmount {
+	if t == TypeUnmount && reason.outcome() == OutcomeSuccess {
 		e.Outcome = OutcomeSuccess
 	}
 	e.Severity, e.Reason, e.Workload = reason.severity(), reason, c.workload()

@@ -45,6 +45,9 @@ const (
 	ReasonScrubIncomplete     Reason = "ScrubIncomplete"     // some file kept its content until it was unmounted
 	ReasonDeadlineExceeded    Reason = "DeadlineExceeded"    // it took too long
 	ReasonAborted             Reason = "Aborted"             // another call for the volume came in between
+	ReasonRevocationHeld      Reason = "RevocationHeld"      // too many volumes of the node would be revoked at once
+	ReasonTTLExpired          Reason = "TTLExpired"          // no fetch succeeded within ttl_seconds
+	ReasonOrphaned            Reason = "Orphaned"            // a volume whose pod neither kubelet nor the API server knows
 	ReasonInternal            Reason = "Internal"            // a defect of Portcullis
 )
 
@@ -89,7 +92,7 @@ func reasons() []Reason {
 		ReasonPodNotFound, ReasonClassNotFound, ReasonFactsUnavailable, ReasonAuditUnavailable,
 		ReasonProviderUnavailable, ReasonProviderUntrusted, ReasonProviderDenied, ReasonProviderNotFound,
 		ReasonProviderInvalid, ReasonProviderError, ReasonVolumeFailed, ReasonUnmountFailed,
-		ReasonScrubIncomplete, ReasonDeadlineExceeded, ReasonAborted, ReasonInternal,
+		ReasonScrubIncomplete, ReasonDeadlineExceeded, ReasonAborted, ReasonRevocationHeld, ReasonTTLExpired, ReasonOrphaned, ReasonInternal,
 		ReasonProviderWroteTarget, ReasonVolumeCovered, ReasonForeignMountKept, ReasonForeignMountUnmounted,
 		ReasonLogTampered, ReasonRecovered, ReasonAbandoned,
 		ReasonBundleUnreadable, ReasonBundleUnsigned, ReasonBundleUntrusted, ReasonBundleRollback, ReasonBundleInvalid,
@@ -111,7 +114,7 @@ func (r Reason) denies() bool {
 // outcome is that of an event with this reason; none is success.
 func (r Reason) outcome() Outcome {
 	switch {
-	case r == "" || r == ReasonRecovered:
+	case r == "" || r == ReasonRecovered || r == ReasonOrphaned:
 		return OutcomeSuccess
 	case r.denies():
 		return OutcomeDenied
@@ -127,12 +130,12 @@ func (r Reason) severity() Severity {
 		return SeverityInfo
 	case ReasonRecovered:
 		return SeverityLow
-	case ReasonProviderWroteTarget, ReasonVolumeCovered, ReasonLogTampered, ReasonBundleUntrusted, ReasonBundleRollback:
+	case ReasonProviderWroteTarget, ReasonVolumeCovered, ReasonLogTampered, ReasonBundleUntrusted, ReasonBundleRollback, ReasonRevocationHeld:
 		return SeverityCritical
 	case ReasonIdentityUnconfirmed, ReasonBeyondGrant, ReasonParametersChanged, ReasonProviderUntrusted,
 		ReasonAuditUnavailable, ReasonUnmountFailed, ReasonScrubIncomplete, ReasonForeignMountKept,
 		ReasonForeignMountUnmounted, ReasonBundleUnreadable, ReasonBundleUnsigned, ReasonBundleInvalid,
-		ReasonNoBundle, ReasonBundleExpired, ReasonFatalError, ReasonInternal:
+		ReasonNoBundle, ReasonBundleExpired, ReasonFatalError, ReasonInternal, ReasonTTLExpired:
 		return SeverityHigh
 	default:
 		return SeverityMedium

@@ -275,7 +275,8 @@ func (r *Recorder) leaves(e Event) ([][]byte, error) {
 // among it.
 func (r *Recorder) laneOf(e Event) *lane {
 	switch e.Type {
-	case TypeUnmount, TypeIntegrityFailure, TypeForeignMount, TypeLogVerifyFailed, TypeAuditGap, TypeDriverStart, TypeDriverStop, TypeLogOpened:
+	case TypeUnmount, TypeIntegrityFailure, TypeForeignMount, TypeLogVerifyFailed, TypeAuditGap,
+		TypeRevoke, TypeMassRevocation, TypeDriverStart, TypeDriverStop, TypeLogOpened:
 		return r.reserved
 	default:
 		if e.Stage == StageComplete {

@@ -116,7 +116,7 @@ func (r *repeats) absorb(key string, e *Event) bool {
 		w.last = e.Time
 	}
 	w.count++
-	if e.allowed() {
+	if e.allowed() || e.Type == TypeRotate { // what follows from it names it as its parent
 		r.aliases[e.ID] = alias{w.event.ID, e.Time.Add(aliasLife)}
 	}
 	return true

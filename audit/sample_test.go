@@ -43,7 +43,7 @@ func samples(t *testing.T) []sample {
 	t.Helper()
 	allow, deny := policiestest.Allow(t), policiestest.Deny(t)
 	undecided := policiestest.Undecided(t)
-	rotate := policiestest.Allow(t, rotating)
+	rotate, denyRotate := policiestest.Allow(t, rotating), policiestest.Deny(t, rotating)
 	intent := audit.Decided(allow)
 	monitored := policiestest.Engine(t, "", policiestest.WithConfig(`monitor: {until: 2026-03-31, rules: ["*"]}`)).Decide(t.Context(), policiestest.Input())
 	later := noon().Add(time.Hour)
@@ -65,6 +65,12 @@ func samples(t *testing.T) []sample {
 		{"rotated", "New content was swapped in", audit.Rotated(intent.ID, rotate, newer, audit.Rotation{ExpiresAt: &later, LateByMS: 150})},
 		{"rotation_failed", "New content could not be fetched: the old stays", audit.RotationFailed(intent.ID, rotate, audit.ReasonProviderDenied)},
 		{"unmounted", "A volume is scrubbed and unmounted", audit.Unmounted(claim(), "")},
+		{"unmount_orphaned", "A volume is removed whose pod neither kubelet nor the API server knows", audit.Unmounted(claim(), audit.ReasonOrphaned)},
+		{"revoked", "A mounted volume is emptied: two decisions in a row denied it", audit.Revoked(intent.ID, denyRotate, audit.ReasonPolicyDenied, "")},
+		{"revoke_expired", "A mounted volume is emptied: its time to live ran out and policy says on_expire: scrub", audit.Revoked(intent.ID, rotate, audit.ReasonTTLExpired, "")},
+		{"revoke_failed", "A revoked volume could not be emptied whole", audit.Revoked(intent.ID, denyRotate, audit.ReasonPolicyDenied, audit.ReasonScrubIncomplete)},
+		{"mass_revocation", "Too many volumes would be emptied at once: revocation has stopped", audit.MassRevocation(107, noon(), noon().Add(time.Minute))},
+		{"ttl_missed", "Content is older than its time to live: the old stays", audit.TTLMissed(intent.ID, rotate)},
 		{"unmount_failed", "A volume could not be unmounted", audit.Unmounted(claim(), audit.ReasonUnmountFailed)},
 		{"foreign_mount", "A mount that is not ours is at a target path", audit.ForeignMount(claim(), audit.ForeignKept)},
 		{"integrity_failure", "A provider wrote into the pod's directory by itself", audit.IntegrityFailure(claim(), audit.ReasonProviderWroteTarget)},
@@ -227,7 +233,7 @@ func TestEveryStateHasASample(t *testing.T) {
 	}
 	for _, code := range []audit.Code{
 		"PC0001I", "PC0002I", "PC0003I", "PC0008E", "PC0010W", "PC2001I", "PC2001W", "PC2001E", "PC2002I", "PC2002E",
-		"PC2003I", "PC2003E", "PC3001I", "PC3002E", "PC9001E", "PC9002E", "PC9003E",
+		"PC2003I", "PC2003E", "PC2006E", "PC2008I", "PC2008E", "PC8003E", "PC3001I", "PC3002E", "PC9001E", "PC9002E", "PC9003E",
 	} {
 		if !have[code] {
 			t.Errorf("no sample has code %s", code)

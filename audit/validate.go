@@ -35,7 +35,7 @@ func (e Event) Validate() error {
 		{e.Stage != StageIntent || e.allowed(), "policy.effect", "allow where something is intended"},
 		{e.Part == nil || (e.Part.Number >= 1 && e.Part.Number <= e.Part.Of), "part", "within 1 to of"},
 		{e.Count >= 0 && e.Repeated >= 0 && e.DurationMS >= 0, "count", "not negative"},
-		{(e.Count > 0) == (e.Type == TypeAuditGap || e.Type == TypeAuditRepeated), "count", "of gaps and repeats"},
+		{(e.Count > 0) == (e.Type == TypeAuditGap || e.Type == TypeAuditRepeated || e.Type == TypeMassRevocation), "count", "of gaps, repeats and mass revocations"},
 		{(e.FirstTime != nil && e.LastTime != nil) == (e.Count > 0), "firstTime", "set with count"},
 	} {
 		if !check.holds {
