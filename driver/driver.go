@@ -94,6 +94,7 @@ type Driver struct {
 	refreshing targetSet // whose refresh has not ended
 	registered atomic.Bool
 	unlocked   atomic.Pointer[error] // why pages of mounted volumes may be unlocked
+	brake      brake
 }
 
 // New returns a Driver, or an error that names the missing field.
@@ -106,7 +107,7 @@ func New(c Config) (*Driver, error) {
 	}
 	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes, c.largestVolume())}
 	var err error
-	if d.metrics, err = newMetrics(c.Meter, d.budget.inUse, d.legacy.count); err != nil {
+	if d.metrics, err = newMetrics(c.Meter, gauges{d.budget.inUse, d.legacy.count, d.held}); err != nil {
 		return nil, err
 	}
 	return d, nil

@@ -1,6 +1,9 @@
 package driver
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Locks opens targetLocks to tests.
 type Locks struct{ *targetLocks }
@@ -56,3 +59,14 @@ func (r *Records) Remove(podUID, volume string)             { r.remove(targetKey
 
 // Refreshing returns how many refreshes have not ended.
 func (d *Driver) Refreshing() int64 { return d.refreshing.count() }
+
+// Denial opens denial to tests, and Brake what the brake makes of many.
+type Denial = denial
+
+func Brake(now time.Time, all ...Denial) (live, denied int, holds bool) {
+	var s survey
+	for _, n := range all {
+		s.add(n, now)
+	}
+	return s.live, s.denied, s.holds()
+}

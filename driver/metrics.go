@@ -25,9 +25,13 @@ type metrics struct {
 	publishSkipped metric.Int64Counter
 	decisions      metric.Int64Counter
 	clamped        metric.Int64Counter
+	revocations    metric.Int64Counter
 }
 
-func newMetrics(m metric.Meter, inUse func() int64, legacy func() int64) (*metrics, error) {
+// gauges are read when somebody asks.
+type gauges struct{ inUse, legacy, held func() int64 }
+
+func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
 	b := meterBuilder{m: m}
 	out := &metrics{
 		publish:         b.counter("node_publish", "Total number of node publish calls"),
@@ -42,9 +46,11 @@ func newMetrics(m metric.Meter, inUse func() int64, legacy func() int64) (*metri
 		publishSkipped: b.counter("portcullis_republish_skipped", "Republish calls that were not due"),
 		decisions:      b.counter("portcullis_policy_decisions", "Policy decisions by phase and verdict"),
 		clamped:        b.counter("portcullis_file_mode_clamped", "Files whose provider asked for a mode beyond the ceiling"),
+		revocations:    b.counter("portcullis_revocations", "Mounted volumes to be revoked: emptied, failed, or held back by the brake"),
 	}
-	b.gauge("portcullis_volume_budget_used_bytes", "Bytes of tmpfs that volumes on this node may fill", inUse)
-	b.gauge("portcullis_legacy_volumes", "Volumes of the upstream driver that still wait for their pod to restart", legacy)
+	b.gauge("portcullis_volume_budget_used_bytes", "Bytes of tmpfs that volumes on this node may fill", read.inUse)
+	b.gauge("portcullis_legacy_volumes", "Volumes of the upstream driver that still wait for their pod to restart", read.legacy)
+	b.gauge("portcullis_revocations_held", "Denied volumes whose revocation the brake holds back", read.held)
 	if b.err != nil {
 		return nil, fmt.Errorf("make metrics: %w", b.err)
 	}

@@ -72,14 +72,8 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 	d.countDecision(ctx, phase, a.decision.Verdict())
 	event := audit.Decided(a.decision)
 	a.intent = event.ID
-	err = d.c.Recorder.Record(ctx, event)
-	switch {
-	case err == nil:
-	case a.decision.Verdict() == policies.VerdictAllow:
-		return a, fmt.Errorf("record decision %s: %w", a.decision.ID, err)
-	default:
-		// A refusal needs no proof to stand; its event is owed all the same.
-		d.c.Recorder.Owe(event)
+	if err := d.record(ctx, a.decision, event); err != nil {
+		return a, err
 	}
 	grant, err := a.decision.Grant()
 	// Only what policy has allowed becomes a label: a class can call its
@@ -89,6 +83,25 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 		d.c.Logger.WarnContext(ctx, "policy did not reach a decision", slog.String(keyDecision, a.decision.ID), slog.Any(keyError, cause))
 	}
 	return a, err
+}
+
+// record makes an allow durable. A refusal needs no proof to stand: its event
+// is owed where it cannot be recorded, and where it revokes nobody waits for
+// the log (promise P8).
+func (d *Driver) record(ctx context.Context, decision policies.Decision, e audit.Event) error {
+	allowed := decision.Verdict() == policies.VerdictAllow
+	if !allowed && decision.Input().Phase == policies.PhaseRotate {
+		d.c.Recorder.Owe(e)
+		return nil
+	}
+	err := d.c.Recorder.Record(ctx, e)
+	if err == nil || !allowed {
+		if err != nil {
+			d.c.Recorder.Owe(e)
+		}
+		return nil
+	}
+	return fmt.Errorf("record decision %s: %w", decision.ID, err)
 }
 
 func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phase, a *asked) (policies.Input, error) {
@@ -220,8 +233,8 @@ func (d *Driver) remember(m *mountRequest, a asked, got provider.Delivered) {
 		PodUID: m.key.podUID, Volume: m.key.volume, Namespace: in.Subject.Namespace, Pod: in.Subject.PodName,
 		ServiceAccount: in.Subject.ServiceAccount, Class: in.SPC.Name, ClassUID: in.SPC.UID, ClassGeneration: in.SPC.Generation,
 		Provider: in.SPC.Provider, ParametersSHA256: in.SPC.ParametersSHA256, DecisionID: a.decision.ID,
-		FetchedAt: now, DueAt: now.Add(d.refreshAfter(a.decision.Obligations)), Versions: versionsOf(got),
-	}
+		DueAt: now.Add(d.refreshAfter(a.decision.Obligations)), Versions: versionsOf(got),
+	}.fetched(now)
 	d.c.Records.put(rec)
 	d.c.Logger.Info("volume mounted", slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod),
 		slog.String(keyVolume, rec.Volume), slog.String(keyProvider, rec.Provider), slog.String(keyDecision, rec.DecisionID),

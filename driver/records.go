@@ -34,7 +34,12 @@ type record struct {
 	FetchedAt        time.Time       `json:"fetchedAt,omitzero"`
 	DueAt            time.Time       `json:"dueAt,omitzero"`
 	DecisionID       string          `json:"decisionId,omitempty"`
-	Failures         int             `json:"failures,omitempty"` // refreshes that failed in a row
+	Failures         int             `json:"failures,omitempty"`  // refreshes that failed in a row
+	DecidedAt        time.Time       `json:"decidedAt,omitzero"`  // the last verdict, allow or deny
+	Undecided        bool            `json:"undecided,omitempty"` // policy was asked since, and reached none
+	Excused          time.Duration   `json:"excused,omitempty"`   // since FetchedAt, that counts for no time to live
+	TTLMissed        bool            `json:"ttlMissed,omitempty"` // and that is recorded
+	Denial           denial          `json:"denial,omitzero"`
 }
 
 // objectVersion is a provider's object id and version.
@@ -156,6 +161,17 @@ func (r *Records) keys() []targetKey {
 		keys = append(keys, k)
 	}
 	return keys
+}
+
+// survey counts the volumes for the brake of revocations.
+func (r *Records) survey(now time.Time) survey {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var s survey
+	for _, rec := range r.all {
+		s.add(rec.Denial, now)
+	}
+	return s
 }
 
 // touch makes the disk follow soon. The caller holds the lock.

@@ -30,11 +30,11 @@ const (
 // republish keeps a mounted volume fresh. It never unmounts, and whatever goes
 // wrong keeps the content and answers OK (promise P9): an error would only
 // delay kubelet's next call, and on kubelets before kubernetes#139045 a final
-// code made it delete the live mount.
+// code made it delete the live mount. Only content that was just taken away is
+// worth an answer, which is not a final one.
 func (d *Driver) republish(ctx context.Context, req *csi.NodePublishVolumeRequest, t target) error {
 	rec, known := d.c.Records.get(t.key)
-	now := d.c.Clock()
-	if known && now.Before(rec.DueAt) {
+	if known && !d.due(rec) {
 		d.metrics.publishSkipped.Add(ctx, 1, with())
 		return nil
 	}
@@ -42,14 +42,29 @@ func (d *Driver) republish(ctx context.Context, req *csi.NodePublishVolumeReques
 	if err != nil {
 		m.wipe()
 		d.c.Recorder.Owe(audit.Rejected(auditClaim(m), classify(err).reason))
-		d.postpone(ctx, rec, t, err)
+		d.postpone(ctx, t, err)
 		return nil
 	}
-	if err := d.refreshBounded(ctx, m, rec); err != nil {
-		d.postpone(ctx, rec, t, err)
+	err = d.refreshBounded(ctx, m, rec)
+	if _, revoked := errors.AsType[*revokedError](err); revoked {
+		return statusOf(err)
+	}
+	if err != nil {
+		d.postpone(ctx, t, err)
 	}
 	return nil
 }
+
+// due reports whether the time of a volume has come. A time further off than
+// any that is set was set by a clock that is back now: waiting for it could
+// keep a denial from being noticed for years.
+func (d *Driver) due(rec record) bool {
+	now := d.c.Clock()
+	return !now.Before(rec.DueAt) || rec.DueAt.Sub(now) > d.longestWait()
+}
+
+// longestWait is the most that lies between two evaluations of a volume.
+func (d *Driver) longestWait() time.Duration { return max(d.c.Rotation.Interval, decisionInterval) }
 
 // stuckTimeout is how long a refresh may go on after its caller has given up.
 const stuckTimeout = 5 * time.Second
@@ -129,16 +144,56 @@ func (d *Driver) refreshSafely(ctx context.Context, m *mountRequest, rec record)
 // refresh decides again and, where rotation is on, fetches again.
 func (d *Driver) refresh(ctx context.Context, m *mountRequest, dir *hardening.Target, rec record) error {
 	a, err := d.decide(ctx, m, policies.PhaseRotate)
-	if err != nil {
+	denial, denied := errors.AsType[*policies.DeniedError](err)
+	if err != nil && !denied {
+		rec.Undecided = true
+		d.c.Records.put(rec)
 		return err
 	}
-	if !d.c.Rotation.Enabled {
-		rec.DueAt = d.c.Clock().Add(decisionInterval)
-		d.c.Records.put(d.identified(rec, m, a))
+	rec = rec.decided(d.c.Clock(), d.longestWait()+republishPeriod)
+	r := revocation{m: m, dir: dir, asked: a, cause: audit.ReasonPolicyDenied, err: &revokedError{denial}}
+	if denied {
+		return d.deny(ctx, r, rec)
+	}
+	rec = d.identified(rec, m, a)
+	rec.Denial = rec.Denial.allowed()
+	if !d.fetches(rec, dir) {
+		rec.DueAt, rec.Failures = d.c.Clock().Add(decisionInterval), 0
+		d.c.Records.put(rec)
+		return d.expire(ctx, r, rec)
+	}
+	d.c.Records.put(rec)
+	err = d.fetchAgain(ctx, r, rec)
+	if err == nil {
 		return nil
 	}
+	if expired := d.expire(ctx, r, rec); expired != nil {
+		return expired
+	}
+	return err
+}
+
+// fetches reports whether the provider is asked for a volume that policy allows:
+// where rotation is on, and to bring back what a denial took away. What a time
+// to live took away stays away without rotation, which is what it needs.
+func (d *Driver) fetches(rec record, dir *hardening.Target) bool {
+	return d.c.Rotation.Enabled || !rec.Denial.Expired && isEmpty(dir)
+}
+
+func isEmpty(dir *hardening.Target) bool {
+	vol, err := dir.OpenVolume()
+	if err != nil {
+		return false
+	}
+	defer vol.Close()
+	return vol.Empty()
+}
+
+// fetchAgain gets the content and puts what is new of it in place.
+func (d *Driver) fetchAgain(ctx context.Context, r revocation, rec record) error {
+	a := r.asked
 	a.mounted = rec.Versions
-	got, err := d.rotate(ctx, m, a, dir)
+	got, err := d.rotate(ctx, r.m, a, r.dir)
 	now := d.c.Clock()
 	if err != nil {
 		d.c.Recorder.Owe(audit.RotationFailed(a.intent, a.decision, reasonOf(err)).Took(now.Sub(a.begin)))
@@ -147,9 +202,9 @@ func (d *Driver) refresh(ctx context.Context, m *mountRequest, dir *hardening.Ta
 	if got.Changed {
 		d.c.Recorder.Owe(audit.Rotated(a.intent, a.decision, filesOf(got, nil), lateness(rec, a)).Took(now.Sub(a.begin)))
 	}
-	rec.FetchedAt, rec.DueAt, rec.Failures = now, now.Add(d.refreshAfter(a.decision.Obligations)), 0
-	rec.Versions = versionsOf(got)
-	d.c.Records.put(d.identified(rec, m, a))
+	rec = rec.fetched(now)
+	rec.DueAt, rec.Versions, rec.Denial = now.Add(d.refreshAfter(a.decision.Obligations)), versionsOf(got), rec.Denial.restored()
+	d.c.Records.put(rec)
 	d.metrics.rotated(ctx, rec.Provider, "", now.Sub(a.begin).Seconds())
 	d.countClamped(ctx, rec.Provider, got)
 	return nil
@@ -183,9 +238,9 @@ func lateness(rec record, a asked) audit.Rotation {
 	return audit.Rotation{LateByMS: a.begin.Sub(rec.DueAt).Milliseconds()}
 }
 
-// postpone sets the next try of a volume whose refresh failed. A deny keeps
-// the content too: taking it away is for the revocation, not for a refresh.
-func (d *Driver) postpone(ctx context.Context, rec record, t target, err error) {
+// postpone sets the next try of a volume whose refresh failed.
+func (d *Driver) postpone(ctx context.Context, t target, err error) {
+	rec, _ := d.c.Records.get(t.key)
 	rec.PodUID, rec.Volume = t.key.podUID, t.key.volume
 	rec.Failures++
 	rec.DueAt = d.c.Clock().Add(d.backoff(rec.Failures))
@@ -197,7 +252,7 @@ func (d *Driver) postpone(ctx context.Context, rec record, t target, err error) 
 }
 
 func (d *Driver) backoff(failures int) time.Duration {
-	most := max(d.c.Rotation.Interval, decisionInterval)
+	most := d.longestWait()
 	wait := firstBackoff
 	for range failures - 1 {
 		if wait *= 2; wait >= most {
@@ -214,11 +269,8 @@ func (d *Driver) refreshAfter(o policies.Obligations) time.Duration {
 	if d.c.Rotation.Enabled {
 		wait = d.c.Rotation.Interval
 	}
-	// Bounded first, since a product that overflows would be due at once.
-	const longest = int64(365 * 24 * time.Hour / time.Second)
-	ttl := time.Duration(min(o.TTLSeconds, longest)) * time.Second / 100 * refreshPercent
-	if ttl > 0 && ttl < wait {
-		return ttl
+	if early := ttlOf(o) / 100 * refreshPercent; early > 0 && early < wait {
+		return early
 	}
 	return wait
 }

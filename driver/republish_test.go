@@ -105,7 +105,6 @@ func whatGoesWrong() map[string]func(*node) {
 		"class was deleted":     func(n *node) { n.write("objects.yaml", strings.Split(objects, "---\napiVersion: secrets-store")[0]) },
 		"pod is gone":           func(n *node) { n.write("pod-"+apiUID+".yaml", "") },
 		"manifests are garbage": func(n *node) { n.write("objects.yaml", "}{") },
-		"policy denies now":     func(n *node) { n.policy.engine.Store(policiestest.Engine(n.t, "")) },
 	}
 }
 

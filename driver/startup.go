@@ -52,7 +52,8 @@ func (d *Driver) rebuilt(k targetKey, i, n int) record {
 	if d.c.Rotation.Enabled {
 		interval = d.c.Rotation.Interval
 	}
-	return record{PodUID: k.podUID, Volume: k.volume, DueAt: d.c.Clock().Add(interval * time.Duration(i) / time.Duration(n))}
+	now := d.c.Clock()
+	return record{PodUID: k.podUID, Volume: k.volume, DueAt: now.Add(interval * time.Duration(i) / time.Duration(n))}.fetched(now)
 }
 
 func (d *Driver) endIntents(intents []audit.Intent, mounted map[targetKey]bool) {

@@ -119,6 +119,9 @@ func clusterOutcome(err error) (outcome, bool) {
 // policyOutcome knows refusals, the lack of a verdict, and a log that cannot be
 // written.
 func policyOutcome(err error) (outcome, bool) {
+	if e, ok := errors.AsType[*revokedError](err); ok {
+		return e.outcome(), true
+	}
 	if e, ok := errors.AsType[*policies.DeniedError](err); ok {
 		return outcome{codes.PermissionDenied, audit.ReasonPolicyDenied, metricDenied, textDeniedByPolicy + ruleList(e.RuleIDs()), remedyOf(e.Findings), e.DecisionID}, true
 	}
@@ -177,6 +180,9 @@ func providerReason(r provider.Reason) audit.Reason {
 func nodeOutcome(err error) (outcome, bool) {
 	if e, ok := errors.AsType[*budgetError](err); ok {
 		return outcome{codes.ResourceExhausted, audit.ReasonBudgetExceeded, metricMount, e.Error(), "use fewer or smaller volumes, or raise --max-volume-bytes and --max-node-bytes, and the plugin's memory limit with them", ""}, true
+	}
+	if _, ok := errors.AsType[*notEmptyError](err); ok {
+		return outcome{codes.Unavailable, audit.ReasonScrubIncomplete, metricMount, "the volume could not be emptied", "restart the pod, and deny containers with CAP_SYS_ADMIN", ""}, true
 	}
 	_, limit := errors.AsType[*hardening.LimitError](err)
 	_, path := errors.AsType[*hardening.PathError](err)

@@ -37,6 +37,9 @@ func (v *Volume) Replace([]File) (bool, error) { return false, ErrUnsupported }
 // Scrub returns ErrUnsupported.
 func (v *Volume) Scrub() error { return ErrUnsupported }
 
+// Empty reports false.
+func (v *Volume) Empty() bool { return false }
+
 // Allow does nothing.
 func (v *Volume) Allow(int64, func(int64) error) {}
 

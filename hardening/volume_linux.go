@@ -109,6 +109,13 @@ func (v *Volume) Scrub() error {
 	return errors.Join(scrubWithin(view, scrubTimeout), v.held.release())
 }
 
+// Empty reports whether the volume has no content, as after a Scrub. It opens
+// nothing, so that nobody can hold it up (fanotify(7)).
+func (v *Volume) Empty() bool {
+	_, err := readLink(v.root, dataName)
+	return v.phase == phaseAttached && errors.Is(err, unix.ENOENT)
+}
+
 // Stats returns the space and the inodes of the volume.
 func (v *Volume) Stats() (Stats, error) {
 	var st unix.Statfs_t

@@ -1,0 +1,110 @@
+package driver
+
+import (
+	"sync"
+	"time"
+
+	"github.com/portcullis-csi/portcullis/audit"
+)
+
+// The brake: when more than brakePercent of a node's live volumes, and more
+// than brakeVolumes, would be revoked within brakeWindow, it holds after
+// brakeVolumes of them.
+const (
+	brakeWindow  = 10 * time.Minute
+	brakeVolumes = 5
+	brakePercent = 20
+)
+
+// brake keeps one mistake, in a bundle, in the labels of a namespace or in a
+// clock, from taking every secret of a node away. It has no memory of its own
+// but the time of its last alarm: what it goes by is in the records, so that a
+// restart does not release it.
+type brake struct {
+	mu      sync.Mutex // held from the count until the count has changed
+	alarmed time.Time
+}
+
+// survey counts the volumes of a node for the brake.
+type survey struct {
+	live    int // that have content, or had when the window began
+	denied  int // of them: that policy speaks against, or that were emptied within the window
+	revoked int // of those: emptied within the window
+	held    int
+	first   time.Time // of the denials
+}
+
+func (s *survey) add(n denial, now time.Time) {
+	revoked := !lapsed(now, n.RevokedAt, brakeWindow)
+	if n.Empty && !revoked {
+		return
+	}
+	s.live++
+	denied := !lapsed(now, n.Last, denialLife)
+	if !denied && !revoked {
+		return
+	}
+	s.denied++
+	if denied && (s.first.IsZero() || n.First.Before(s.first)) {
+		s.first = n.First
+	}
+	switch {
+	case revoked:
+		s.revoked++
+	case n.Held:
+		s.held++
+	}
+}
+
+// tooMany reports whether so many volumes are denied that a mistake is likelier
+// than intent.
+func (s survey) tooMany() bool {
+	return s.denied > brakeVolumes && s.denied*100 > s.live*brakePercent
+}
+
+// holds reports whether the next volume must keep its content. Once one was
+// held, none goes until they are fewer: the window that slides on must not let
+// five more through every ten minutes.
+func (s survey) holds() bool {
+	return s.tooMany() && (s.revoked >= brakeVolumes || s.held > 0)
+}
+
+// revocable decides whether the volume of a record may be emptied now, and
+// remembers the answer, so that of two at once the second counts the first.
+func (d *Driver) revocable(rec record) (record, bool) {
+	d.brake.mu.Lock()
+	defer d.brake.mu.Unlock()
+	now := d.c.Clock()
+	if !lapsed(now, rec.Denial.RevokedAt, brakeWindow) {
+		return rec, true // an emptying that did not succeed is tried again
+	}
+	d.c.Records.put(rec)
+	s := d.c.Records.survey(now)
+	if !d.c.Policy.Active().MassRevoke() && s.holds() {
+		rec.Denial.Held = true
+		d.c.Records.put(rec)
+		d.alarm(s, now)
+		return rec, false
+	}
+	rec.Denial.Held, rec.Denial.RevokedAt = false, now
+	d.c.Records.put(rec)
+	return rec, true
+}
+
+// alarm tells that the brake holds, again in every window while it does.
+func (d *Driver) alarm(s survey, now time.Time) {
+	if !lapsed(now, d.brake.alarmed, brakeWindow) && !now.Before(d.brake.alarmed) {
+		return
+	}
+	d.brake.alarmed = now
+	first := s.first
+	if first.IsZero() || first.After(now) {
+		first = now
+	}
+	d.c.Recorder.Owe(audit.MassRevocation(s.denied, first, now))
+	d.c.Logger.Error("revocation has stopped: too many mounted volumes are denied at once; if that is meant, publish a bundle with mass_revoke: true",
+		keyDenied, s.denied, keyRevoked, s.revoked, keyLive, s.live)
+}
+
+// held counts the volumes that the brake holds back, for the metric.
+func (d *Driver) held() int64 { return int64(d.c.Records.survey(d.c.Clock()).held) }

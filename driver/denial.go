@@ -1,0 +1,50 @@
+package driver
+
+import "time"
+
+const (
+	// confirmAfter passes between the two denials that take content away.
+	confirmAfter = 10 * time.Second
+	// denialLife is how long a denial waits for the second one. Between two
+	// that are further apart there may have been anything.
+	denialLife = 30 * time.Minute
+)
+
+// denial is what policy has said against a volume that is mounted, and what
+// came of it. The zero value is nothing.
+type denial struct {
+	First     time.Time `json:"first,omitzero"`     // of the denials in a row
+	Last      time.Time `json:"last,omitzero"`      // of them
+	Held      bool      `json:"held,omitempty"`     // confirmed, and held back by the brake
+	RevokedAt time.Time `json:"revokedAt,omitzero"` // when the volume was to be emptied
+	Empty     bool      `json:"empty,omitempty"`    // and it was
+	Expired   bool      `json:"expired,omitempty"`  // because its time to live ran out
+}
+
+// denied is the denial after one more. A clock that was set back begins anew:
+// it must never bring a revocation forward.
+func (n denial) denied(now time.Time) denial {
+	if n.First.IsZero() || now.Before(n.Last) || now.Sub(n.Last) > denialLife {
+		n.First = now
+	}
+	n.Last = now
+	return n
+}
+
+// confirmed reports whether two evaluations agree that are far enough apart.
+func (n denial) confirmed() bool { return n.Last.Sub(n.First) >= confirmAfter }
+
+// allowed is what is left of a denial once policy allows the volume again: the
+// content is still to be brought back.
+func (n denial) allowed() denial {
+	n.First, n.Last = time.Time{}, time.Time{}
+	return n
+}
+
+// restored is what is left once the content is back: the brake still counts
+// that it was gone.
+func (n denial) restored() denial { return denial{RevokedAt: n.RevokedAt} }
+
+// lapsed reports whether now is so long after t. What is in the future, since
+// the clock was set back, has not lapsed.
+func lapsed(now, t time.Time, d time.Duration) bool { return t.IsZero() || now.Sub(t) >= d }

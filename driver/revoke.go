@@ -1,0 +1,116 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/hardening"
+	"github.com/portcullis-csi/portcullis/policies"
+)
+
+// revokedError is what kubelet is told, once, when content was taken away: the
+// pod's author sees it as an event.
+type revokedError struct {
+	denial *policies.DeniedError // nil if its time to live ran out
+}
+
+// Error says why.
+func (e *revokedError) Error() string {
+	if e.denial == nil {
+		return "the mounted secrets were removed: their time to live ran out and they could not be fetched again"
+	}
+	return "the mounted secrets were revoked: " + textDeniedByPolicy + ruleList(e.denial.RuleIDs())
+}
+
+func (e *revokedError) outcome() outcome {
+	o := outcome{code: codes.Unavailable, reason: audit.ReasonTTLExpired, metric: metricRotate, text: e.Error(), hint: "see why the provider does not answer; the secrets come back by themselves"}
+	if e.denial != nil {
+		o.reason, o.metric, o.hint, o.decision = audit.ReasonPolicyDenied, metricDenied, remedyOf(e.denial.Findings), e.denial.DecisionID
+	}
+	return o
+}
+
+// revocation is a mounted volume whose content policy speaks against.
+type revocation struct {
+	m     *mountRequest
+	dir   *hardening.Target
+	asked asked
+	cause audit.Reason // PolicyDenied or TTLExpired
+	err   *revokedError
+}
+
+// deny deals with a completed denial of a mounted volume. Nothing is fetched any
+// more; the content goes once a second evaluation agrees, unless policy keeps
+// it or the brake holds. It waits for no log, API server or provider (P8), and
+// nothing but a denial comes here (P9).
+func (d *Driver) deny(ctx context.Context, r revocation, rec record) error {
+	rec = d.identified(rec, r.m, r.asked)
+	now := d.c.Clock()
+	rec.Denial = rec.Denial.denied(now)
+	rec.DueAt, rec.Failures = now.Add(confirmAfter), 0
+	d.c.Records.put(rec)
+	d.metrics.rotated(ctx, rec.Provider, metricDenied, 0)
+	switch {
+	case rec.Denial.Empty:
+		return nil
+	case !rec.Denial.confirmed():
+		d.logDenial(rec, "policy denies a mounted volume; its content goes if the next evaluation agrees")
+		return nil
+	case r.asked.decision.Obligations.OnRevoke == policies.OnLossKeep:
+		d.logDenial(rec, "policy denies a mounted volume and says on_revoke: keep; its content stays and is not refreshed")
+		return nil
+	}
+	return d.revoke(ctx, r, rec)
+}
+
+// revoke empties a volume in place, unless the brake holds: the mount stays, so
+// that the pod goes on and the content can come back.
+func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
+	rec, may := d.revocable(rec)
+	if !may {
+		d.metrics.revocations.Add(ctx, 1, with("outcome", "held"))
+		d.logDenial(rec, "revocation is held back: too many volumes of this node are denied at once")
+		return nil
+	}
+	failure := d.empty(r.dir)
+	d.c.Recorder.Owe(audit.Revoked(r.asked.intent, r.asked.decision, r.cause, reasonOf(failure)))
+	if failure != nil {
+		d.metrics.revocations.Add(ctx, 1, with("outcome", "failed"))
+		d.c.Logger.Error("revoked volume is not empty, another try follows", slog.String(keyPodUID, rec.PodUID), slog.String(keyVolume, rec.Volume),
+			slog.String(keyDecision, rec.DecisionID), slog.Any(keyError, failure))
+		return nil
+	}
+	d.metrics.revocations.Add(ctx, 1, with("outcome", "emptied"))
+	// The provider must not be told of versions that nobody holds any more.
+	rec.Denial.Empty, rec.Denial.Expired, rec.Versions = true, r.cause == audit.ReasonTTLExpired, nil
+	d.c.Records.put(rec)
+	d.logDenial(rec, "mounted secrets revoked: the volume is empty")
+	return r.err
+}
+
+// notEmptyError is content that a revocation could not take away.
+type notEmptyError struct{ err error }
+
+// Error gives the first reason.
+func (e *notEmptyError) Error() string { return fmt.Sprintf("empty volume: %v", e.err) }
+
+func (d *Driver) empty(dir *hardening.Target) error {
+	vol, err := dir.OpenVolume()
+	if err == nil {
+		err = errors.Join(vol.Scrub(), vol.Close())
+	}
+	if err != nil {
+		return &notEmptyError{err}
+	}
+	return nil
+}
+
+func (d *Driver) logDenial(rec record, text string) {
+	d.c.Logger.Warn(text, slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod), slog.String(keyVolume, rec.Volume), //nolint:sloglint // the texts are constants of the callers
+		slog.String(keyDecision, rec.DecisionID))
+}
