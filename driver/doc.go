@@ -16,13 +16,14 @@
 //
 // It promises that a first publish that fails leaves nothing mounted; that a
 // republish never unmounts, never answers a final error and never lets an
-// error take content away; that an unpublish waits for no log, API server or
-// provider; and that a reply holds rule names, our own words and a decision
+// error take content away; that a denial does, once a second one agrees, unless
+// too many volumes of the node are denied at once; that neither an unpublish nor
+// a revocation waits for a log, API server or provider; and that a reply holds rule names, our own words and a decision
 // id, and nothing that a provider said.
 //
 // It does not hold secret bytes in any type, field or variable. Secrets that
 // kubelet sends in a request are handed to package driver/provider unread.
 //
 // The caller makes a Driver with New, calls Recover once, then Serve on a
-// socket from Listen.
+// socket from Listen, and Sweep once a minute.
 package driver

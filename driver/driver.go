@@ -66,6 +66,7 @@ type Config struct {
 	Volumes        *hardening.System
 	Verifier       Verifier
 	Classes        Classes
+	Pods           Pods
 	Policy         PolicySource
 	Recorder       Recorder
 	Deliverer      Deliverer
@@ -95,6 +96,7 @@ type Driver struct {
 	registered atomic.Bool
 	unlocked   atomic.Pointer[error] // why pages of mounted volumes may be unlocked
 	brake      brake
+	orphans    orphans
 }
 
 // New returns a Driver, or an error that names the missing field.
@@ -107,7 +109,7 @@ func New(c Config) (*Driver, error) {
 	}
 	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes, c.largestVolume())}
 	var err error
-	if d.metrics, err = newMetrics(c.Meter, gauges{d.budget.inUse, d.legacy.count, d.held}); err != nil {
+	if d.metrics, err = newMetrics(c.Meter, gauges{d.budget.inUse, d.legacy.count, d.held, d.orphans.count}); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -120,7 +122,7 @@ func (c Config) check() error {
 	}{
 		{"DriverName", c.DriverName != ""}, {"Version", c.Version != ""}, {"Node", c.Node != ""},
 		{"Cluster", c.Cluster != ""}, {"KubeletRoot", c.KubeletRoot != ""}, {"Volumes", c.Volumes != nil},
-		{"Verifier", c.Verifier != nil}, {"Classes", c.Classes != nil}, {"Policy", c.Policy != nil},
+		{"Verifier", c.Verifier != nil}, {"Classes", c.Classes != nil}, {"Pods", c.Pods != nil}, {"Policy", c.Policy != nil},
 		{"Recorder", c.Recorder != nil}, {"Deliverer", c.Deliverer != nil}, {"Records", c.Records != nil},
 		{"Meter", c.Meter != nil}, {"Logger", c.Logger != nil},
 		{"MaxVolumeBytes", c.MaxVolumeBytes > 0}, {"MaxNodeBytes", c.MaxNodeBytes > 0},

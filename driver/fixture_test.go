@@ -266,7 +266,7 @@ func (n *node) build(s setup) {
 	n.metrics = sdkmetric.NewManualReader()
 	n.driver, err = driver.New(driver.Config{
 		DriverName: driverName, Version: "test", Node: nodeName, Cluster: "test", KubeletRoot: n.root, Volumes: n.volumes,
-		Verifier: verifier, Classes: facts, Policy: n.policy, Recorder: recorder, Deliverer: deliverer, Records: n.records,
+		Verifier: verifier, Classes: facts, Pods: facts, Policy: n.policy, Recorder: recorder, Deliverer: deliverer, Records: n.records,
 		Meter:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(n.metrics)).Meter(driver.MeterScope),
 		Logger: logger, Clock: n.clock.now, Rotation: s.rotation, MaxVolumeBytes: s.maxVolume, MaxNodeBytes: s.maxNode,
 	})

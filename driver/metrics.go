@@ -29,7 +29,7 @@ type metrics struct {
 }
 
 // gauges are read when somebody asks.
-type gauges struct{ inUse, legacy, held func() int64 }
+type gauges struct{ inUse, legacy, held, orphans func() int64 }
 
 func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
 	b := meterBuilder{m: m}
@@ -50,6 +50,7 @@ func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
 	}
 	b.gauge("portcullis_volume_budget_used_bytes", "Bytes of tmpfs that volumes on this node may fill", read.inUse)
 	b.gauge("portcullis_legacy_volumes", "Volumes of the upstream driver that still wait for their pod to restart", read.legacy)
+	b.gauge("portcullis_orphaned_volumes", "Mounted volumes whose pod neither kubelet nor the API server knows", read.orphans)
 	b.gauge("portcullis_revocations_held", "Denied volumes whose revocation the brake holds back", read.held)
 	if b.err != nil {
 		return nil, fmt.Errorf("make metrics: %w", b.err)

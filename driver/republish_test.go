@@ -208,7 +208,7 @@ func TestRefreshFollowsTheTimeToLive(t *testing.T) {
 }
 
 // mountAt mounts a tmpfs that is not ours.
-func mountAt(t *testing.T, target, source string) {
+func mountAt(t testing.TB, target, source string) {
 	t.Helper()
 	if err := os.MkdirAll(target, 0o750); err != nil {
 		t.Fatal(err)

@@ -50,4 +50,5 @@ func (d *Driver) forget(t target) {
 	d.c.Records.remove(t.key)
 	d.budget.release(t.key)
 	d.legacy.remove(t.key)
+	d.orphans.forget(t.key)
 }

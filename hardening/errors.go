@@ -29,6 +29,8 @@ var (
 	ErrNotFilled = errors.New("volume is not filled")
 	// ErrClosed says that a System was never opened, or is closed.
 	ErrClosed = errors.New("system is not open")
+	// ErrBusy says that somebody uses a volume that nobody should.
+	ErrBusy = errors.New("volume is in use")
 	// ErrNotAttached says that a volume is not at any target.
 	ErrNotAttached = errors.New("volume is not attached")
 )

@@ -49,6 +49,9 @@ type Config struct {
 	Protection Setting
 	// SELinuxContext is the context= of volumes; empty on nodes without SELinux.
 	SELinuxContext string
+	// Proc is a proc file system that shows the processes of the node; absent:
+	// /proc. Where it shows only those of a container, Held has no answer.
+	Proc string
 }
 
 // System is this node as far as volumes are concerned. It owns the descriptor
@@ -58,6 +61,7 @@ type System struct {
 	pods       *descriptor
 	protection SwapProtection
 	context    string
+	proc       string
 
 	mu    sync.Mutex
 	locks map[string]*lockSet // by targetKey

@@ -1,6 +1,7 @@
 package hardening
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -30,7 +31,7 @@ func Open(c Config) (*System, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open pods directory %q of --kubelet-root: %w", dir, err)
 	}
-	return &System{pods: pods, protection: protection, context: c.SELinuxContext, locks: make(map[string]*lockSet)}, nil
+	return &System{pods: pods, protection: protection, context: c.SELinuxContext, proc: cmp.Or(c.Proc, "/proc"), locks: make(map[string]*lockSet)}, nil
 }
 
 // Close releases the pods directory and every locked mapping: in mlock mode

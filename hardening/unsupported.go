@@ -67,6 +67,18 @@ func (t *Target) Uncover() error { return ErrUnsupported }
 // Detach returns ErrUnsupported.
 func (t *Target) Detach() (Detached, error) { return Detached{}, ErrUnsupported }
 
+// KubeletKnows returns ErrUnsupported.
+func (t *Target) KubeletKnows() (bool, error) { return false, ErrUnsupported }
+
+// Held returns ErrUnsupported.
+func (t *Target) Held() (bool, error) { return false, ErrUnsupported }
+
+// DetachIdle returns ErrUnsupported.
+func (t *Target) DetachIdle() error { return ErrUnsupported }
+
+// SeesNode returns ErrUnsupported.
+func (s *System) SeesNode() error { return ErrUnsupported }
+
 // Discard returns ErrUnsupported.
 func (t *Target) Discard() error { return ErrUnsupported }
 

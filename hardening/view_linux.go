@@ -11,18 +11,31 @@ import (
 // written to, while every mount that a pod sees stays read-only. Mounts that
 // somebody made inside the volume are not part of it.
 func writableView(root *descriptor) (*descriptor, error) {
+	view, err := cloneVolume(root)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeWritable(view); err != nil {
+		return nil, errors.Join(err, view.Close())
+	}
+	return view, nil
+}
+
+// cloneVolume returns a mount of the same superblock that is attached nowhere.
+func cloneVolume(root *descriptor) (*descriptor, error) {
 	view, err := newDescriptor(unix.OpenTree(root.fd(), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH))
 	if err != nil {
 		return nil, fmt.Errorf("clone volume: %w", err)
 	}
+	return view, nil
+}
+
+func makeWritable(view *descriptor) error {
 	attr := unix.MountAttr{Attr_set: openAttrs, Attr_clr: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}
 	if err := unix.MountSetattr(view.fd(), "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		return nil, errors.Join(fmt.Errorf("make view writable: %w", err), view.Close())
+		return fmt.Errorf("make view writable: %w", err)
 	}
-	if err := unlockSuperblock(view); err != nil {
-		return nil, errors.Join(err, view.Close())
-	}
-	return view, nil
+	return unlockSuperblock(view)
 }
 
 // unlockSuperblock undoes mount -o remount,ro, with which a privileged

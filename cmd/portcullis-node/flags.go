@@ -27,6 +27,7 @@ type options struct {
 	maxReceiveBytes    int
 	kubeletRoot        string
 	clusterName        string
+	hostProc           string
 	policy             string
 	policyPoll         time.Duration
 	stateDir           string
@@ -102,6 +103,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.DurationVar(&o.rotationInterval, "rotation-poll-interval", 2*time.Minute, "time between fetches of a mounted volume")
 	f.IntVar(&o.maxReceiveBytes, "max-call-recv-msg-size", 4<<20, "largest reply of a provider, in bytes")
 	f.StringVar(&o.kubeletRoot, "kubelet-root", "/var/lib/kubelet", "kubelet's root directory, at the same path as kubelet sees it")
+	f.StringVar(&o.hostProc, "host-proc", "/proc", "proc file system that shows the processes of the node; without it, volumes whose pod is gone are left alone")
 	f.StringVar(&o.clusterName, "cluster-name", "", "name of this cluster in policy input and audit events (required)")
 	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory"+unsignedNote)
 	f.DurationVar(&o.policyPoll, "policy-poll-interval", 30*time.Second, "time between looks at the policy source")

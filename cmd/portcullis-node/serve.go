@@ -13,6 +13,9 @@ import (
 	"github.com/portcullis-csi/portcullis/hardening"
 )
 
+// sweepInterval lies between two looks for orphaned volumes.
+const sweepInterval = time.Minute
+
 var (
 	errNotRegistered = errors.New("kubelet has not registered the plugin; hint: check the node-driver-registrar container")
 	errNoPolicy      = errors.New("no active policy bundle; hint: see --policy and the plugin's log")
@@ -43,6 +46,7 @@ func (p *plugin) serve(ctx context.Context) error {
 	go p.reloads(ctx)
 	go p.watchPolicy(ctx)
 	go p.watchProviders(ctx)
+	go p.sweepOrphans(ctx)
 	p.logger.Info("serving", slog.String(keyEndpoint, p.o.endpoint), slog.String(keyVersion, version()), slog.String(keyNode, p.o.nodeID))
 	err = p.driver.Serve(ctx, listener)
 	if ctx.Err() == nil {
@@ -82,6 +86,20 @@ func (p *plugin) watchProviders(ctx context.Context) {
 				p.logger.Warn("provider does not answer", slog.String(keyProvider, name), slog.Any(keyError, err))
 			}
 		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sweepOrphans looks for volumes that nobody will unpublish.
+func (p *plugin) sweepOrphans(ctx context.Context) {
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for {
+		p.driver.Sweep(ctx)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

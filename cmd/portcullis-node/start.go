@@ -83,11 +83,14 @@ func (p *plugin) openVolumes(context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.volumes, err = hardening.Open(hardening.Config{KubeletRoot: p.o.kubeletRoot, Protection: setting, SELinuxContext: p.o.selinuxContext})
+	p.volumes, err = hardening.Open(hardening.Config{KubeletRoot: p.o.kubeletRoot, Protection: setting, SELinuxContext: p.o.selinuxContext, Proc: p.o.hostProc})
 	if err != nil {
 		return err
 	}
 	p.closers = append(p.closers, p.volumes.Close)
+	if err := p.volumes.SeesNode(); err != nil {
+		p.logger.Warn("volumes whose pod is gone will not be removed", slog.Any(keyError, err))
+	}
 	p.logger.Info("volumes are kept out of swap", slog.String(keyProtect, string(p.volumes.Protection())))
 	return nil
 }
@@ -148,7 +151,7 @@ func (p *plugin) makeDriver(context.Context) error {
 	p.metrics = metrics
 	p.driver, err = driver.New(driver.Config{
 		DriverName: p.o.driverName, Version: version(), Node: p.o.nodeID, Cluster: p.o.clusterName, KubeletRoot: p.o.kubeletRoot,
-		Volumes: p.volumes, Verifier: verifier, Classes: p.facts, Policy: p.policy, Recorder: p.recorder, Deliverer: p.deliverer,
+		Volumes: p.volumes, Verifier: verifier, Classes: p.facts, Pods: p.facts, Policy: p.policy, Recorder: p.recorder, Deliverer: p.deliverer,
 		Records: p.records, Meter: meter, Logger: p.logger,
 		Rotation:       driver.Rotation{Enabled: p.o.rotation, Interval: p.o.rotationInterval},
 		MaxVolumeBytes: p.o.maxVolumeBytes, MaxNodeBytes: p.o.maxNodeBytes,

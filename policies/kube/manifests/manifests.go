@@ -60,6 +60,23 @@ func (d *Directory) Class(ctx context.Context, namespace, name string) (*spcv1.S
 	return get[*spcv1.SecretProviderClass](ctx, d, key{"SecretProviderClass", namespace, name})
 }
 
+// PodExists reports whether a pod has this UID.
+func (d *Directory) PodExists(ctx context.Context, uid string) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	all, err := d.load()
+	if err != nil {
+		return false, err
+	}
+	for k, o := range all.byKey {
+		if k.kind == "Pod" && string(o.GetUID()) == uid {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 func get[T object](ctx context.Context, d *Directory, k key) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {

@@ -307,3 +307,26 @@ func BenchmarkPod(b *testing.B) {
 		}
 	}
 }
+
+func TestPodExists(t *testing.T) {
+	dir := directory(t, "pod.yaml", podYAML)
+	d, err := manifests.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for uid, want := range map[string]bool{"11111111-1111-4111-8111-111111111111": true, "22222222-2222-4222-8222-222222222222": false, "": false} {
+		if got, err := d.PodExists(t.Context(), uid); err != nil || got != want {
+			t.Errorf("PodExists(%q) = %t, %v, want %t", uid, got, err, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.PodExists(ctx, ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("PodExists() of a caller who gave up = %v, want %v", err, context.Canceled)
+	}
+	write(t, filepath.Join(dir, "pod.yaml"), "}{")
+	if _, err := d.PodExists(t.Context(), ""); err == nil {
+		t.Error("PodExists() of files that cannot be read = nil, want an error: no answer is not an absence")
+	}
+}
