@@ -2,7 +2,10 @@ package driver
 
 import (
 	"context"
+	"testing"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
 )
 
 // Locks opens targetLocks to tests.
@@ -69,4 +72,13 @@ func Brake(now time.Time, all ...Denial) (live, denied int, holds bool) {
 		s.add(n, now)
 	}
 	return s.live, s.denied, s.holds()
+}
+
+// NewMetrics makes every instrument of the driver.
+func NewMetrics(t testing.TB, m metric.Meter) {
+	t.Helper()
+	none := func() int64 { return 0 }
+	if _, err := newMetrics(m, gauges{none, none, none, none}); err != nil {
+		t.Fatal(err)
+	}
 }
