@@ -48,8 +48,7 @@ func ttlOf(o policies.Obligations) time.Duration {
 	return time.Duration(min(max(o.TTLSeconds, 0), longest)) * time.Second
 }
 
-// expire deals with content that policy allows and that could not be fetched
-// again within its time to live: it stays, with an event, or goes where policy
+// expire deals with content that was not fetched again within its time to live: it stays, with an event, or goes where policy
 // says on_expire: scrub. The error is a *revokedError if it went.
 func (d *Driver) expire(ctx context.Context, r revocation, rec record) error {
 	o := r.asked.decision.Obligations

@@ -55,15 +55,14 @@ func (d *Driver) deny(ctx context.Context, r revocation, rec record) error {
 	rec.DueAt, rec.Failures = now.Add(confirmAfter), 0
 	d.c.Records.put(rec)
 	d.metrics.rotated(ctx, rec.Provider, metricDenied, 0)
+	if rec.Denial.First.Equal(now) {
+		d.logDenial(rec, "policy denies a mounted volume; its content goes if the next evaluation agrees, unless policy keeps it")
+	}
 	switch {
-	case rec.Denial.Empty:
-		return nil
-	case !rec.Denial.confirmed():
-		d.logDenial(rec, "policy denies a mounted volume; its content goes if the next evaluation agrees")
+	case rec.Denial.Empty, !rec.Denial.confirmed():
 		return nil
 	case r.asked.decision.Obligations.OnRevoke == policies.OnLossKeep:
-		d.logDenial(rec, "policy denies a mounted volume and says on_revoke: keep; its content stays and is not refreshed")
-		return nil
+		return d.expire(ctx, r, rec)
 	}
 	return d.revoke(ctx, r, rec)
 }
@@ -71,10 +70,13 @@ func (d *Driver) deny(ctx context.Context, r revocation, rec record) error {
 // revoke empties a volume in place, unless the brake holds: the mount stays, so
 // that the pod goes on and the content can come back.
 func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
+	held := rec.Denial.Held
 	rec, may := d.revocable(rec)
 	if !may {
-		d.metrics.revocations.Add(ctx, 1, with("outcome", "held"))
-		d.logDenial(rec, "revocation is held back: too many volumes of this node are denied at once")
+		if !held {
+			d.metrics.revocations.Add(ctx, 1, with("outcome", "held"))
+			d.logDenial(rec, "revocation is held back: too many volumes of this node are denied at once")
+		}
 		return nil
 	}
 	failure := d.empty(r.dir)

@@ -151,6 +151,17 @@ func TestP9PolicyCanKeepWhatItDenies(t *testing.T) {
 	}
 }
 
+func TestP9WhatPolicyKeepsMayStillExpire(t *testing.T) {
+	n := newNode(t)
+	n.mustPublish(apiPod())
+	n.deny(policiestest.WithConfig("obligations: {on_revoke: keep, ttl_seconds: 600, on_expire: scrub}"))
+	n.mustLater(apiPod(), 4*time.Minute)
+	n.mustLater(apiPod(), 4*time.Minute)
+	n.expectContent(apiPod(), secretFiles())
+	expectStatus(t, n.later(apiPod(), 4*time.Minute), codes.Unavailable, "their time to live ran out")
+	n.expectContent(apiPod(), nil)
+}
+
 func TestP8RevocationDoesNotWaitForTheLog(t *testing.T) {
 	log := &audittest.Log{}
 	n := newNode(t, func(s *setup) { s.events = log })
