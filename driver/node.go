@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -124,18 +125,27 @@ func (d *Driver) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 // NodeGetVolumeStats returns bytes and inodes of a mounted volume; kubelet
 // asks once a minute and shows them in /stats/summary.
 func (d *Driver) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	if err := cmp.Or(require(fieldVolumeID, req.GetVolumeId()), require(fieldVolumePath, req.GetVolumePath())); err != nil {
+		return nil, statusOf(err)
+	}
+	// A path of another form is one without a volume, too.
 	t, err := d.parseTarget(req.GetVolumeId(), req.GetVolumePath())
 	if err != nil {
-		return nil, statusOf(err)
+		return nil, errNoVolume()
 	}
 	stats, err := d.stats(t)
 	if err != nil {
-		return nil, status.Error(codes.NotFound, "no volume of this driver is mounted at volume_path; hint: publish it first")
+		return nil, errNoVolume()
 	}
 	return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{
 		{Unit: csi.VolumeUsage_BYTES, Total: stats.BytesTotal, Used: stats.BytesUsed, Available: stats.BytesAvailable},
 		{Unit: csi.VolumeUsage_INODES, Total: stats.InodesTotal, Used: stats.InodesUsed, Available: stats.InodesAvailable},
 	}}, nil
+}
+
+// errNoVolume is the specification's answer where a path has no volume.
+func errNoVolume() error {
+	return status.Error(codes.NotFound, "no volume of this driver is mounted at volume_path; hint: publish it first")
 }
 
 func (d *Driver) stats(t target) (hardening.Stats, error) {

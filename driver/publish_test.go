@@ -258,6 +258,14 @@ func TestP12BadRequestsNameFieldAndRemedy(t *testing.T) {
 		"block device": {func(r *csi.NodePublishVolumeRequest) {
 			r.VolumeCapability = &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}}
 		}, []string{"volume_capability"}},
+		"no access type": {func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.AccessType = nil }, []string{"volume_capability"}},
+		"no access mode": {func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.AccessMode = nil }, []string{"volume_capability.access_mode", "is missing"}},
+		"access mode of many nodes": {func(r *csi.NodePublishVolumeRequest) {
+			r.VolumeCapability.AccessMode.Mode = csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY
+		}, []string{"volume_capability.access_mode"}},
+		"access mode that we do not advertise": {func(r *csi.NodePublishVolumeRequest) {
+			r.VolumeCapability.AccessMode.Mode = csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER
+		}, []string{"volume_capability.access_mode"}},
 		"fsType":            {func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.GetMount().FsType = "ext4" }, []string{"fsType"}},
 		"mount flags":       {func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.GetMount().MountFlags = []string{"exec"} }, []string{"mount_flags"}},
 		"group -1":          {func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.GetMount().VolumeMountGroup = "4294967295" }, []string{"volume_mount_group"}},
@@ -487,5 +495,27 @@ func TestNodeGetVolumeStats(t *testing.T) {
 	}
 	if len(stats.GetUsage()) != 2 {
 		t.Errorf("usages = %d, want bytes and inodes", len(stats.GetUsage()))
+	}
+}
+
+func TestNodeGetVolumeStatsRefusals(t *testing.T) {
+	n := newNode(t)
+	n.mustPublish(apiPod())
+	for name, c := range map[string]struct {
+		id, path string
+		code     codes.Code
+		words    []string
+	}{
+		"no volume id":   {"", n.target(apiPod()), codes.InvalidArgument, []string{"volume_id"}},
+		"no volume path": {"v", "", codes.InvalidArgument, []string{"volume_path"}},
+		// The specification's answer for any path without a volume.
+		"relative path":      {"v", "some/path", codes.NotFound, []string{"volume_path"}},
+		"path of the node":   {"v", "/etc", codes.NotFound, []string{"volume_path"}},
+		"path in the volume": {"v", n.target(apiPod()) + "/..data", codes.NotFound, []string{"volume_path"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := n.csi.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: c.id, VolumePath: c.path})
+			expectStatus(t, err, c.code, append(c.words, "; hint: ")...)
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -22,7 +23,13 @@ const (
 	attrEphemeral      = "csi.storage.k8s.io/ephemeral"
 )
 
-const fieldTarget = "target_path"
+const (
+	fieldVolumeID   = "volume_id"
+	fieldTarget     = "target_path"
+	fieldVolumePath = "volume_path"
+	fieldAccessMode = "volume_capability.access_mode"
+	hintKubelet     = "kubelet sets it; call the driver through kubelet"
+)
 
 // requestError is a request that the driver refuses to act on.
 type requestError struct {
@@ -40,14 +47,20 @@ type target struct {
 	path string
 }
 
+// require refuses a call that lacks a field which the CSI specification calls
+// REQUIRED.
+func require(field, value string) error {
+	if value == "" {
+		return &requestError{field, "is missing", hintKubelet}
+	}
+	return nil
+}
+
 // parseTarget takes pod UID and volume name out of a target path, which must
 // have exactly kubelet's form (CVE-2020-8568).
 func (d *Driver) parseTarget(volumeID, path string) (target, error) {
-	if volumeID == "" {
-		return target{}, &requestError{"volume_id", "is missing", "kubelet sets it; call the driver through kubelet"}
-	}
-	if path == "" {
-		return target{}, &requestError{fieldTarget, "is missing", "kubelet sets it; call the driver through kubelet"}
+	if err := cmp.Or(require(fieldVolumeID, volumeID), require(fieldTarget, path)); err != nil {
+		return target{}, err
 	}
 	uid, volume, err := hardening.ParseTargetPath(d.c.KubeletRoot, path)
 	if err != nil {
@@ -108,9 +121,15 @@ func checkCapability(req *csi.NodePublishVolumeRequest) error {
 	vc := req.GetVolumeCapability()
 	switch mount := vc.GetMount(); {
 	case vc == nil:
-		return &requestError{"volume_capability", "is missing", "kubelet sets it; call the driver through kubelet"}
+		return &requestError{"volume_capability", "is missing", hintKubelet}
+	case vc.GetAccessType() == nil:
+		return &requestError{"volume_capability.mount", "is missing", hintKubelet}
 	case mount == nil:
 		return &requestError{"volume_capability", "asks for a block device", "mount secrets as files"}
+	case vc.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_UNKNOWN:
+		return &requestError{fieldAccessMode, "is missing", hintKubelet}
+	case !singleNode(vc.GetAccessMode().GetMode()):
+		return &requestError{fieldAccessMode, "is none of an inline volume", "use an inline csi volume in the pod; persistent volumes are not supported"}
 	case mount.GetFsType() != "":
 		return &requestError{"csi.fsType", "is set", "remove it: secrets are always on tmpfs"}
 	case len(mount.GetMountFlags()) > 0:
@@ -119,6 +138,13 @@ func checkCapability(req *csi.NodePublishVolumeRequest) error {
 		return &requestError{"csi.readOnly", "is not true", "set readOnly: true in the pod's csi volume: without it containers get the volume writable"}
 	}
 	return nil
+}
+
+// singleNode reports the access modes that a volume in one node's memory can
+// keep. The modes of SINGLE_NODE_MULTI_WRITER are only for plugins that
+// advertise it.
+func singleNode(mode csi.VolumeCapability_AccessMode_Mode) bool {
+	return mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER || mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
 }
 
 // parseGroup reads the fsGroup that kubelet passes on: decimal, below 2^32-1,
