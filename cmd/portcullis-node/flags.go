@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/portcullis-csi/portcullis/hardening"
 )
@@ -126,6 +128,10 @@ func (o *options) check() error {
 	switch {
 	case o.nodeID == "":
 		return &usageError{"--nodeid is missing", "set it to the node's name, or the environment variable NODE_NAME from spec.nodeName"}
+	case len(validation.IsDNS1123Subdomain(o.nodeID)) > 0:
+		return &usageError{fmt.Sprintf("--nodeid %q is not the name of a node", o.nodeID), "set it to the node's name in the API server"}
+	case !isDriverName(o.driverName):
+		return &usageError{fmt.Sprintf("--drivername %q is not the name of a CSI driver", o.driverName), "give the name of the CSIDriver object: at most 63 letters, digits, dots and dashes"}
 	case o.clusterName == "":
 		return &usageError{"--cluster-name is missing", "name the cluster as your SIEM should show it, as in --cluster-name=prod-eu1"}
 	case o.policy == "":
@@ -138,4 +144,11 @@ func (o *options) check() error {
 		return &usageError{"--max-call-recv-msg-size and --provider-concurrency must be positive", seeHelp}
 	}
 	return nil
+}
+
+// isDriverName reports whether the CSI specification lets GetPluginInfo answer
+// with this name, and the API server would take a CSIDriver object of it.
+func isDriverName(name string) bool {
+	const most = 63
+	return len(name) <= most && len(validation.IsDNS1123Subdomain(strings.ToLower(name))) == 0
 }
