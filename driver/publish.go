@@ -69,6 +69,12 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 	engine := d.c.Policy.Active()
 	a.notAfter = engine.Manifest().NotAfter
 	a.decision = engine.Decide(ctx, input)
+	if a.decision.Verdict() == policies.VerdictError && errors.Is(ctx.Err(), context.Canceled) {
+		// An unpublish came in between: no policy was slow, and nobody should
+		// be told so.
+		d.c.Recorder.Owe(audit.Rejected(auditClaim(m), audit.ReasonAborted))
+		return a, ctx.Err()
+	}
 	d.countDecision(ctx, phase, a.decision.Verdict())
 	event := audit.Decided(a.decision)
 	a.intent = event.ID

@@ -402,7 +402,7 @@ func TestP8UnpublishDoesNotWaitForAHungProvider(t *testing.T) {
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("unpublish took %v beside a provider that hangs", took)
 	}
-	expectStatus(t, <-published, codes.Unavailable)
+	expectStatus(t, <-published, codes.Aborted, "given up")
 	n.expectNothing(apiPod())
 }
 

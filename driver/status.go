@@ -64,13 +64,23 @@ type outcome struct {
 // it does not know is Unavailable: kubelet retries, and nothing is final.
 func classify(err error) outcome {
 	for _, known := range []func(error) (outcome, bool){
-		requestOutcome, clusterOutcome, policyOutcome, providerOutcome, nodeOutcome,
+		givenUpOutcome, requestOutcome, clusterOutcome, policyOutcome, providerOutcome, nodeOutcome,
 	} {
 		if o, ok := known(err); ok {
 			return o
 		}
 	}
 	return outcome{codes.Unavailable, audit.ReasonInternal, metricMount, "internal error", "see the log of the node plugin on this node", ""}
+}
+
+// givenUpOutcome knows calls that ended before their work: mostly publishes whose
+// unpublish came in between. It comes first, since whatever was interrupted (the
+// log, a look at the cluster) fails in its own words, and is not to blame.
+func givenUpOutcome(err error) (outcome, bool) {
+	if !errors.Is(err, context.Canceled) {
+		return outcome{}, false
+	}
+	return outcome{codes.Aborted, audit.ReasonAborted, metricMount, "the call was given up", hintRetries, ""}, true
 }
 
 // requestOutcome knows what is wrong with a request, a pod or a class.
@@ -197,8 +207,6 @@ func nodeOutcome(err error) (outcome, bool) {
 		return outcome{codes.Unavailable, audit.ReasonForeignMountKept, metricTarget, err.Error(), "delete the pod, or unmount by hand what is mounted at its volume", ""}, true
 	case errors.Is(err, context.DeadlineExceeded):
 		return outcome{codes.DeadlineExceeded, audit.ReasonDeadlineExceeded, metricMount, "the deadline passed", hintRetries, ""}, true
-	case errors.Is(err, context.Canceled):
-		return outcome{codes.Aborted, audit.ReasonAborted, metricMount, "the call was given up", hintRetries, ""}, true
 	case limit || path:
 		return outcome{codes.Unavailable, audit.ReasonFileRefused, metricFile, "the files cannot be written as they are", "see the log of the node plugin on this node", ""}, true
 	}

@@ -87,7 +87,7 @@ func callMeaning(r Reason) (meaning, bool) {
 	case VersionIncompatible:
 		return meaning{"the provider speaks another API version", "install a provider that speaks v1alpha1", codes.Unavailable, typeIncompatible}, true
 	case Canceled:
-		return meaning{"the call was given up", "none needed: kubelet calls again", codes.Unavailable, typeGRPC}, true
+		return meaning{"the call was given up", "none needed: kubelet calls again", codes.Aborted, typeGRPC}, true
 	default:
 		return meaning{}, false
 	}

@@ -244,9 +244,10 @@ func TestReasonsAreComplete(t *testing.T) {
 		if e.Hint() == "" || !slices.Contains(upstream, e.MetricType()) {
 			t.Errorf("%s: hint %q, metric type %q, want one of %q", r, e.Hint(), e.MetricType(), upstream)
 		}
-		// Kubelet deletes the mount directory on a final code.
-		final := e.Code() != codes.Unavailable && e.Code() != codes.DeadlineExceeded && e.Code() != codes.ResourceExhausted
-		if final && r != provider.NotGranted {
+		// Kubelet deletes the mount directory on a final code (isFinalError in
+		// pkg/volume/csi).
+		waits := []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted}
+		if final := !slices.Contains(waits, e.Code()); final && r != provider.NotGranted {
 			t.Errorf("%s has the final code %v", r, e.Code())
 		}
 	}
