@@ -11,6 +11,11 @@ golangci=$(tools/tool.sh golangci golangci-lint)
 for dir in $(grep -rlE '^//go:build .*\battack\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); do
 	"$golangci" run --build-tags insecure,attack,faultpoints "$dir"
 done
+# And the modules of their own, which ./... does not see: same rules, but for
+# what they exist for.
+for module in test/*/go.mod; do
+	(cd "$(dirname "$module")" && "$golangci" run ./...)
+done
 
 # Policy is tested by go test, which also demands full rule coverage; here is
 # what only the tools know: format, strict mode with the input's schema, style.
