@@ -3,6 +3,7 @@ package docs_test
 import (
 	"cmp"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -12,6 +13,42 @@ import (
 
 // maxDirect is the budget of modules that the product itself imports.
 const maxDirect = 35
+
+// versions returns what a go.mod says of the language and of the modules that
+// its own code imports.
+func versions(t *testing.T, name string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^(?:require |\t)?(go|[a-z][\w.]*\.[a-z]+/\S+) (v?\d\S*)$`).FindAllStringSubmatch(read(t, name), -1) {
+		found[m[1]] = m[2]
+	}
+	return found
+}
+
+// A test against another version of a protocol than the product speaks proves
+// something about another product.
+func TestOtherModulesAgreeWithTheProduct(t *testing.T) {
+	product := versions(t, "go.mod")
+	shared := 0
+	for _, name := range files(t) {
+		if path.Base(name) != "go.mod" || name == "go.mod" {
+			continue
+		}
+		for module, version := range versions(t, name) {
+			want, ok := product[module]
+			if !ok {
+				continue
+			}
+			shared++
+			if version != want {
+				t.Errorf("%s wants %s %s, the product has %s", name, module, version, want)
+			}
+		}
+	}
+	if shared < 5 {
+		t.Errorf("found %d versions that the product has too, want at least 5: the search is broken", shared)
+	}
+}
 
 // required returns the modules of go.mod, longest path first, so that the
 // first prefix of an import path is its module.
@@ -87,7 +124,8 @@ func TestEveryDirectDependencyHasAReason(t *testing.T) {
 
 func TestOtherToolsStayOutOfTheProductsModule(t *testing.T) {
 	// Linking one of these by accident would double what has to be reviewed.
-	giants := []string{"github.com/golangci/golangci-lint", "github.com/styrainc/regal", "k8s.io/kubernetes", "go.etcd.io/etcd", "github.com/containerd", "helm.sh/helm", "github.com/stretchr/testify"}
+	giants := []string{"github.com/golangci/golangci-lint", "github.com/styrainc/regal", "k8s.io/kubernetes", "go.etcd.io/etcd", "github.com/containerd", "helm.sh/helm", "github.com/stretchr/testify",
+		"github.com/kubernetes-csi/csi-test", "github.com/onsi"}
 	direct := imported(t)
 	for _, giant := range giants {
 		for m := range direct {
