@@ -36,7 +36,7 @@ func (d *Driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 
 // NodePublishVolume mounts the granted secrets, or keeps a mounted volume fresh.
 func (d *Driver) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	t, err := d.parseTarget(req.GetVolumeId(), req.GetTargetPath())
+	t, err := d.parsePath(req.GetTargetPath()) // the volume_id is no reason to fail a republish
 	if err != nil {
 		return nil, d.refuse(ctx, &mountRequest{}, err)
 	}

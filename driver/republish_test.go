@@ -135,6 +135,7 @@ func TestP9NoErrorOnRepublishTakesContentAway(t *testing.T) {
 func TestP9NoBadRepublishRequestIsAnError(t *testing.T) {
 	for name, change := range map[string]func(*csi.NodePublishVolumeRequest){
 		"writable":   func(r *csi.NodePublishVolumeRequest) { r.Readonly = false },
+		"no id":      func(r *csi.NodePublishVolumeRequest) { r.VolumeId = "" },
 		"no context": func(r *csi.NodePublishVolumeRequest) { r.VolumeContext = nil },
 		"no class":   func(r *csi.NodePublishVolumeRequest) { delete(r.VolumeContext, "secretProviderClass") },
 	} {

@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -59,7 +58,14 @@ func require(field, value string) error {
 // parseTarget takes pod UID and volume name out of a target path, which must
 // have exactly kubelet's form (CVE-2020-8568).
 func (d *Driver) parseTarget(volumeID, path string) (target, error) {
-	if err := cmp.Or(require(fieldVolumeID, volumeID), require(fieldTarget, path)); err != nil {
+	if err := require(fieldVolumeID, volumeID); err != nil {
+		return target{}, err
+	}
+	return d.parsePath(path)
+}
+
+func (d *Driver) parsePath(path string) (target, error) {
+	if err := require(fieldTarget, path); err != nil {
 		return target{}, err
 	}
 	uid, volume, err := hardening.ParseTargetPath(d.c.KubeletRoot, path)
@@ -93,6 +99,9 @@ func (m *mountRequest) wipe() {
 func parsePublish(req *csi.NodePublishVolumeRequest, t target) (*mountRequest, error) {
 	m := &mountRequest{target: t}
 	attributes := req.GetVolumeContext()
+	if err := require(fieldVolumeID, req.GetVolumeId()); err != nil {
+		return m, err
+	}
 	if err := checkCapability(req); err != nil {
 		return m, err
 	}
