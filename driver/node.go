@@ -50,9 +50,11 @@ func (d *Driver) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolu
 		return nil, d.refuse(ctx, &mountRequest{target: t}, err)
 	}
 	defer dir.Close()
+	hardening.FaultPoint("publish/looked")
 	if err := d.publishOver(ctx, req, place{t, dir, state}); err != nil {
 		return nil, err
 	}
+	hardening.FaultPoint("publish/reply")
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
@@ -114,11 +116,13 @@ func (d *Driver) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 		return nil, status.Error(codes.Aborted, "another call for this volume is still running; hint: kubelet retries by itself")
 	}
 	defer release()
+	hardening.FaultPoint("unpublish/locked")
 	err = d.unpublish(ctx, t)
 	d.metrics.unpublished(ctx, err)
 	if err != nil {
 		return nil, statusOf(err)
 	}
+	hardening.FaultPoint("unpublish/reply")
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 

@@ -48,10 +48,12 @@ func (d *Driver) publish(ctx context.Context, m *mountRequest, dir *hardening.Ta
 	}
 	got, err := d.deliver(ctx, m, a, dir)
 	d.c.Recorder.Owe(audit.Finished(a.intent, a.decision, filesOf(got, err), reasonOf(err)).Took(d.c.Clock().Sub(a.begin)))
+	hardening.FaultPoint("publish/delivery-owed")
 	if err != nil {
 		return err
 	}
 	d.remember(m, a, got)
+	hardening.FaultPoint("publish/remembered")
 	d.countClamped(ctx, grant.Provider(), got)
 	return nil
 }
@@ -75,10 +77,13 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 		d.c.Recorder.Owe(audit.Rejected(auditClaim(m), audit.ReasonAborted))
 		return a, ctx.Err()
 	}
+	hardening.FaultPoint("decide/decided")
 	d.countDecision(ctx, phase, a.decision.Verdict())
 	event := audit.Decided(a.decision)
 	a.intent = event.ID
-	if err := d.record(ctx, a.decision, event); err != nil {
+	err = d.record(ctx, a.decision, event)
+	hardening.FaultPoint("decide/recorded")
+	if err != nil {
 		return a, err
 	}
 	grant, err := a.decision.Grant()
@@ -115,10 +120,12 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 	if err != nil {
 		return policies.Input{}, err
 	}
+	hardening.FaultPoint("decide/identity-confirmed")
 	a.class, err = d.c.Classes.Class(ctx, m.claim.Namespace, m.class)
 	if err != nil {
 		return policies.Input{}, &classError{namespace: m.claim.Namespace, name: m.class, err: err}
 	}
+	hardening.FaultPoint("decide/class-read")
 	verified := false // no token is checked yet, and policy must be able to see that
 	input, effective, err := kube.BuildInput(kube.Facts{
 		Phase: phase, Now: d.c.Clock(), Cluster: d.c.Cluster, Node: d.c.Node, DriverName: d.c.DriverName,
@@ -140,6 +147,7 @@ func (d *Driver) deliver(ctx context.Context, m *mountRequest, a asked, dir *har
 	if err := d.budget.admit(m.key, grant.Subject().Namespace); err != nil {
 		return provider.Delivered{}, err
 	}
+	hardening.FaultPoint("deliver/admitted")
 	attached := false
 	defer func() {
 		if !attached { // also when something panicked
@@ -151,6 +159,7 @@ func (d *Driver) deliver(ctx context.Context, m *mountRequest, a asked, dir *har
 		return provider.Delivered{}, fmt.Errorf("make volume: %w", err)
 	}
 	defer vol.Close()
+	hardening.FaultPoint("deliver/volume-made")
 	got, err := d.fill(ctx, m, provider.Call{Grant: grant, Effective: a.effective}, vol)
 	if untouched := d.checkUntouched(m, dir); untouched != nil {
 		return got, untouched
@@ -164,10 +173,12 @@ func (d *Driver) deliver(ctx context.Context, m *mountRequest, a asked, dir *har
 	if err := ctx.Err(); err != nil {
 		return got, err
 	}
+	hardening.FaultPoint("deliver/checked")
 	if err := d.attach(m, vol, dir); err != nil {
 		return got, err
 	}
 	attached = true
+	hardening.FaultPoint("deliver/attached")
 	d.settle(m.key, grant.Subject().Namespace, vol)
 	return got, nil
 }
@@ -176,6 +187,7 @@ func (d *Driver) attach(m *mountRequest, vol *hardening.Volume, dir *hardening.T
 	if err := dir.Prepare(); err != nil {
 		return fmt.Errorf("make mount point: %w", err)
 	}
+	hardening.FaultPoint("attach/directory-made")
 	err := vol.Attach(dir)
 	if err == nil {
 		return nil
@@ -194,6 +206,7 @@ func (d *Driver) fill(ctx context.Context, m *mountRequest, c provider.Call, vol
 	var refused error
 	vol.Allow(d.c.MaxVolumeBytes, func(total int64) error {
 		refused = d.budget.reserve(m.key, c.Grant.Subject().Namespace, total)
+		hardening.FaultPoint("deliver/budget-taken")
 		return refused
 	})
 	c.Volume, c.Tokens, c.Secrets = vol, m.tokens, m.secrets

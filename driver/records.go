@@ -15,6 +15,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/portcullis-csi/portcullis/hardening"
 )
 
 // record is what the driver remembers of one mounted volume: no secret and no
@@ -214,7 +216,12 @@ func (r *Records) write(all []record) error {
 	if err := r.dir.WriteFile(next, content, 0o600); err != nil {
 		return err
 	}
-	return r.dir.Rename(next, recordsFile)
+	hardening.FaultPoint("records/written")
+	if err := r.dir.Rename(next, recordsFile); err != nil {
+		return err
+	}
+	hardening.FaultPoint("records/renamed")
+	return nil
 }
 
 // Close writes what is outstanding.

@@ -45,6 +45,7 @@ func (d *Driver) republish(ctx context.Context, req *csi.NodePublishVolumeReques
 		d.postpone(ctx, t, err)
 		return nil
 	}
+	hardening.FaultPoint("refresh/due")
 	err = d.refreshBounded(ctx, m, rec)
 	if _, revoked := errors.AsType[*revokedError](err); revoked {
 		return statusOf(err)
@@ -194,6 +195,7 @@ func (d *Driver) fetchAgain(ctx context.Context, r revocation, rec record) error
 	a := r.asked
 	a.mounted = rec.Versions
 	got, err := d.rotate(ctx, r.m, a, r.dir)
+	hardening.FaultPoint("refresh/rotated")
 	now := d.c.Clock()
 	if err != nil {
 		d.c.Recorder.Owe(audit.RotationFailed(a.intent, a.decision, reasonOf(err)).Took(now.Sub(a.begin)))
@@ -202,9 +204,11 @@ func (d *Driver) fetchAgain(ctx context.Context, r revocation, rec record) error
 	if got.Changed {
 		d.c.Recorder.Owe(audit.Rotated(a.intent, a.decision, filesOf(got, nil), lateness(rec, a)).Took(now.Sub(a.begin)))
 	}
+	hardening.FaultPoint("refresh/event-owed")
 	rec = rec.fetched(now)
 	rec.DueAt, rec.Versions, rec.Denial = now.Add(d.refreshAfter(a.decision.Obligations)), versionsOf(got), rec.Denial.restored()
 	d.c.Records.put(rec)
+	hardening.FaultPoint("refresh/remembered")
 	d.metrics.rotated(ctx, rec.Provider, "", now.Sub(a.begin).Seconds())
 	d.countClamped(ctx, rec.Provider, got)
 	return nil
@@ -222,6 +226,7 @@ func (d *Driver) rotate(ctx context.Context, m *mountRequest, a asked, dir *hard
 		return provider.Delivered{}, err
 	}
 	defer vol.Close()
+	hardening.FaultPoint("refresh/volume-opened")
 	// Whatever comes of it: what was taken and is not used goes back.
 	defer d.settle(m.key, grant.Subject().Namespace, vol)
 	return d.fill(ctx, m, provider.Call{

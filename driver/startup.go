@@ -20,6 +20,7 @@ func (d *Driver) Recover(intents []audit.Intent) error {
 		d.unlocked.Store(&unlocked)
 		d.c.Logger.Error("pages of some mounted volumes are not locked again", slog.Any(keyError, unlocked))
 	}
+	hardening.FaultPoint("recover/locked")
 	mounts, err := d.c.Volumes.Mounts()
 	if err != nil {
 		return fmt.Errorf("read the mount table: %w", err)
@@ -39,7 +40,9 @@ func (d *Driver) Recover(intents []audit.Intent) error {
 			d.c.Records.remove(k)
 		}
 	}
+	hardening.FaultPoint("recover/remembered")
 	d.endIntents(intents, mounted)
+	hardening.FaultPoint("recover/ends-owed")
 	d.c.Logger.Info("mounted volumes found", slog.Int(keyCount, len(mounts)), slog.Int(keyRelocked, relocked), slog.Int(keyInterrupted, len(intents)))
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/hardening"
 )
 
 // unpublish scrubs and unmounts everything at the target and removes the
@@ -24,6 +25,7 @@ func (d *Driver) unpublish(_ context.Context, t target) error {
 	}
 	defer dir.Close()
 	found, err := dir.Detach()
+	hardening.FaultPoint("unpublish/detached")
 	if found.Foreign > 0 && !d.legacy.has(t.key) {
 		d.c.Recorder.Owe(audit.ForeignMount(subject, audit.ForeignUnmounted))
 	}
@@ -42,7 +44,9 @@ func (d *Driver) unpublish(_ context.Context, t target) error {
 	if found.Ours > 0 {
 		d.c.Recorder.Owe(audit.Unmounted(subject, reason))
 	}
+	hardening.FaultPoint("unpublish/event-owed")
 	d.forget(t)
+	hardening.FaultPoint("unpublish/forgotten")
 	return nil
 }
 

@@ -35,6 +35,7 @@ func (t *Target) Detach() (Detached, error) {
 		return d, fmt.Errorf("detach volume: %w", err)
 	}
 	err = errors.Join(t.sys.unlockTarget(t.key()), t.removeDir(&d))
+	FaultPoint("detach/directory-removed")
 	return d, err
 }
 
@@ -51,6 +52,7 @@ func (t *Target) detachMounts(d *Detached) error {
 		top := stack[len(stack)-1]
 		if top.ours() || t.legacy(top) {
 			t.scrubMount(top, d)
+			FaultPoint("detach/scrubbed")
 		}
 		err = t.unmountTop()
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
@@ -59,6 +61,7 @@ func (t *Target) detachMounts(d *Detached) error {
 		if err != nil {
 			return err
 		}
+		FaultPoint("detach/unmounted")
 		d.count(top)
 	}
 	return errTooMany
@@ -91,6 +94,7 @@ func (t *Target) scrubMount(top mountLine, d *Detached) {
 		d.ScrubErrors++
 		return
 	}
+	FaultPoint("detach/view-made")
 	if e, ok := errors.AsType[*ScrubError](scrubWithin(view, scrubTimeout)); ok {
 		d.ScrubErrors += e.Count
 	}

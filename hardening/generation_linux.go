@@ -51,6 +51,7 @@ func makeDir(parent *descriptor, name string) (*descriptor, error) {
 	if err := unix.Mkdirat(parent.fd(), name, uint32(modeWhileFilled)); err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
+	FaultPoint("generation/directory-made")
 	dir, err := openAt(parent, name, openDir, resolveInside)
 	if err != nil {
 		return nil, fmt.Errorf("open directory: %w", err)
@@ -78,6 +79,7 @@ func (g *generation) write(f File, gid int) error {
 	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
+	FaultPoint("generation/file-created")
 	err = f.Data.Use(func(b []byte) error { return g.content(out, f.Path, b) })
 	if err == nil {
 		err = unix.Fchmod(out.fd(), uint32(f.Mode))
@@ -85,6 +87,7 @@ func (g *generation) write(f File, gid int) error {
 	if err == nil {
 		err = unix.Fchown(out.fd(), f.UID, gid)
 	}
+	FaultPoint("generation/file-owned")
 	return errors.Join(err, out.Close())
 }
 
@@ -98,12 +101,14 @@ func (g *generation) content(out *descriptor, name string, b []byte) error {
 	if err := unix.Fallocate(out.fd(), 0, 0, size); err != nil {
 		return fmt.Errorf("reserve space: %w", err)
 	}
+	FaultPoint("generation/file-reserved")
 	if g.lock {
 		mapped, err := lockAt(g.dir, name, size)
 		if err != nil {
 			return err
 		}
 		g.maps = append(g.maps, mapped)
+		FaultPoint("generation/file-locked")
 	}
 	for off := 0; off < len(b); {
 		n, err := unix.Pwrite(out.fd(), b[off:], int64(off))
@@ -112,6 +117,7 @@ func (g *generation) content(out *descriptor, name string, b []byte) error {
 		}
 		off += n
 	}
+	FaultPoint("generation/file-written")
 	return nil
 }
 
@@ -137,6 +143,7 @@ func own(d *descriptor, gid int, mode fs.FileMode) error {
 	if err := unix.Fchmod(d.fd(), uint32(mode)); err != nil {
 		return fmt.Errorf("set mode: %w", err)
 	}
+	FaultPoint("generation/directory-opened")
 	return nil
 }
 

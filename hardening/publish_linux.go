@@ -15,11 +15,13 @@ func (g *generation) publish(root *descriptor, names []string) error {
 		if err := link(root, name); err != nil {
 			return err
 		}
+		FaultPoint("generation/name-linked")
 	}
 	next := dataName + "." + rand.Text()
 	if err := unix.Symlinkat(g.name, root.fd(), next); err != nil {
 		return fmt.Errorf("link generation: %w", err)
 	}
+	FaultPoint("generation/next-linked")
 	err := unix.Renameat(root.fd(), next, root.fd(), dataName)
 	if errors.Is(err, unix.EISDIR) {
 		// A privileged container put a directory in place of the link.
@@ -28,6 +30,7 @@ func (g *generation) publish(root *descriptor, names []string) error {
 	if err != nil {
 		return fmt.Errorf("switch generation: %w", err)
 	}
+	FaultPoint("generation/switched")
 	return nil
 }
 

@@ -26,19 +26,23 @@ func (v *Volume) Replace(files []File) (changed bool, err error) {
 	if v.holds(plan) {
 		return false, nil
 	}
+	FaultPoint("replace/compared")
 	if err := v.makeRoom(plan.pageBytes()); err != nil {
 		return false, err
 	}
+	FaultPoint("replace/room-made")
 	view, err := writableView(v.root)
 	if err != nil {
 		return false, fmt.Errorf("replace content: %w", err)
 	}
 	defer func() { _ = view.Close() }()
+	FaultPoint("replace/view-made")
 	changed, err = v.rotate(view, plan)
 	if changed {
 		// The new content is there; a size that somebody who writes meanwhile
 		// keeps from being set is set with the next rotation.
 		_ = v.fit(plan.pageBytes())
+		FaultPoint("replace/fitted")
 	}
 	return changed, err
 }
@@ -51,6 +55,7 @@ func (v *Volume) rotate(view *descriptor, plan layout) (changed bool, err error)
 	if err := dropACLs(view); err != nil {
 		return false, fmt.Errorf("restore volume: %w", err)
 	}
+	FaultPoint("replace/root-restored")
 	before, err := topNames(view)
 	if err != nil {
 		return false, fmt.Errorf("replace content: %w", err)
@@ -69,7 +74,9 @@ func (v *Volume) rotate(view *descriptor, plan layout) (changed bool, err error)
 	// Unlinked, not truncated: who has an old file open keeps its bytes, and so
 	// do subPath mounts, as with in-tree volumes.
 	keep := append(slices.Clone(plan.names), dataName, gen.name)
-	return true, errors.Join(sweep(view, keep), v.held.swap(gen.maps))
+	err = sweep(view, keep)
+	FaultPoint("replace/old-swept")
+	return true, errors.Join(err, v.held.swap(gen.maps))
 }
 
 // topNames lists the root of a volume.

@@ -85,6 +85,7 @@ func (s *scrubber) remove(dir *descriptor, name string, depth int) {
 	s.found++
 	if s.truncate && isKind(st, unix.S_IFREG) && (!s.shared || st.Nlink == 1) {
 		s.fail("truncate file", truncateFile(d))
+		FaultPoint("scrub/truncated")
 	}
 	s.unlink(dir, d, name, 0)
 }
@@ -122,6 +123,7 @@ func (s *scrubber) unlink(dir, d *descriptor, name string, flags int) {
 	if !errors.Is(err, unix.ENOENT) {
 		s.fail("unlink entry", err)
 	}
+	FaultPoint("scrub/unlinked")
 }
 
 // truncateFile frees the pages of a file. O_NONBLOCK turns a lease that a pod
@@ -132,6 +134,7 @@ func truncateFile(d *descriptor) error {
 	if err := takeBack(d, 0, 0o600); err != nil {
 		return err
 	}
+	FaultPoint("scrub/taken-back")
 	w, err := d.reopen(openWrite)
 	if err != nil {
 		return err

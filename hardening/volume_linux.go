@@ -76,14 +76,17 @@ func (v *Volume) Attach(t *Target) error {
 	if err := v.fit(stats.BytesUsed); err != nil {
 		return err
 	}
+	FaultPoint("attach/fitted")
 	if err := seal(v.root); err != nil {
 		return err
 	}
+	FaultPoint("attach/sealed")
 	if v.lock {
 		// Before the move, so that nothing can fail once the volume is there.
 		if err := v.sys.adopt(t.key(), v.held); err != nil {
 			return err
 		}
+		FaultPoint("attach/locks-adopted")
 	}
 	// Both ends are descriptors: a path would be looked up again, and could
 	// by then lead elsewhere (CVE-2021-25741 is that race in the kubelet).
@@ -91,6 +94,7 @@ func (v *Volume) Attach(t *Target) error {
 	if err := unix.MoveMount(v.root.fd(), "", place.fd(), "", flags); err != nil {
 		return fmt.Errorf("attach volume: %w", err)
 	}
+	FaultPoint("attach/moved")
 	v.phase = phaseAttached
 	return nil
 }

@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 golangci=$(tools/tool.sh golangci golangci-lint)
 "$golangci" run ./...
 "$golangci" run --build-tags insecure ./cmd/...
-# And the tests that only make attack runs, beside what they are compiled with.
-for dir in $(grep -rlE '^//go:build .*\battack\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); do
+# And the tests that only make attack runs, and what only they are built with.
+for dir in $(grep -rlE '^//go:build .*\b(attack|faultpoints)\b' --include='*.go' . | xargs -r -n1 dirname | sort -u); do
 	"$golangci" run --build-tags insecure,attack,faultpoints "$dir"
 done
 # And the modules of their own, which ./... does not see: same rules, but for

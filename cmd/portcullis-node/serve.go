@@ -29,6 +29,7 @@ func (p *plugin) serve(ctx context.Context) error {
 		// Their ends stay owed to a later start; volumes must be unmounted now.
 		p.logger.Error("interrupted deliveries not found in the log", slog.Any(keyError, err))
 	}
+	hardening.FaultPoint("start/announced")
 	if err := p.driver.Recover(intents); err != nil {
 		return err
 	}
@@ -40,6 +41,7 @@ func (p *plugin) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	hardening.FaultPoint("start/listening")
 	if err := p.serveEndpoints(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}

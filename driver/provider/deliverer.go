@@ -106,11 +106,13 @@ func (d *Deliverer) Deliver(ctx context.Context, c Call) (Delivered, error) {
 	if err := d.fetch(ctx, c, r); err != nil {
 		return Delivered{}, err
 	}
+	hardening.FaultPoint("provider/replied")
 	name := c.Grant.Provider()
 	files, delivered, err := accept(c.Grant, r)
 	if err != nil {
 		return Delivered{}, faultError(name, err)
 	}
+	hardening.FaultPoint("provider/reply-accepted")
 	if len(delivered.Clamped) > 0 {
 		d.config.Logger.DebugContext(ctx, "file modes of a provider lowered", keyProvider, name, keyCount, len(delivered.Clamped))
 	}
@@ -167,6 +169,7 @@ func (d *Deliverer) fetch(ctx context.Context, c Call, r *reply) error {
 		return &Error{Reason: NotGranted, Provider: name, detail: "a token or secret of the request is wiped already"}
 	}
 	defer req.wipe()
+	hardening.FaultPoint("provider/connected")
 	return d.invoke(ctx, cn, req, r)
 }
 
