@@ -27,16 +27,18 @@ func (v *Volume) Replace(files []File) (changed bool, err error) {
 		return false, nil
 	}
 	FaultPoint("replace/compared")
-	if err := v.makeRoom(plan.pageBytes()); err != nil {
-		return false, err
-	}
-	FaultPoint("replace/room-made")
 	view, err := writableView(v.root)
 	if err != nil {
 		return false, fmt.Errorf("replace content: %w", err)
 	}
 	defer func() { _ = view.Close() }()
 	FaultPoint("replace/view-made")
+	// What stays is met again once the new content is there.
+	_ = sweepLeftovers(view)
+	if err := v.makeRoom(plan.pageBytes()); err != nil {
+		return false, err
+	}
+	FaultPoint("replace/room-made")
 	changed, err = v.rotate(view, plan)
 	if changed {
 		// The new content is there; a size that somebody who writes meanwhile
