@@ -31,7 +31,7 @@ func (r record) decided(now time.Time, longest time.Duration) record {
 // fetched notes that the content is as fresh as can be.
 func (r record) fetched(now time.Time) record {
 	r.FetchedAt, r.DecidedAt = now, now
-	r.Excused, r.Undecided, r.TTLMissed, r.Failures = 0, false, false, 0
+	r.Excused, r.Undecided, r.TTLMissed, r.Failures, r.Restored = 0, false, false, 0, false
 	return r
 }
 

@@ -53,8 +53,11 @@ var ErrPreempted = errPreempted
 // Line opens line to tests.
 var Line = line
 
-// Record opens record to tests.
-type Record = record
+// Record and ObjectVersion open record and objectVersion to tests.
+type (
+	Record        = record
+	ObjectVersion = objectVersion
+)
 
 func (r *Records) Put(rec Record)                           { r.put(rec) }
 func (r *Records) Get(podUID, volume string) (Record, bool) { return r.get(targetKey{podUID, volume}) }

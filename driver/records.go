@@ -42,6 +42,9 @@ type record struct {
 	Excused          time.Duration   `json:"excused,omitempty"`   // since FetchedAt, that counts for no time to live
 	TTLMissed        bool            `json:"ttlMissed,omitempty"` // and that is recorded
 	Denial           denial          `json:"denial,omitzero"`
+	// Restored marks what an earlier process wrote, which may have died while
+	// it refreshed the volume.
+	Restored bool `json:"-"`
 }
 
 // objectVersion is a provider's object id and version.
@@ -120,6 +123,7 @@ func readRecords(dir *os.Root) (map[targetKey]record, error) {
 		if err := json.Unmarshal(line, &rec); err != nil {
 			return nil, fmt.Errorf("decode record: %w", err)
 		}
+		rec.Restored = true
 		all[rec.key()] = rec
 	}
 	return all, nil

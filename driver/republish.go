@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -201,7 +202,7 @@ func (d *Driver) fetchAgain(ctx context.Context, r revocation, rec record) error
 		d.c.Recorder.Owe(audit.RotationFailed(a.intent, a.decision, reasonOf(err)).Took(now.Sub(a.begin)))
 		return err
 	}
-	if got.Changed {
+	if got.Changed || cutOff(rec, got) {
 		d.c.Recorder.Owe(audit.Rotated(a.intent, a.decision, filesOf(got, nil), lateness(rec, a)).Took(now.Sub(a.begin)))
 	}
 	hardening.FaultPoint("refresh/event-owed")
@@ -212,6 +213,12 @@ func (d *Driver) fetchAgain(ctx context.Context, r revocation, rec record) error
 	d.metrics.rotated(ctx, rec.Provider, "", now.Sub(a.begin).Seconds())
 	d.countClamped(ctx, rec.Provider, got)
 	return nil
+}
+
+// cutOff reports whether a refresh that changed nothing met the content of one
+// that a crash kept from being recorded: it is not what the last record says.
+func cutOff(rec record, got provider.Delivered) bool {
+	return rec.Restored && len(rec.Versions) > 0 && !slices.Equal(rec.Versions, versionsOf(got))
 }
 
 // rotate fetches with the versions that are mounted, and swaps the generation

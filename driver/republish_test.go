@@ -96,6 +96,39 @@ func TestRepublishSendsVersionsAndRecordsNothingWhenNothingChanged(t *testing.T)
 	}
 }
 
+// A plugin that dies between the switch and the event leaves new content, and a
+// record that does not know it.
+func TestRefreshRecordsTheRotationThatACrashCutOff(t *testing.T) {
+	n := newNode(t)
+	n.mustPublish(apiPod())
+	rec, _ := n.records.Get(apiUID, volume)
+	rec.Restored, rec.Versions = true, nil
+	for _, v := range []struct {
+		name     string
+		versions []string
+		rotated  int
+	}{{"none", nil, 0}, {"the same", []string{"v1", "v1"}, 0}, {"others", []string{"v0", "v0"}, 1}} {
+		rec.Versions = nil
+		for i, version := range v.versions {
+			rec.Versions = append(rec.Versions, driver.ObjectVersion{ID: []string{"password", "user"}[i], Version: version})
+		}
+		n.records.Put(rec)
+		for range 2 {
+			n.clock.advance(2 * refreshInterval)
+			n.mustPublish(apiPod())
+		}
+		rotated := 0
+		for _, e := range n.recorded() {
+			if e.Type == audit.TypeRotate && e.Stage == audit.StageComplete {
+				rotated++
+			}
+		}
+		if rotated != v.rotated {
+			t.Errorf("record with the versions %s: %d events of a rotation, want %d", v.name, rotated, v.rotated)
+		}
+	}
+}
+
 // whatGoesWrong are the ways in which a due republish can fail.
 func whatGoesWrong() map[string]func(*node) {
 	return map[string]func(*node){
@@ -299,9 +332,12 @@ func TestRecoverRebuildsFromTheMountTable(t *testing.T) {
 	if diff := cmp.Diff(secretFiles(), n.content(apiPod())); diff != "" {
 		t.Errorf("content (-want +got):\n%s", diff)
 	}
-	events := n.events(4)
-	if got := summary(events[2:4]); got != "PC2001I complete Recovered, PC2001E complete Abandoned" {
-		t.Errorf("ends of the interrupted deliveries = %s", got)
+	events := n.events(5)
+	if got := summary(events[2:5]); got != "PC2003I, PC2001I complete Recovered, PC2001E complete Abandoned" {
+		t.Errorf("events of the start = %s, want the unmount that nobody recorded, and the ends of the interrupted deliveries", got)
+	}
+	if got := events[2].Workload.PodUID; got != "44444444-4444-4444-8444-444444444444" {
+		t.Errorf("unmount of pod %s, want that of the record without a mount", got)
 	}
 }
 

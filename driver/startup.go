@@ -37,6 +37,9 @@ func (d *Driver) Recover(intents []audit.Intent) error {
 	}
 	for _, k := range d.c.Records.keys() {
 		if !mounted[k] {
+			// Unmounted by a plugin that died before that was on record, or by
+			// the node's end. A second event of the kind does no harm.
+			d.c.Recorder.Owe(audit.Unmounted(d.subject(k), ""))
 			d.c.Records.remove(k)
 		}
 	}
