@@ -99,6 +99,23 @@ func TestP5AStartLeavesNoPageOfACrashUnlocked(t *testing.T) {
 	assertContent(t, dir+"/crash-a", string(make([]byte, 10000)))
 }
 
+// Nothing leads to the files of a volume whose scrub was cut off, and they are
+// as secret as before.
+func TestP5AStartLocksWhatAScrubLeft(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	_, _, dir := n.publish(t, "vol", grouped, sizedFile("cut-a", 10000), sizedFile("cut-b", 1))
+	leaveBehind(t, dir, "cut-c", 5000)
+	check(t, "unlink", os.Remove(privileged(t, dir)+"/..data"))
+	check(t, "close", n.sys.Close())
+	n.sys = n.open(t, hardening.SettingMlock)
+	if got, err := n.sys.Relock(); got != 3 || err != nil {
+		t.Errorf("Relock() = %d, %v, want 3, nil", got, err)
+	}
+	assertLocked(t, "cut-", 3, 12+4+8)
+	detach(t, n.target(t, "vol"), hardening.Detached{Ours: 1})
+	assertLocked(t, "cut-", 0, 0)
+}
+
 // TestRelockFillsNoHoles: tmpfs gives a locked hole a page, which the plugin
 // would pay for; a container with CAP_SYS_ADMIN has as many as it likes.
 func TestRelockFillsNoHoles(t *testing.T) {

@@ -81,9 +81,6 @@ func (s *System) relock(m Mounted) (n int, err error) {
 	}
 	swept := v.sweepLeftovers()
 	n, err = v.relock()
-	if errors.Is(err, unix.ENOENT) {
-		return 0, nil // a revoked volume has no content
-	}
 	return n, errors.Join(err, swept, s.dropIfGone(t.key(), v.held))
 }
 
@@ -96,9 +93,13 @@ func (v *Volume) sweepLeftovers() error {
 	return errors.Join(sweepLeftovers(view), view.Close())
 }
 
-// relock maps and locks every regular file of an attached volume.
+// relock maps and locks every regular file of an attached volume. Where a scrub
+// was cut off, or is complete, there is no generation, but what is left of one.
 func (v *Volume) relock() (int, error) {
 	list, gen, err := v.generation()
+	if errors.Is(err, unix.ENOENT) {
+		list, gen, err = v.everything()
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -117,6 +118,19 @@ func (v *Volume) relock() (int, error) {
 		maps = append(maps, mapped)
 	}
 	return len(maps), errors.Join(append(errs, v.held.swap(maps))...)
+}
+
+// everything opens the root and lists all generations that are there.
+func (v *Volume) everything() (list []FileInfo, root *descriptor, err error) {
+	root, err = openAt(v.root, ".", openDir, resolveInside)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open volume: %w", err)
+	}
+	l := lister{left: maxVolumeInodes}
+	if err := l.list(root, "", maxDepth+1); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("list volume: %w", err), root.Close())
+	}
+	return l.found, root, nil
 }
 
 // lockWhole locks a file that has all its pages, as each has that we wrote. A
