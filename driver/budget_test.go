@@ -102,3 +102,21 @@ func TestBudgetErrorsHaveConstantTexts(t *testing.T) {
 		t.Errorf("texts = %q and %q, want equal ones: kubelet counts equal texts as one event", first, second)
 	}
 }
+
+// A start without volumes.db knows what volumes hold and not whose they are.
+func TestBudgetAttributesWhatItHolds(t *testing.T) {
+	b := driver.NewBudget(16*mib, 4*mib)
+	b.Settle("p1", "", 3*mib)
+	b.Attribute("p1", "a")
+	b.Attribute("never", "a")
+	if err := b.Reserve("p2", "a", 2*mib); err == nil {
+		t.Error("Reserve() beside the namespace's own volume = nil, want an error")
+	}
+	if err := b.Reserve("p2", "b", 2*mib); err != nil {
+		t.Errorf("Reserve() for another namespace = %v, want nil", err)
+	}
+	b.Release("p1")
+	if got := b.InUse(); got != 2*mib {
+		t.Errorf("InUse() = %d, want %d", got, 2*mib)
+	}
+}

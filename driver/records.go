@@ -81,7 +81,8 @@ type Records struct {
 }
 
 // OpenRecords reads <dir>/volumes.db. Where that is damaged it is set aside
-// with a warning, and start-up rebuilds the records from the mount table.
+// with a warning, and start-up rebuilds the records from the mount table. Where
+// even that does not work, it is written over or stays as it is.
 func OpenRecords(dir string, logger *slog.Logger) (*Records, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -94,7 +95,7 @@ func OpenRecords(dir string, logger *slog.Logger) (*Records, error) {
 	logger.Warn("volume records are not readable, starting empty", slog.String(keyPath, recordsFile), slog.Any(keyError, err))
 	r.all = map[targetKey]record{}
 	if err := root.Rename(recordsFile, recordsFile+".unreadable"); err != nil {
-		return nil, errors.Join(fmt.Errorf("set unreadable volume records aside: %w", err), root.Close())
+		logger.Warn("unreadable volume records not set aside", slog.String(keyPath, recordsFile), slog.Any(keyError, err))
 	}
 	return r, nil
 }
@@ -103,10 +104,16 @@ func OpenRecords(dir string, logger *slog.Logger) (*Records, error) {
 // SHA-256 of those.
 func readRecords(dir *os.Root) (map[targetKey]record, error) {
 	all := map[targetKey]record{}
-	f, err := dir.Open(recordsFile)
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := dir.Lstat(recordsFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return all, nil
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("not a regular file") // opening a FIFO waits for a writer (fifo(7))
 	}
+	f, err := dir.Open(recordsFile)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/portcullis-csi/portcullis/driver"
 )
@@ -100,5 +102,34 @@ func TestRecordsOfAFlippedByte(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Whatever stands in the way of the file, somebody has to unmount.
+func TestP8RecordsOpenWhateverIsInTheWay(t *testing.T) {
+	for name, obstruct := range map[string]func(file string) error{
+		"a pipe":           func(file string) error { return unix.Mkfifo(file, 0o600) },
+		"a directory":      func(file string) error { return os.MkdirAll(filepath.Join(file, "deeper"), 0o700) },
+		"a link to itself": func(file string) error { return os.Symlink("volumes.db", file) },
+		"nowhere to set it aside": func(file string) error {
+			return errors.Join(os.WriteFile(file, []byte("damaged"), 0o600), os.MkdirAll(filepath.Join(file+".unreadable", "deeper"), 0o700))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := obstruct(filepath.Join(dir, "volumes.db")); err != nil {
+				t.Fatal(err)
+			}
+			r := openRecords(t, dir)
+			r.Put(driver.Record{PodUID: "uid", Volume: "v"})
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r = openRecords(t, dir)
+			defer r.Close()
+			if _, ok := r.Get("uid", "v"); !ok {
+				t.Error("what was put is not there after a restart")
+			}
+		})
 	}
 }
