@@ -55,6 +55,7 @@ type node struct {
 	provider *providertest.Provider
 	secrets  atomic.Pointer[map[string]string] // what the provider has
 	health   string                            // address of /readyz
+	metrics  string                            // address of /metrics
 	flags    []string                          // of each plugin that starts
 	tags     string                            // that it is built with
 	env      []string                          // of its environment
@@ -66,7 +67,7 @@ type node struct {
 func newNode(t testing.TB, flags ...string) *node {
 	t.Helper()
 	hardeningtest.NeedRoot(t)
-	n := &node{t: t, health: freeAddress(t), flags: flags, tags: "insecure"}
+	n := &node{t: t, health: freeAddress(t), metrics: freeAddress(t), flags: flags, tags: "insecure"}
 	n.serve(nil)
 	n.makeDir()
 	for _, dir := range []string{"kubelet/pods", "state", "manifests", "providers"} {
@@ -99,9 +100,15 @@ func (n *node) makeDir() {
 	n.t.Cleanup(func() { _ = unix.Unmount(n.dir, unix.MNT_DETACH) })
 }
 
+// addresses counts those that were given out.
+var addresses atomic.Uint32
+
+// freeAddress returns a loopback address with a port that was free a moment
+// ago. Each has another host, so that tests at the same time do not meet.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	host := fmt.Sprintf("127.%d.%d.%d:0", 1+os.Getpid()%250, 1+os.Getpid()/250%250, 1+addresses.Add(1)%250)
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,8 +213,13 @@ func (p pod) request() *csi.NodePublishVolumeRequest {
 // ready asks /readyz, and returns the status and the text.
 func (n *node) ready() (status int, text string) {
 	n.t.Helper()
+	return n.get(n.health, "/readyz")
+}
+
+func (n *node) get(address, path string) (status int, text string) {
+	n.t.Helper()
 	client := http.Client{Timeout: patience}
-	resp, err := client.Get("http://" + n.health + "/readyz") //nolint:noctx // the client has a timeout
+	resp, err := client.Get("http://" + address + path) //nolint:noctx // the client has a timeout
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func (n *node) launch(flags ...string) *plugin {
 		"--nodeid=" + nodeName, "--cluster-name=test", "--policy=" + n.path("policy"), "--allow-unsigned-policy",
 		"--manifests=" + n.path("manifests"), "--state-dir=" + n.path("state"), "--kubelet-root=" + n.path("kubelet"),
 		"--endpoint=unix://" + n.path("csi.sock"), "--provider-volume=" + n.path("providers"), "--additional-provider-volume-paths=",
-		"--metrics-addr=", "--health-addr=" + n.health,
+		"--metrics-addr=" + n.metrics, "--health-addr=" + n.health,
 	}
 	// No test ends before its plugin: Cleanup sees to that.
 	p.cmd = exec.CommandContext(context.WithoutCancel(n.t.Context()), program(n.t, "portcullis-node", n.tags), append(append(args, n.flags...), flags...)...)

@@ -80,11 +80,7 @@ func (n *node) expectVolume(p pod, secrets map[string]string) {
 	if got := n.mounts(); !slices.Equal(got, []string{p.target}) {
 		n.t.Fatalf("mounts of the node = %q, want one at %q", got, p.target)
 	}
-	n.expectSealed(p)
-	found, err := generation(p.target)
-	if diff := cmp.Diff(described(secrets), found); err != nil || diff != "" {
-		n.t.Fatalf("content below ..data: %v (-want +got):\n%s", err, diff)
-	}
+	n.expectContent(p, secrets)
 	link, err := os.Readlink(p.target + "/..data")
 	if err != nil {
 		n.t.Fatal(err)
@@ -104,6 +100,16 @@ func (n *node) expectVolume(p pod, secrets map[string]string) {
 		if got, err := os.ReadFile(path.Join(p.target, name)); err != nil || string(got) != content {
 			n.t.Fatalf("ReadFile(%q) = %d bytes, %v, want the secret's", name, len(got), err)
 		}
+	}
+}
+
+// expectContent checks what a pod reads below one handle of ..data.
+func (n *node) expectContent(p pod, secrets map[string]string) {
+	n.t.Helper()
+	n.expectSealed(p)
+	found, err := generation(p.target)
+	if diff := cmp.Diff(described(secrets), found); err != nil || diff != "" {
+		n.t.Fatalf("content below ..data: %v (-want +got):\n%s", err, diff)
 	}
 }
 
