@@ -51,3 +51,7 @@ func DetachBlindly(t *Target) (Detached, error) {
 	err := t.detachBlindly(&d)
 	return d, err
 }
+
+// RelockVolume does the part of a start that can be held up until the target is
+// detached.
+func RelockVolume(t *Target, v *Volume) (int, error) { return t.sys.relockVolume(t.key(), v) }

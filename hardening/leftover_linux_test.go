@@ -116,6 +116,22 @@ func TestP5AStartLocksWhatAScrubLeft(t *testing.T) {
 	assertLocked(t, "cut-", 0, 0)
 }
 
+// A start that was held up goes on when the volume is long unmounted; nobody
+// would release what it locks then.
+func TestRelockKeepsNothingOfAVolumeThatIsGone(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	_, target, dir := n.publish(t, "vol", grouped, sizedFile("late-a", 10000))
+	v, err := target.OpenVolume()
+	check(t, "OpenVolume()", err)
+	check(t, "unmount", unix.Unmount(dir, unix.MNT_DETACH))
+	detach(t, target, hardening.Detached{})
+	if got, err := hardening.RelockVolume(target, v); got != 1 {
+		t.Errorf("RelockVolume() = %d, %v, want 1 file that was locked", got, err)
+	}
+	assertLocked(t, "late-", 0, 0)
+	check(t, "close", v.Close())
+}
+
 // TestRelockFillsNoHoles: tmpfs gives a locked hole a page, which the plugin
 // would pay for; a container with CAP_SYS_ADMIN has as many as it likes.
 func TestRelockFillsNoHoles(t *testing.T) {

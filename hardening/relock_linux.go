@@ -79,9 +79,13 @@ func (s *System) relock(m Mounted) (n int, err error) {
 	if !v.lock {
 		return 0, nil
 	}
+	return s.relockVolume(t.key(), v)
+}
+
+func (s *System) relockVolume(key string, v *Volume) (int, error) {
 	swept := v.sweepLeftovers()
-	n, err = v.relock()
-	return n, errors.Join(err, swept, s.dropIfGone(t.key(), v.held))
+	n, err := v.relock()
+	return n, errors.Join(err, swept, s.dropIfGone(key, v.held))
 }
 
 // sweepLeftovers removes what would otherwise have to be locked.
