@@ -16,7 +16,7 @@ import (
 // verify does, and returns what it holds.
 func (n *node) events() []audit.Event {
 	n.t.Helper()
-	events, err := n.verified(n.path("state/audit/" + auditlog.FileName))
+	events, err := n.verified(n.path(logFile))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -26,17 +26,23 @@ func (n *node) events() []audit.Event {
 // auditVerify runs the program that an auditor would.
 func (n *node) auditVerify() {
 	n.t.Helper()
-	cmd := exec.CommandContext(n.t.Context(), program(n.t, "portcullis", ""), "audit", "verify", "--file", n.path("state/audit/"+auditlog.FileName))
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "OK: ") {
+	if out, err := n.runAuditVerify(); err != nil || !strings.HasPrefix(out, "OK: ") {
 		n.t.Fatalf("portcullis audit verify: %v\n%s", err, out)
 	}
+}
+
+func (n *node) runAuditVerify() (string, error) {
+	n.t.Helper()
+	cmd := exec.CommandContext(n.t.Context(), program(n.t, "portcullis", ""), "audit", "verify", "--file", n.path(logFile))
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // eventsNow does so with a copy of the log of a plugin that runs. A copy that
 // was taken while the plugin wrote need not verify.
 func (n *node) eventsNow() ([]audit.Event, error) {
 	copied := n.path("copy.db")
-	if err := os.WriteFile(copied, n.read("state/audit/"+auditlog.FileName), 0o600); err != nil {
+	if err := os.WriteFile(copied, n.read(logFile), 0o600); err != nil {
 		return nil, err
 	}
 	return n.verified(copied)
@@ -45,7 +51,7 @@ func (n *node) eventsNow() ([]audit.Event, error) {
 func (n *node) verified(file string) ([]audit.Event, error) {
 	var events []audit.Event
 	_, err := auditlog.Verify(n.t.Context(), auditlog.VerifyConfig{
-		Path: file, VKey: string(n.read("state/audit/" + auditlog.VKeyFileName)),
+		Path: file, VKey: string(n.read(vkeyFile)),
 		Each: func(_ int64, leaf []byte) error {
 			e, err := audit.Parse(leaf)
 			events = append(events, e)

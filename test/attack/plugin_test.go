@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -190,4 +191,17 @@ func (p *plugin) locked() map[string]bool {
 		}
 	}
 	return files
+}
+
+// opens reports whether the plugin has anything open on a file system.
+func (p *plugin) opens(device uint64) bool {
+	p.n.t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)
+	for _, fd := range entries(p.n.t, dir) {
+		var st unix.Stat_t
+		if err := unix.Stat(dir+"/"+fd, &st); err == nil && st.Dev == device {
+			return true
+		}
+	}
+	return false
 }

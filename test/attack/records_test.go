@@ -3,6 +3,7 @@
 package attack_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,12 +11,15 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
 )
 
 // damages are what a disk, a crash or an administrator can do to volumes.db.
@@ -234,4 +238,52 @@ func TestP8AStateDirectoryThatCannotBeWritten(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestP8AVolumeThatAnswersNoOpenKeepsNoPluginFromStarting: under mlock a start
+// opens what is mounted, and a container with CAP_SYS_ADMIN can make each open
+// in its volume wait for ever (fanotify(7)).
+func TestP8AVolumeThatAnswersNoOpenKeepsNoPluginFromStarting(t *testing.T) {
+	n := newNode(t, "--swap-protection=mlock")
+	n.serve(map[string]string{"password": "first"})
+	n.class("db", "password")
+	hostile, other := n.pod("api-0", 1, "db"), n.pod("api-1", 2, "db")
+	p := n.start()
+	for _, v := range []pod{hostile, other} {
+		must(t, p.publish(v))
+	}
+	p.kill()
+	var st unix.Stat_t
+	must(t, unix.Stat(hostile.target, &st))
+	files := map[pod][]string{hostile: filesWithContent(t, hostile.target), other: filesWithContent(t, other.target)}
+	group, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC, unix.O_RDONLY)
+	if err != nil {
+		hardeningtest.Missing(t, "fanotify is not available: "+err.Error())
+	}
+	letGo := sync.OnceFunc(func() { _ = unix.Close(group) })
+	defer letGo()
+	must(t, unix.FanotifyMark(group, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, unix.FAN_OPEN_PERM|unix.FAN_ONDIR, unix.AT_FDCWD, hostile.target))
+	p = n.start()
+	locked := p.locked()
+	if len(files[hostile]) != 1 || locked[files[hostile][0]] {
+		t.Errorf("the file of a volume that answers no open is locked: it was not held up, so this proves nothing")
+	}
+	if len(files[other]) != 1 || !locked[files[other][0]] {
+		t.Errorf("the file of the other volume is not locked")
+	}
+	if code, text := n.ready(); code != http.StatusOK || !strings.Contains(text, "[!] swap protection: pages of some volumes are not locked") {
+		t.Errorf("/readyz = %d, want 200 and a warning\n%s", code, text)
+	}
+	must(t, p.unpublish(hostile))
+	must(t, p.unpublish(other))
+	n.expectGone(hostile)
+	n.expectGone(other)
+	letGo()
+	eventually(t, "the volume that was held up", func() error {
+		if p.opens(st.Dev) {
+			return errors.New("is still open")
+		}
+		return nil
+	})
+	p.stop()
 }
