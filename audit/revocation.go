@@ -20,6 +20,17 @@ func Revoked(parentID string, d policies.Decision, cause, failure Reason) Event 
 	return e
 }
 
+// RevokedEarlier is Revoked as the next process tells it, which knows the
+// decision by its id alone: the first event may have been lost with the one
+// before.
+func RevokedEarlier(c Claim, decisionID string, cause Reason) Event {
+	e := newEvent(TypeRevoke, OutcomeSuccess)
+	e.Reason, e.Severity = cause, SeverityHigh
+	e.Actor, e.Workload = c.actor(), c.workload()
+	e.Policy = &Policy{DecisionID: orEmpty("decision", decisionID), Phase: string(policies.PhaseRotate)}
+	return e
+}
+
 // TTLMissed is content that is older than the ttl_seconds of its decision.
 func TTLMissed(parentID string, d policies.Decision) Event {
 	e := newEvent(TypeTTLMissed, OutcomeFailure)

@@ -68,6 +68,7 @@ func samples(t *testing.T) []sample {
 		{"unmount_orphaned", "A volume is removed whose pod neither kubelet nor the API server knows", audit.Unmounted(claim(), audit.ReasonOrphaned)},
 		{"revoked", "A mounted volume is emptied: two decisions in a row denied it", audit.Revoked(intent.ID, denyRotate, audit.ReasonPolicyDenied, "")},
 		{"revoke_expired", "A mounted volume is emptied: its time to live ran out and policy says on_expire: scrub", audit.Revoked(intent.ID, rotate, audit.ReasonTTLExpired, "")},
+		{"revoked_earlier", "and the next process says so again, if it was shortly before a restart", audit.RevokedEarlier(claim(), "MFRGGZDFMZTWQ2LKNNWG23TPOB", audit.ReasonPolicyDenied)},
 		{"revoke_failed", "A revoked volume could not be emptied whole", audit.Revoked(intent.ID, denyRotate, audit.ReasonPolicyDenied, audit.ReasonScrubIncomplete)},
 		{"mass_revocation", "Too many volumes would be emptied at once: revocation has stopped", audit.MassRevocation(107, noon(), noon().Add(time.Minute))},
 		{"ttl_missed", "Content is older than its time to live: the old stays", audit.TTLMissed(intent.ID, rotate)},

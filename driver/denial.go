@@ -1,6 +1,10 @@
 package driver
 
-import "time"
+import (
+	"time"
+
+	"github.com/portcullis-csi/portcullis/audit"
+)
 
 const (
 	// confirmAfter passes between the two denials that take content away.
@@ -44,6 +48,14 @@ func (n denial) allowed() denial {
 // restored is what is left once the content is back: the brake still counts
 // that it was gone.
 func (n denial) restored() denial { return denial{RevokedAt: n.RevokedAt} }
+
+// cause is why the volume is empty.
+func (n denial) cause() audit.Reason {
+	if n.Expired {
+		return audit.ReasonTTLExpired
+	}
+	return audit.ReasonPolicyDenied
+}
 
 // lapsed reports whether now is so long after t. What is in the future, since
 // the clock was set back, has not lapsed.

@@ -54,6 +54,7 @@ func (d *Driver) deny(ctx context.Context, r revocation, rec record) error {
 	rec.Denial = rec.Denial.denied(now)
 	rec.DueAt, rec.Failures = now.Add(confirmAfter), 0
 	d.c.Records.put(rec)
+	hardening.FaultPoint("deny/noted")
 	d.metrics.rotated(ctx, rec.Provider, metricDenied, 0)
 	if rec.Denial.First.Equal(now) {
 		d.logDenial(rec, "policy denies a mounted volume; its content goes if the next evaluation agrees, unless policy keeps it")
@@ -79,8 +80,11 @@ func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
 		}
 		return nil
 	}
+	hardening.FaultPoint("revoke/allowed")
 	failure := d.empty(r.dir)
+	hardening.FaultPoint("revoke/emptied")
 	d.c.Recorder.Owe(audit.Revoked(r.asked.intent, r.asked.decision, r.cause, reasonOf(failure)))
+	hardening.FaultPoint("revoke/event-owed")
 	if failure != nil {
 		d.metrics.revocations.Add(ctx, 1, with("outcome", "failed"))
 		d.c.Logger.Error("revoked volume is not empty, another try follows", slog.String(keyPodUID, rec.PodUID), slog.String(keyVolume, rec.Volume),
@@ -91,6 +95,7 @@ func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
 	// The provider must not be told of versions that nobody holds any more.
 	rec.Denial.Empty, rec.Denial.Expired, rec.Versions = true, r.cause == audit.ReasonTTLExpired, nil
 	d.c.Records.put(rec)
+	hardening.FaultPoint("revoke/remembered")
 	d.logDenial(rec, "mounted secrets revoked: the volume is empty")
 	return r.err
 }

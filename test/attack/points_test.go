@@ -34,7 +34,7 @@ func (p passing) String() string { return fmt.Sprintf("%s %d", p.name, p.n) }
 
 // pointsInSource returns the names of all fault points of the programs, by
 // the file that has them.
-func pointsInSource(t *testing.T) map[string]string {
+func pointsInSource(t testing.TB) map[string]string {
 	t.Helper()
 	points := map[string]string{}
 	err := filepath.WalkDir("../..", func(name string, d fs.DirEntry, err error) error {
