@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -143,7 +144,11 @@ func (o *options) check() error {
 	case o.maxReceiveBytes <= 0 || o.providerConcurrent <= 0:
 		return &usageError{"--max-call-recv-msg-size and --provider-concurrency must be positive", seeHelp}
 	}
-	return nil
+	_, err := hardening.ParseSetting(o.swapProtection)
+	if wrong, ok := errors.AsType[*hardening.ConfigError](err); ok {
+		return &usageError{wrong.Field + ": " + wrong.Reason, wrong.Remedy}
+	}
+	return err
 }
 
 // isDriverName reports whether the CSI specification lets GetPluginInfo answer
