@@ -160,9 +160,9 @@ func (d *Driver) deliver(ctx context.Context, m *mountRequest, a asked, dir *har
 	}
 	defer vol.Close()
 	hardening.FaultPoint("deliver/volume-made")
-	got, err := d.fill(ctx, m, provider.Call{Grant: grant, Effective: a.effective}, vol)
-	if untouched := d.checkUntouched(m, dir); untouched != nil {
-		return got, untouched
+	got, err := d.fill(ctx, m, provider.Call{Grant: grant, Effective: a.effective, Volume: vol}, vol)
+	if touched := d.checkUntouched(m, dir.ScrubPlain); touched != nil {
+		return got, touched
 	}
 	if err != nil {
 		return got, err
@@ -193,8 +193,8 @@ func (d *Driver) attach(m *mountRequest, vol *hardening.Volume, dir *hardening.T
 		return nil
 	}
 	// A provider that writes by itself may do so after its reply.
-	if written := d.checkUntouched(m, dir); written != nil {
-		err = written
+	if touched := d.checkUntouched(m, dir.ScrubPlain); touched != nil {
+		err = touched
 	}
 	// Kubelet sends no unpublish after a final code, so nothing may stay.
 	return errors.Join(fmt.Errorf("attach volume: %w", err), dir.Discard())
@@ -209,7 +209,7 @@ func (d *Driver) fill(ctx context.Context, m *mountRequest, c provider.Call, vol
 		hardening.FaultPoint("deliver/budget-taken")
 		return refused
 	})
-	c.Volume, c.Tokens, c.Secrets = vol, m.tokens, m.secrets
+	c.Tokens, c.Secrets = m.tokens, m.secrets
 	got, err := d.c.Deliverer.Deliver(ctx, c)
 	if err != nil && refused != nil {
 		return got, refused
@@ -233,16 +233,35 @@ func (d *Driver) newVolume(g policies.Grant) (*hardening.Volume, error) {
 
 // checkUntouched refuses when the provider has written into the real target
 // directory: that is a plain directory on the node's disk (promise P5).
-func (d *Driver) checkUntouched(m *mountRequest, dir *hardening.Target) error {
-	found, err := dir.ScrubPlain()
-	if err != nil {
+func (d *Driver) checkUntouched(m *mountRequest, scrub func() (int, error)) error {
+	found, err := scrub()
+	switch {
+	case errors.Is(err, hardening.ErrMounted):
+		// Nothing was mounted when the call began.
+		d.c.Recorder.Owe(audit.ForeignMount(d.subject(m.key), audit.ForeignKept))
+		return errForeignMount
+	case found > 0: // also if not all of it could be removed
+		d.c.Recorder.Owe(audit.IntegrityFailure(d.subject(m.key), audit.ReasonProviderWroteTarget))
+		return errors.Join(errSelfWritten, err)
+	case err != nil:
 		return fmt.Errorf("check target directory: %w", err)
 	}
-	if found == 0 {
-		return nil
+	return nil
+}
+
+// guarded is a mounted volume whose content is only replaced once the provider
+// was seen to have left the directory beneath it alone.
+type guarded struct {
+	*hardening.Volume
+	check func() error // asked once
+}
+
+// Replace implements provider.Volume.
+func (g guarded) Replace(files []hardening.File) (changed bool, err error) {
+	if err := g.check(); err != nil {
+		return false, err
 	}
-	d.c.Recorder.Owe(audit.IntegrityFailure(d.subject(m.key), audit.ReasonProviderWroteTarget))
-	return errSelfWritten
+	return g.Volume.Replace(files)
 }
 
 func (d *Driver) remember(m *mountRequest, a asked, got provider.Delivered) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -237,9 +238,15 @@ func (d *Driver) rotate(ctx context.Context, m *mountRequest, a asked, dir *hard
 	hardening.FaultPoint("refresh/volume-opened")
 	// Whatever comes of it: what was taken and is not used goes back.
 	defer d.settle(m.key, grant.Subject().Namespace, vol)
-	return d.fill(ctx, m, provider.Call{
-		Grant: grant, Effective: a.effective, CurrentVersions: providerVersions(a.mounted), Rotate: true,
+	// After the fetch, whatever came of it, and before the first byte is written.
+	untouched := sync.OnceValue(func() error { return d.checkUntouched(m, dir.ScrubBeneath) })
+	got, err := d.fill(ctx, m, provider.Call{
+		Grant: grant, Effective: a.effective, Volume: guarded{vol, untouched}, CurrentVersions: providerVersions(a.mounted), Rotate: true,
 	}, vol)
+	if touched := untouched(); touched != nil {
+		return provider.Delivered{}, touched
+	}
+	return got, err
 }
 
 // lateness says how long after its time a rotation came. A volume whose record

@@ -29,6 +29,10 @@ func (d *Driver) unpublish(_ context.Context, t target) error {
 	if found.Foreign > 0 && !d.legacy.has(t.key) {
 		d.c.Recorder.Owe(audit.ForeignMount(subject, audit.ForeignUnmounted))
 	}
+	if found.Plain > 0 {
+		// Under the volume or in its place, on the node's disk.
+		d.c.Recorder.Owe(audit.IntegrityFailure(subject, audit.ReasonProviderWroteTarget))
+	}
 	if err != nil {
 		// Kubelet shows nobody that an unmount failed, so we must.
 		d.c.Recorder.Owe(audit.Unmounted(subject, audit.ReasonUnmountFailed))

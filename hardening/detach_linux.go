@@ -160,17 +160,38 @@ func (t *Target) Discard() error {
 
 // ScrubPlain empties the mount directory itself, where a provider that ignores
 // the protocol wrote secrets to the node's disk, and returns how many files it
-// found. It is ErrMounted if something is mounted there.
-func (t *Target) ScrubPlain() (found int, err error) {
-	dir, err := t.open(openDir, resolveInside)
-	if errors.Is(err, unix.ENOENT) {
-		return 0, nil
-	}
+// found. A file or a link in place of the directory is one of them. It is
+// ErrMounted if something is mounted there.
+func (t *Target) ScrubPlain() (found int, err error) { return scrubPlain(t.dir) }
+
+// ScrubBeneath is ScrubPlain for the directory that a mount at the target
+// hides. A provider in a mount namespace of its own does not see the volume,
+// and what it writes to the target goes there.
+func (t *Target) ScrubBeneath() (found int, err error) {
+	// A copy of the one mount that kubelet's directory is on, without what is
+	// mounted on it.
+	const flags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH
+	dir, err := newDescriptor(unix.OpenTree(t.dir.fd(), "", flags))
 	if err != nil {
+		return 0, fmt.Errorf("look beneath the volume: %w", err)
+	}
+	defer func() { _ = dir.Close() }()
+	return scrubPlain(dir)
+}
+
+func scrubPlain(parent *descriptor) (found int, err error) {
+	s := scrubber{truncate: true, shared: true}
+	dir, err := openMountDir(parent, openDir, resolveInside)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return 0, nil
+	case errors.Is(err, ErrNotDirectory):
+		s.remove(parent, mountName, maxScrubDepth)
+		return s.found, s.err()
+	case err != nil:
 		return 0, fmt.Errorf("scrub mount directory: %w", err)
 	}
 	defer func() { _ = dir.Close() }()
-	s := scrubber{truncate: true, shared: true}
 	s.entries(dir, maxScrubDepth)
 	return s.found, s.err()
 }

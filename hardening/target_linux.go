@@ -42,7 +42,11 @@ func (t *Target) Prepare() error {
 // open opens the mount directory, or the root of what is mounted there. It
 // refuses what is not a real directory.
 func (t *Target) open(flags, resolve uint64) (*descriptor, error) {
-	d, err := openAt(t.dir, mountName, flags|unix.O_DIRECTORY, resolve)
+	return openMountDir(t.dir, flags, resolve)
+}
+
+func openMountDir(parent *descriptor, flags, resolve uint64) (*descriptor, error) {
+	d, err := openAt(parent, mountName, flags|unix.O_DIRECTORY, resolve)
 	switch {
 	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil, ErrNotDirectory

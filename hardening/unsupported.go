@@ -85,6 +85,9 @@ func (t *Target) Discard() error { return ErrUnsupported }
 // ScrubPlain returns ErrUnsupported.
 func (t *Target) ScrubPlain() (int, error) { return 0, ErrUnsupported }
 
+// ScrubBeneath returns ErrUnsupported.
+func (t *Target) ScrubBeneath() (int, error) { return 0, ErrUnsupported }
+
 // Close does nothing.
 func (t *Target) Close() error { return nil }
 
