@@ -153,6 +153,7 @@ type setup struct {
 	maxVolume  int64
 	maxNode    int64
 	recorder   func(driver.Recorder) driver.Recorder
+	deliverer  func(*provider.Config)
 	events     audit.Appender // absent: a memoryLog
 }
 
@@ -239,7 +240,11 @@ func (n *node) build(s setup) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	deliverer, err := provider.New(provider.Config{Dirs: []string{n.provider.Dir}, Logger: logger})
+	delivery := provider.Config{Dirs: []string{n.provider.Dir}, Logger: logger}
+	if s.deliverer != nil {
+		s.deliverer(&delivery)
+	}
+	deliverer, err := provider.New(delivery)
 	if err != nil {
 		n.t.Fatal(err)
 	}

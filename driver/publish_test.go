@@ -29,7 +29,7 @@ func bothProtections(t *testing.T, f func(*testing.T, func(*setup))) {
 	}
 }
 
-func ownerOf(t *testing.T, info os.FileInfo) *syscall.Stat_t {
+func ownerOf(t testing.TB, info os.FileInfo) *syscall.Stat_t {
 	t.Helper()
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

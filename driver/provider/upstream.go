@@ -77,13 +77,18 @@ func (u *upstream) retire() {
 	u.current = nil
 }
 
-// closeIfUnused closes a connection that nobody will use again. The error is
-// grpc's ErrClientConnClosing, which would say that it is closed already.
+// closeIfUnused closes a connection that nobody will use again. Not here and
+// now: grpc waits seconds for a peer that does not read to take its farewell,
+// and the caller holds the lock of a provider, or is on the way to an unpublish.
 func (c *conn) closeIfUnused() {
 	if c.stale && c.users == 0 {
-		_ = c.cc.Close()
+		go c.close()
 	}
 }
+
+// close ends the connection. The error is grpc's ErrClientConnClosing, which
+// would say that it is closed already.
+func (c *conn) close() { _ = c.cc.Close() }
 
 // upstream returns the provider of that name. Only names with a trusted socket
 // come here, so that names from manifests cannot fill the map.
@@ -98,14 +103,16 @@ func (d *Deliverer) upstream(name string) *upstream {
 	return u
 }
 
-// Close ends all connections; calls in progress fail.
+// Close ends all connections at the same time; calls in progress fail.
 func (d *Deliverer) Close() {
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, u := range d.upstreams {
 		u.mu.Lock()
 		if u.current != nil {
-			_ = u.current.cc.Close()
+			wg.Go(u.current.close)
 		}
 		u.mu.Unlock()
 	}

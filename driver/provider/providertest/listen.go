@@ -53,19 +53,21 @@ func listen(path string, uid int) (net.Listener, error) {
 	return r.Listener, r.error
 }
 
-// cutListener accepts connections that break off.
+// cutListener accepts connections that count what is written to them and, if
+// after is not 0, break off after so many bytes each.
 type cutListener struct {
 	net.Listener
-	after int
+	after   int
+	written *atomic.Int64
 }
 
-// Accept wraps the connection if it is to break off.
+// Accept wraps the connection.
 func (l *cutListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err != nil || l.after == 0 {
-		return c, err
+	if err != nil {
+		return nil, err
 	}
-	cut := &cutConn{Conn: c}
+	cut := &cutConn{Conn: c, cuts: l.after > 0, written: l.written}
 	cut.left.Store(int64(l.after))
 	return cut, nil
 }
@@ -73,16 +75,24 @@ func (l *cutListener) Accept() (net.Conn, error) {
 // cutConn closes itself after so many bytes.
 type cutConn struct {
 	net.Conn
-	left atomic.Int64
+	cuts    bool
+	left    atomic.Int64
+	written *atomic.Int64
 }
 
 // Write writes what is left, then closes.
 func (c *cutConn) Write(p []byte) (int, error) {
-	left := c.left.Add(-int64(len(p)))
-	if left > 0 {
-		return c.Conn.Write(p)
+	if left := c.left.Add(-int64(len(p))); c.cuts && left <= 0 {
+		return c.last(p[:max(0, int64(len(p))+left)])
 	}
-	n, err := c.Conn.Write(p[:max(0, int64(len(p))+left)])
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+func (c *cutConn) last(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
 	if closed := c.Close(); err == nil {
 		err = closed
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -42,8 +43,9 @@ type Provider struct {
 	Name string
 	Path string // of the socket
 
-	config Config
-	server *grpc.Server
+	config  Config
+	server  *grpc.Server
+	written atomic.Int64
 
 	mu          sync.Mutex
 	calls       []*v1alpha1.MountRequest
@@ -75,7 +77,7 @@ func Start(t testing.TB, c Config) *Provider {
 	}
 	p.server = grpc.NewServer(c.Options...)
 	v1alpha1.RegisterCSIDriverProviderServer(p.server, service{p: p})
-	go p.serve(&cutListener{Listener: l, after: c.CutAfter})
+	go p.serve(&cutListener{Listener: l, after: c.CutAfter, written: &p.written})
 	t.Cleanup(p.Stop)
 	return p
 }
@@ -108,6 +110,9 @@ func (p *Provider) Calls() []*v1alpha1.MountRequest {
 	defer p.mu.Unlock()
 	return append([]*v1alpha1.MountRequest(nil), p.calls...)
 }
+
+// Written returns how many bytes were written to connections so far.
+func (p *Provider) Written() int64 { return p.written.Load() }
 
 // Authorities returns the :authority of each request so far.
 func (p *Provider) Authorities() []string {

@@ -79,6 +79,9 @@ func TestConnectionsBreakOff(t *testing.T) {
 	if _, err := client(t, p).Mount(t.Context(), &v1alpha1.MountRequest{}); err == nil {
 		t.Error("Mount() over a connection that breaks off = nil, want an error")
 	}
+	if n := p.Written(); n < 2000 || n > 3*2000 {
+		t.Errorf("Written() = %d, want 2000 for each of a few connections", n)
+	}
 }
 
 // TestRunAs: the kernel says that another user listens, and the test itself
