@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -141,10 +142,10 @@ func (n *node) expectSame(p pod, before seen) {
 	}
 }
 
-// checkSpill looks for what the provider said wherever it must not be: in the
-// reply, log, events, metrics and volumes.db, and in any file below kubelet's
-// root, those of mounted volumes included.
-func (n *node) checkSpill(err error) {
+// spilled names the places where what the provider said can be found and must
+// not be: the reply, log, events, metrics and volumes.db, and any file below
+// kubelet's root, those of mounted volumes included.
+func (n *node) spilled(err error) []string {
 	n.t.Helper()
 	var metrics strings.Builder
 	for name := range n.collect() {
@@ -162,12 +163,21 @@ func (n *node) checkSpill(err error) {
 			places[name] = text
 		}
 	}
+	var found []string
 	for place, text := range places {
-		for _, needle := range spillings() {
-			if i := strings.Index(text, needle); i >= 0 {
-				n.t.Errorf("the %s holds what the provider said: ...%.200q", place, text[max(0, i-60):])
-			}
+		if slices.ContainsFunc(spillings(), func(s string) bool { return strings.Contains(text, s) }) {
+			found = append(found, place)
 		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// checkSpill fails if anything of what the provider said is anywhere.
+func (n *node) checkSpill(err error) {
+	n.t.Helper()
+	if places := n.spilled(err); len(places) > 0 {
+		n.t.Errorf("%q hold what the provider said", places)
 	}
 	if _, err := os.Lstat(nowhere); !errors.Is(err, fs.ErrNotExist) {
 		n.t.Errorf("Lstat(%s) = %v, want nothing there", nowhere, err)

@@ -27,6 +27,7 @@ func briefWaits(c *setup) {
 func TestP4AProviderThatClosesBeforeItAnswers(t *testing.T) {
 	cuts := []int{1, 2, 8, 9, 10, 17, 18, 24, 36, 48, 70}
 	bothProtections(t, func(t *testing.T, protection func(*setup)) {
+		t.Parallel()
 		n := newNode(t, protection, withOdd(len(cuts)), briefWaits)
 		n.addOdd(len(cuts))
 		var wg sync.WaitGroup
@@ -91,6 +92,7 @@ func waitForClose(c net.Conn) {
 // of what it said is repeated, and what was mounted stays.
 func TestP12ProvidersThatDoNotSpeakTheProtocol(t *testing.T) {
 	bothProtections(t, func(t *testing.T, protection func(*setup)) {
+		t.Parallel()
 		n := newNode(t, protection, withOdd(2*len(speakers())), briefWaits)
 		n.addOdd(2 * len(speakers()))
 		i := 0

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
@@ -244,6 +245,34 @@ func TestP5AHostileReplyLeavesNothing(t *testing.T) {
 		n.expectNoLeak(open)
 		n.mustPublish(apiPod())
 	})
+}
+
+// TestControlWhatAProviderSaysIsFound: what the tests above look for is found
+// wherever it is.
+func TestControlWhatAProviderSaysIsFound(t *testing.T) {
+	var s script
+	n := newNode(t, s.follow)
+	said := providertest.Response(map[string]string{"password": spill, "user": "app"})
+	said.ObjectVersion[0].Version = spill // which goes into volumes.db and the log of events
+	s.set(apiPod(), providertest.Reply(said))
+	n.mustPublish(apiPod())
+	n.podEvents(apiPod(), 2)
+	n.clock.advance(2 * refreshInterval)
+	n.mustPublish(apiPod())
+	fmt.Fprintln(n.stderr, "a line with", spill)
+	n.driver.CountForTest(spill)
+	generation, err := os.Readlink(filepath.Join(n.target(apiPod()), "..data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		filepath.Join(n.records.Dir(), "volumes.db"), filepath.Join(n.target(apiPod()), generation, "password"),
+		"events", "log", "metrics", "reply",
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, n.spilled(status.Error(codes.Internal, "in "+spill))); diff != "" {
+		t.Errorf("found in (-want +got):\n%s", diff)
+	}
 }
 
 // TestP9AHostileReplyOnRotationChangesNothing: the same replies, when the
