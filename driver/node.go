@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"cmp"
 	"context"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -36,7 +35,7 @@ func (d *Driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 
 // NodePublishVolume mounts the granted secrets, or keeps a mounted volume fresh.
 func (d *Driver) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	t, err := d.parsePath(req.GetTargetPath()) // the volume_id is no reason to fail a republish
+	t, err := d.parseTarget(req.GetTargetPath())
 	if err != nil {
 		return nil, d.refuse(ctx, &mountRequest{}, err)
 	}
@@ -105,7 +104,7 @@ func (d *Driver) publishNew(ctx context.Context, req *csi.NodePublishVolumeReque
 // NodeUnpublishVolume removes the volume, whatever else fails: it waits for
 // no log, API server or provider (promise P8).
 func (d *Driver) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
-	t, err := d.parseTarget(req.GetVolumeId(), req.GetTargetPath())
+	t, err := d.parseVolume(req.GetVolumeId(), req.GetTargetPath())
 	if err != nil {
 		d.metrics.unpublished(ctx, err)
 		return nil, statusOf(err)
@@ -129,13 +128,12 @@ func (d *Driver) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 // NodeGetVolumeStats returns bytes and inodes of a mounted volume; kubelet
 // asks once a minute and shows them in /stats/summary.
 func (d *Driver) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
-	if err := cmp.Or(require(fieldVolumeID, req.GetVolumeId()), require(fieldVolumePath, req.GetVolumePath())); err != nil {
+	t, err := d.parseVolume(req.GetVolumeId(), req.GetVolumePath())
+	if err != nil {
 		return nil, statusOf(err)
 	}
-	// A path of another form is one without a volume, too.
-	t, err := d.parseTarget(req.GetVolumeId(), req.GetVolumePath())
-	if err != nil {
-		return nil, errNoVolume()
+	if req.GetStagingTargetPath() != "" {
+		return nil, statusOf(&requestError{"staging_target_path", "is set", remedyStaged})
 	}
 	stats, err := d.stats(t)
 	if err != nil {

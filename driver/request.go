@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/portcullis-csi/portcullis/driver/identity"
 	"github.com/portcullis-csi/portcullis/driver/provider"
@@ -22,12 +23,14 @@ const (
 	attrEphemeral      = "csi.storage.k8s.io/ephemeral"
 )
 
+const fieldTarget = "target_path"
+
+// Remedies that several fields share.
 const (
-	fieldVolumeID   = "volume_id"
-	fieldTarget     = "target_path"
-	fieldVolumePath = "volume_path"
-	fieldAccessMode = "volume_capability.access_mode"
-	hintKubelet     = "kubelet sets it; call the driver through kubelet"
+	remedyKubelet = "kubelet sets it; call the driver through kubelet"
+	remedyInline  = "use an inline csi volume in the pod; persistent volumes are not supported"
+	remedyStaged  = "call the driver through kubelet: volumes of this driver are not staged"
+	remedyPodInfo = "set podInfoOnMount: true in the CSIDriver object"
 )
 
 // requestError is a request that the driver refuses to act on.
@@ -46,27 +49,20 @@ type target struct {
 	path string
 }
 
-// require refuses a call that lacks a field which the CSI specification calls
-// REQUIRED.
-func require(field, value string) error {
-	if value == "" {
-		return &requestError{field, "is missing", hintKubelet}
+// checkVolumeID: the id is not used, since the target path says more, but the
+// CSI specification requires it.
+func checkVolumeID(id string) error {
+	if id == "" {
+		return &requestError{"volume_id", "is missing", remedyKubelet}
 	}
 	return nil
 }
 
 // parseTarget takes pod UID and volume name out of a target path, which must
 // have exactly kubelet's form (CVE-2020-8568).
-func (d *Driver) parseTarget(volumeID, path string) (target, error) {
-	if err := require(fieldVolumeID, volumeID); err != nil {
-		return target{}, err
-	}
-	return d.parsePath(path)
-}
-
-func (d *Driver) parsePath(path string) (target, error) {
-	if err := require(fieldTarget, path); err != nil {
-		return target{}, err
+func (d *Driver) parseTarget(path string) (target, error) {
+	if path == "" {
+		return target{}, &requestError{fieldTarget, "is missing", remedyKubelet}
 	}
 	uid, volume, err := hardening.ParseTargetPath(d.c.KubeletRoot, path)
 	if err != nil {
@@ -74,6 +70,14 @@ func (d *Driver) parsePath(path string) (target, error) {
 			"give --kubelet-root the directory that kubelet uses (its --root-dir)"}
 	}
 	return target{key: targetKey{uid, volume}, path: path}, nil
+}
+
+// parseVolume reads the two fields that every call about a volume has.
+func (d *Driver) parseVolume(id, path string) (target, error) {
+	if err := checkVolumeID(id); err != nil {
+		return target{}, err
+	}
+	return d.parseTarget(path)
 }
 
 // mountRequest is a publish call, parsed and checked, with its secrets in
@@ -99,25 +103,22 @@ func (m *mountRequest) wipe() {
 func parsePublish(req *csi.NodePublishVolumeRequest, t target) (*mountRequest, error) {
 	m := &mountRequest{target: t}
 	attributes := req.GetVolumeContext()
-	if err := require(fieldVolumeID, req.GetVolumeId()); err != nil {
+	// First, so that log and event of every refusal say whose request it was.
+	claim, claimErr := parseClaim(attributes, t.key)
+	m.claim = claim
+	if err := checkPublish(req); err != nil {
 		return m, err
-	}
-	if err := checkCapability(req); err != nil {
-		return m, err
-	}
-	if len(attributes) == 0 {
-		return m, &requestError{"volume_context", "is missing", "set podInfoOnMount: true in the CSIDriver object"}
 	}
 	group, err := parseGroup(req.GetVolumeCapability().GetMount().GetVolumeMountGroup())
 	if err != nil {
 		return m, err
 	}
 	m.group = group
-	if m.class = attributes[attrClass]; m.class == "" {
-		return m, &requestError{"volumeAttributes." + attrClass, "is missing", "name the SecretProviderClass in the pod's volume"}
-	}
-	if m.claim, err = parseClaim(attributes, t.key); err != nil {
+	if m.class, err = parseClass(attributes); err != nil {
 		return m, err
+	}
+	if claimErr != nil {
+		return m, claimErr
 	}
 	if m.tokens, err = provider.ParseTokens(req.GetSecrets()); err != nil {
 		return m, &requestError{"secrets", "do not hold service account tokens as kubelet writes them", "check tokenRequests in the CSIDriver object"}
@@ -126,51 +127,84 @@ func parsePublish(req *csi.NodePublishVolumeRequest, t target) (*mountRequest, e
 	return m, nil
 }
 
-func checkCapability(req *csi.NodePublishVolumeRequest) error {
-	vc := req.GetVolumeCapability()
-	switch mount := vc.GetMount(); {
-	case vc == nil:
-		return &requestError{"volume_capability", "is missing", hintKubelet}
-	case vc.GetAccessType() == nil:
-		return &requestError{"volume_capability.mount", "is missing", hintKubelet}
-	case mount == nil:
-		return &requestError{"volume_capability", "asks for a block device", "mount secrets as files"}
-	case vc.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_UNKNOWN:
-		return &requestError{fieldAccessMode, "is missing", hintKubelet}
-	case !singleNode(vc.GetAccessMode().GetMode()):
-		return &requestError{fieldAccessMode, "is none of an inline volume", "use an inline csi volume in the pod; persistent volumes are not supported"}
-	case mount.GetFsType() != "":
-		return &requestError{"csi.fsType", "is set", "remove it: secrets are always on tmpfs"}
-	case len(mount.GetMountFlags()) > 0:
-		return &requestError{"volume_capability.mount.mount_flags", "are set", "remove the mount options: the driver alone sets them"}
+// checkPublish refuses what no kubelet sends for an inline volume of this
+// driver, which has no controller and stages nothing.
+func checkPublish(req *csi.NodePublishVolumeRequest) error {
+	if err := checkVolumeID(req.GetVolumeId()); err != nil {
+		return err
+	}
+	if err := checkCapability(req.GetVolumeCapability()); err != nil {
+		return err
+	}
+	switch {
 	case !req.GetReadonly():
 		return &requestError{"csi.readOnly", "is not true", "set readOnly: true in the pod's csi volume: without it containers get the volume writable"}
+	case len(req.GetPublishContext()) > 0:
+		return &requestError{"publish_context", "is set", "call the driver through kubelet: there is no controller that could have made one"}
+	case req.GetStagingTargetPath() != "":
+		return &requestError{"staging_target_path", "is set", remedyStaged}
+	case len(req.GetVolumeContext()) == 0:
+		return &requestError{"volume_context", "is missing", remedyPodInfo}
 	}
 	return nil
 }
 
-// singleNode reports the access modes that a volume in one node's memory can
-// keep. The modes of SINGLE_NODE_MULTI_WRITER are only for plugins that
-// advertise it.
-func singleNode(mode csi.VolumeCapability_AccessMode_Mode) bool {
-	return mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER || mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
+func checkCapability(vc *csi.VolumeCapability) error {
+	switch mount := vc.GetMount(); {
+	case vc == nil:
+		return &requestError{"volume_capability", "is missing", remedyKubelet}
+	case mount == nil:
+		return &requestError{"volume_capability", "asks for a block device", "mount secrets as files"}
+	case mount.GetFsType() != "":
+		return &requestError{"csi.fsType", "is set", "remove it: secrets are always on tmpfs"}
+	case len(mount.GetMountFlags()) > 0:
+		return &requestError{"volume_capability.mount.mount_flags", "are set", "remove the mount options: the driver alone sets them"}
+	}
+	switch vc.GetAccessMode().GetMode() {
+	case csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER, // what kubelet sends
+		csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY,
+		csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
+		csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER:
+		return nil
+	default:
+		return &requestError{"volume_capability.access_mode", "is missing, or not for a single node", remedyInline}
+	}
 }
 
-// parseGroup reads the fsGroup that kubelet passes on: decimal, below 2^32-1,
-// which chown(2) takes for "leave it".
+// parseGroup reads the fsGroup that kubelet passes on, in decimal and as far
+// as Kubernetes lets groups go.
 func parseGroup(s string) (*int64, error) {
 	if s == "" {
 		return nil, nil //nolint:nilnil // no group is an answer of its own
 	}
-	gid, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || gid >= math.MaxUint32 {
-		return nil, &requestError{"volume_capability.mount.volume_mount_group", "is not a group id", "set securityContext.fsGroup to a number below 4294967295"}
+	gid, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || gid < 0 || gid > math.MaxInt32 || strconv.FormatInt(gid, 10) != s {
+		return nil, &requestError{"volume_capability.mount.volume_mount_group", "is not a group id", "set securityContext.fsGroup to a number from 0 to 2147483647"}
 	}
-	g := int64(gid)
-	return &g, nil
+	return &gid, nil
 }
 
+// parseClass reads the name of the class, which replies repeat.
+func parseClass(attributes map[string]string) (string, error) {
+	const field, remedy = "volumeAttributes." + attrClass, "name the SecretProviderClass in the pod's volume"
+	name := attributes[attrClass]
+	switch {
+	case name == "":
+		return "", &requestError{field, "is missing", remedy}
+	case len(validation.IsDNS1123Subdomain(name)) > 0:
+		return "", &requestError{field, "is not a name that an object can have", remedy}
+	}
+	return name, nil
+}
+
+// parseClaim reads what kubelet says about the pod. Names that no object can
+// have are in no claim.
 func parseClaim(attributes map[string]string, k targetKey) (identity.Claim, error) {
+	for _, key := range []string{attrPodNamespace, attrPodName, attrPodUID, attrServiceAccount} {
+		if problem := claimProblem(key, attributes[key]); problem != "" {
+			return identity.Claim{}, &requestError{fmt.Sprintf("volume_context[%s]", key), problem, remedyPodInfo}
+		}
+	}
 	c := identity.Claim{
 		Namespace:      attributes[attrPodNamespace],
 		Pod:            attributes[attrPodName],
@@ -180,13 +214,28 @@ func parseClaim(attributes map[string]string, k targetKey) (identity.Claim, erro
 		ContextUID:     attributes[attrPodUID],
 		Attributes:     attributes,
 	}
-	for _, key := range []string{attrPodNamespace, attrPodName, attrPodUID, attrServiceAccount} {
-		if attributes[key] == "" {
-			return c, &requestError{fmt.Sprintf("volume_context[%s]", key), "is missing", "set podInfoOnMount: true in the CSIDriver object"}
-		}
-	}
 	if attributes[attrEphemeral] != "true" {
-		return c, &requestError{"volume_context[" + attrEphemeral + "]", "is not true", "use an inline csi volume in the pod; persistent volumes are not supported"}
+		return c, &requestError{"volume_context[" + attrEphemeral + "]", "is not true", remedyInline}
 	}
 	return c, nil
+}
+
+// claimProblem says what is wrong with one of kubelet's attributes. Without
+// podInfoOnMount they are whatever the pod's author wrote, of any length, and
+// they go on to the log and the API server.
+func claimProblem(key, value string) string {
+	var rules []string
+	switch {
+	case value == "":
+		return "is missing"
+	case key == attrPodNamespace:
+		rules = validation.IsDNS1123Label(value)
+	case key == attrPodUID: // compared, and not repeated anywhere
+	default:
+		rules = validation.IsDNS1123Subdomain(value)
+	}
+	if len(rules) > 0 {
+		return "is not a name that an object can have"
+	}
+	return ""
 }

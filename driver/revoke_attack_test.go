@@ -211,7 +211,7 @@ func TestP8ADenialRevokesOnAFullDisk(t *testing.T) {
 		})
 		n := newNode(t, protection, func(s *setup) { s.events = log })
 		n.mustPublish(apiPod())
-		other := numbered(1)
+		other := fleetPod(1)
 		n.add(other)
 		free := fillDisk(t, disk)
 		fillLog(t, log)

@@ -226,8 +226,8 @@ func TestRevokedVolumeComesBackWithRotationOff(t *testing.T) {
 	}
 }
 
-// numbered is one of many pods of the namespace.
-func numbered(i int) pod {
+// fleetPod is one of many pods of the namespace.
+func fleetPod(i int) pod {
 	p := apiPod()
 	p.name, p.uid = fmt.Sprintf("fleet-%d", i), fmt.Sprintf("33333333-3333-4333-8333-%012d", i)
 	return p
@@ -238,7 +238,7 @@ func (n *node) fleet(count int) []pod {
 	n.t.Helper()
 	pods := make([]pod, count)
 	for i := range pods {
-		pods[i] = numbered(i)
+		pods[i] = fleetPod(i)
 		n.add(pods[i])
 		n.mustPublish(pods[i])
 	}

@@ -3,6 +3,7 @@ package provider
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/portcullis-csi/portcullis/hardening"
 )
@@ -13,13 +14,14 @@ type Secrets struct {
 	values map[string]*hardening.Plaintext
 }
 
-// NewSecrets takes the secrets of a NodePublishVolume request. The service
-// account tokens among them are left out: those go to the provider only as
-// far as the grant says (Tokens).
+// NewSecrets takes the secrets of a NodePublishVolume request. What kubelet
+// itself put there is left out: the service account tokens go to the provider
+// only as far as the grant says (Tokens), and what a later kubelet may add, a
+// policy should know first. No key of a Secret has a slash in it.
 func NewSecrets(secrets map[string]string) Secrets {
 	s := Secrets{values: make(map[string]*hardening.Plaintext, len(secrets))}
 	for name, value := range secrets {
-		if name != TokensKey {
+		if !strings.HasPrefix(name, kubeletPrefix) {
 			s.values[name] = hardening.NewPlaintext([]byte(value))
 		}
 	}

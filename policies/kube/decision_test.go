@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -199,7 +200,8 @@ func TestBounds(t *testing.T) {
 	if got := len(build(t, list(64)).Requests); got != 64 {
 		t.Errorf("requests = %d, want 64", got)
 	}
-	if got := build(t, list(65)).Requests; len(got) != 1 || !strings.Contains(got[0].ParseError, "more than 64") {
-		t.Errorf("requests = %v, want one that says there are too many", got)
+	_, _, err := kube.BuildInput(facts(list(65)))
+	if bad, ok := errors.AsType[*kube.FieldError](err); !ok || bad.Field != "spec.parameters" || !strings.Contains(bad.Problem, "more than 64") {
+		t.Errorf("BuildInput(65 objects) = %v, want a *FieldError of spec.parameters that says there are too many", err)
 	}
 }

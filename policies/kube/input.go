@@ -118,7 +118,7 @@ func annotations(all map[string]string) map[string]string {
 // addSecrets fills in what the class asks for.
 func (f Facts) addSecrets(in *policies.Input, e Effective) error {
 	reading := read(e.provider, e.merged(), f.Pod.Annotations, e.digest)
-	if len(reading.Requests) > policies.MaxRequests {
+	if reading.TooMany {
 		return &FieldError{fieldParameters, "lists more than 64 secrets", "split the SecretProviderClass"}
 	}
 	if err := addSync(reading.Requests, f.Class.Spec.SecretObjects); err != nil {

@@ -21,6 +21,9 @@ func listOf(p Params) list {
 	return list{objects, err}
 }
 
+// tooMany tells a list that is beyond the bounds from one that cannot be read.
+func (l list) tooMany() bool { return errors.Is(l.err, errTooMany) }
+
 // credentials names the parameters that hold a literal credential. objects is
 // one if it has a field that is named like one, at any depth: what can be read
 // for certain has no such field.

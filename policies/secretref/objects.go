@@ -45,6 +45,8 @@ type syntaxError struct {
 // Error returns the problem.
 func (e *syntaxError) Error() string { return e.problem }
 
+var errTooMany = uncertain("objects lists more than " + strconv.Itoa(MaxObjects) + " secrets")
+
 func uncertain(problem string) error { return &syntaxError{problem: problem} }
 
 // parseObjects reads a YAML list of maps, or refuses it.
@@ -63,7 +65,7 @@ func parseObjects(text string) ([]object, error) {
 		return nil, uncertain("objects is an empty list")
 	}
 	if len(list.Content) > MaxObjects {
-		return nil, uncertain("objects lists more than " + strconv.Itoa(MaxObjects) + " secrets")
+		return nil, errTooMany
 	}
 	objects := make([]object, len(list.Content))
 	for i, n := range list.Content {

@@ -32,6 +32,9 @@ type Reading struct {
 	// Requests holds each secret once per file, in the order of the
 	// parameters, or one unparsed request.
 	Requests []policies.Request
+	// TooMany reports that more secrets are listed than MaxObjects: a bad
+	// request at both gates, whatever a grant says.
+	TooMany bool
 	// Scoping holds the parameters that choose with which identity, and at
 	// which backend, the provider asks.
 	Scoping map[string]string
