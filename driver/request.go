@@ -154,7 +154,7 @@ func checkCapability(vc *csi.VolumeCapability) error {
 	case vc == nil:
 		return &requestError{"volume_capability", "is missing", remedyKubelet}
 	case mount == nil:
-		return &requestError{"volume_capability", "asks for a block device", "mount secrets as files"}
+		return &requestError{"volume_capability", "is not for a mounted volume", "mount secrets as files"}
 	case mount.GetFsType() != "":
 		return &requestError{"csi.fsType", "is set", "remove it: secrets are always on tmpfs"}
 	case len(mount.GetMountFlags()) > 0:

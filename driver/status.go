@@ -258,11 +258,20 @@ func ruleList(ids []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(ids[:maxRulesInReply], ", "), len(ids)-maxRulesInReply)
 }
 
+// remedyOf is the remedy of the first finding, unless one is critical: a
+// credential in a class is not mended by the grant that is missing as well.
 func remedyOf(findings []policies.Finding) string {
+	remedy := ""
 	for _, f := range findings {
-		if f.Remediation != "" {
+		if f.Severity == policies.SeverityCritical && f.Remediation != "" {
 			return f.Remediation
 		}
+		if remedy == "" {
+			remedy = f.Remediation
+		}
 	}
-	return "ask the security team about these rules"
+	if remedy == "" {
+		return "ask the security team about these rules"
+	}
+	return remedy
 }

@@ -15,6 +15,9 @@ func (s *System) Target(podUID, volume string) (*Target, error) {
 		return nil, err
 	}
 	dir, err := openAt(s.pods, path.Join(podUID, csiVolumes, volume), openPath|unix.O_DIRECTORY, resolvePods)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+		err = ErrNotDirectory
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open directory of volume %s of pod %s: %w", volume, podUID, err)
 	}
