@@ -161,8 +161,9 @@ type setup struct {
 // as its kubelet.
 type node struct {
 	t        testing.TB
-	root     string // kubelet's
-	manifest string // directory
+	root     string           // kubelet's
+	manifest string           // directory
+	conn     *grpc.ClientConn // kubelet's
 	csi      csi.NodeClient
 	identity csi.IdentityClient
 	driver   *driver.Driver
@@ -300,6 +301,7 @@ func (n *node) serve() {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { n.closed(conn.Close()) })
+	n.conn = conn
 	n.csi, n.identity = csi.NewNodeClient(conn), csi.NewIdentityClient(conn)
 }
 

@@ -1,7 +1,6 @@
 package driver_test
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/portcullis-csi/portcullis/driver"
 )
-
-var update = flag.Bool("update", false, "rewrite the table of metrics in docs/OPERATIONS.md")
 
 // noting is a meter that writes down what is asked of it.
 type noting struct {

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -160,29 +159,6 @@ func TestP9NoErrorOnRepublishTakesContentAway(t *testing.T) {
 			}
 			if rec, _ := n.records.Get(apiUID, volume); rec.Failures != 1 || !rec.DueAt.After(n.clock.now()) {
 				t.Errorf("record = %+v, want one failure and a later due time", rec)
-			}
-		})
-	}
-}
-
-func TestP9NoBadRepublishRequestIsAnError(t *testing.T) {
-	for name, change := range map[string]func(*csi.NodePublishVolumeRequest){
-		"writable":   func(r *csi.NodePublishVolumeRequest) { r.Readonly = false },
-		"no id":      func(r *csi.NodePublishVolumeRequest) { r.VolumeId = "" },
-		"no context": func(r *csi.NodePublishVolumeRequest) { r.VolumeContext = nil },
-		"no class":   func(r *csi.NodePublishVolumeRequest) { delete(r.VolumeContext, "secretProviderClass") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			n := newNode(t)
-			n.mustPublish(apiPod())
-			n.clock.advance(2 * refreshInterval)
-			r := n.request(apiPod())
-			change(r)
-			if _, err := n.csi.NodePublishVolume(t.Context(), r); err != nil {
-				t.Errorf("NodePublishVolume() = %v, want nil: kubelet would delete the mount", err)
-			}
-			if diff := cmp.Diff(secretFiles(), n.content(apiPod())); diff != "" {
-				t.Errorf("content (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -52,11 +52,15 @@ func LoadFS(fsys fs.FS) (policies.Bundle, error) {
 	b := policies.Bundle{Modules: map[string]string{}, Digest: digest(files)}
 	var s sources
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if isRego(name) {
+		err := checkText(files[name])
+		if err == nil && isRego(name) {
 			b.Modules[name] = string(files[name])
 			continue
 		}
-		if err := s.add(name, files[name]); err != nil {
+		if err == nil {
+			err = s.add(name, files[name])
+		}
+		if err != nil {
 			return policies.Bundle{}, fmt.Errorf("read policy file %q: %w", name, err)
 		}
 	}
@@ -214,6 +218,9 @@ func parseManifest(text []byte) (policies.Manifest, error) {
 		} `json:"metadata"`
 	}
 	if err := policies.DecodeStrictly(text, &m); err != nil {
+		return policies.Manifest{}, fmt.Errorf("decode manifest: %w", err)
+	}
+	if err := checkUnique(text); err != nil {
 		return policies.Manifest{}, fmt.Errorf("decode manifest: %w", err)
 	}
 	if m.Roots != nil && !slices.Equal(m.Roots, []string{"portcullis"}) {

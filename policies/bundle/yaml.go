@@ -20,6 +20,9 @@ const maxDepth = 16
 // stricter than YAML: a key that is written twice, an anchor, a tag or an
 // unknown key is refused, since two readers would understand it differently.
 func decodeYAML(text []byte, into any) error {
+	if err := checkText(text); err != nil {
+		return err
+	}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document yaml.Node
 	switch err := d.Decode(&document); {

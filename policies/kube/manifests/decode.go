@@ -69,6 +69,9 @@ func (d decoder) add(all *objects, file string, doc []byte) error {
 	if empty(doc) {
 		return nil
 	}
+	if ended(doc) {
+		return errors.New("ends with ... before its end: put --- between documents")
+	}
 	decoded, gvk, err := d.serializer.Decode(doc, nil, nil)
 	if runtime.IsNotRegisteredError(err) {
 		return errors.New("is not a v1 Pod, Namespace or ServiceAccount, nor a v1 SecretProviderClass")
@@ -110,6 +113,18 @@ func checkKey(k key) error {
 		return fmt.Errorf("metadata.namespace of %s %q is missing or not a name", k.kind, k.name)
 	}
 	return nil
+}
+
+// ended reports a document that YAML ends with a line of dots. The reader of
+// documents splits at lines of dashes only, and what follows would be lost
+// without a word.
+func ended(doc []byte) bool {
+	for line := range strings.Lines(string(doc)) {
+		if line = strings.TrimRight(line, " \t\r\n"); line == "..." || strings.HasPrefix(line, "... ") {
+			return true
+		}
+	}
+	return false
 }
 
 // empty reports a document of comments and white space only.
