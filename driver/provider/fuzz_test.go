@@ -49,6 +49,12 @@ func FuzzReply(f *testing.F) {
 		f.Add(raw, 3)
 		f.Add(raw, len(raw))
 	}
+	for _, row := range hostile() {
+		if r, err := row.handler(f.Context(), &v1alpha1.MountRequest{}); err == nil && proto.Size(r) < 10_000 {
+			raw, _ := proto.MarshalOptions{AllowPartial: true}.Marshal(r)
+			f.Add(raw, 7)
+		}
+	}
 	f.Add([]byte{0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, 1)
 	grant := allowed(f, objects("a", "b/c")).Grant
 	f.Fuzz(func(t *testing.T, raw []byte, size int) {

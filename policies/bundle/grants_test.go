@@ -302,6 +302,14 @@ func FuzzGrants(f *testing.F) {
 	f.Add([]byte(full))
 	f.Add([]byte("- &a {id: G}\n- *a"))
 	f.Add([]byte("- {secrets: [\"unparsed:*\"]}"))
+	for _, text := range yamlTricks() {
+		if len(text) < 1000 {
+			f.Add([]byte(text))
+		}
+	}
+	for _, text := range invisible() {
+		f.Add([]byte(text))
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		grants, err := bundle.ParseGrants(text)
 		if err != nil {

@@ -270,6 +270,10 @@ func FuzzMerge(f *testing.F) {
 	f.Add("acme", "role", "x", "csi.storage.k8s.io/pod.name", "y")
 	f.Add("acme", "password", "x", "providerName", "mock_provider")
 	f.Add("", "\xff", "\xff", "secretProviderClass", "other")
+	f.Add("acme", "csi.storage.k8s.io/serviceAccount.tokens", "{}", "CSI.STORAGE.K8S.IO/x", "y")
+	f.Add("acme", "objects", "- objectName: a\n  password: b", "clientSecret", "x")
+	f.Add("local\n", "a b", "x", "\x1b[2J", "y")
+	f.Add("l\u043ecal", "objects", "", "", "")
 	f.Fuzz(func(t *testing.T, provider, name, value, attr, attrValue string) {
 		c := class()
 		c.Spec.Provider = spcProvider(provider)

@@ -68,7 +68,17 @@ func TestReadObjects(t *testing.T) {
 // Each of these is read differently by some YAML version or library, is too
 // large, or leaves open which file would appear.
 func TestReadObjectsIsUnparsed(t *testing.T) {
-	for _, test := range []struct{ name, objects, problem string }{
+	for _, test := range unreadable() {
+		t.Run(test.name, func(t *testing.T) {
+			checkUnparsed(t, read("local", test.objects).Requests, test.problem)
+		})
+	}
+}
+
+type unreadableObjects struct{ name, objects, problem string }
+
+func unreadable() []unreadableObjects {
+	return []unreadableObjects{
 		{"empty", "", "missing or empty"},
 		{"null", "null", "not a plain list"},
 		{"map", "objectName: a", "not a plain list"},
@@ -150,10 +160,6 @@ func TestReadObjectsIsUnparsed(t *testing.T) {
 		{"file and directory", "- objectName: a\n- objectName: a/b", "directory of another"},
 		{"too many", strings.Repeat("- objectName: a\n", 65), "more than 64"},
 		{"too long", "- objectName: a # " + strings.Repeat("x", 64<<10), "64 KiB"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			checkUnparsed(t, read("local", test.objects).Requests, test.problem)
-		})
 	}
 }
 

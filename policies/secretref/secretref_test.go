@@ -263,6 +263,11 @@ func FuzzReadObjects(f *testing.F) {
 		f.Add("local", s, "")
 		f.Add("acme", s, "https://x")
 	}
+	for _, u := range unreadable() {
+		if len(u.objects) < 1000 {
+			f.Add("local", u.objects, "")
+		}
+	}
 	f.Fuzz(func(t *testing.T, provider, objects, other string) {
 		p := secretref.Params{Provider: provider, Parameters: map[string]string{"objects": objects}, Digest: digest}
 		if other != "" {

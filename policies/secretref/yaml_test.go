@@ -188,6 +188,11 @@ func FuzzEveryLibraryAgrees(f *testing.F) {
 	f.Add("- \"objectName\": a\n  'objectAlias': b # c\n\n-   objectName:   c\n")
 	f.Add("- objectName: a\n   b\n   c\n")
 	f.Add("-\n objectName:\n  a\n")
+	for _, u := range unreadable() {
+		if len(u.objects) < 1000 {
+			f.Add(u.objects)
+		}
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "ownerUID") {
 			return // ours alone: no library of a provider declares it

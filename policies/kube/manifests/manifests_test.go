@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/portcullis-csi/portcullis/policies/kube"
 	"github.com/portcullis-csi/portcullis/policies/kube/manifests"
@@ -281,6 +283,11 @@ func FuzzManifests(f *testing.F) {
 	f.Add("---\n---\n")
 	f.Add("apiVersion: v1\nkind: Pod\nmetadata: &m {name: a, namespace: b}\nspec: *m\n")
 	f.Add(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}}`)
+	for _, trick := range tricks() {
+		if len(trick.text) < 2000 {
+			f.Add(trick.text)
+		}
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := manifests.Open(directory(t, "x.yaml", text))
 		if err != nil {
@@ -295,8 +302,24 @@ func FuzzManifests(f *testing.F) {
 			if err != nil && !errors.Is(err, kube.ErrNotFound) {
 				t.Errorf("Pod(payments, %q) = %v, want kube.ErrNotFound", name, err)
 			}
+			if err == nil && !strings.Contains(text, "---") {
+				sameAsKubernetes(t, text, pod)
+			}
 		}
 	})
+}
+
+// sameAsKubernetes compares a pod with what the library of kubectl and of the
+// API server makes of the same text.
+func sameAsKubernetes(t *testing.T, text string, pod *corev1.Pod) {
+	t.Helper()
+	var want corev1.Pod
+	if err := sigsyaml.UnmarshalStrict([]byte(text), &want); err != nil {
+		t.Errorf("Open(%q) = nil, Kubernetes says %v", text, err)
+	}
+	if diff := cmp.Diff(&want, pod); diff != "" {
+		t.Errorf("pod of %q differs (-Kubernetes +directory):\n%s", text, diff)
+	}
 }
 
 func BenchmarkPod(b *testing.B) {
