@@ -85,6 +85,38 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestInputBoundsAreExact: what an input may hold, it may hold to the last byte.
+func TestInputBoundsAreExact(t *testing.T) {
+	sized := func(n int) map[string]string { return map[string]string{"k": strings.Repeat("x", n-1)} }
+	encoded := policiestest.Input(func(in *policies.Input) { in.NowNS, in.Pod.HostPaths = 0, []string{""} })
+	text, err := json.Marshal(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bound := range map[string]struct {
+		limit int
+		set   func(in *policies.Input, n int)
+	}{
+		"parameters":       {policies.MaxParameterBytes, func(in *policies.Input, n int) { in.SPC.Parameters = sized(n) }},
+		"namespace labels": {policies.MaxMapBytes, func(in *policies.Input, n int) { in.Subject.NamespaceLabels = sized(n) }},
+		"annotations":      {policies.MaxMapBytes, func(in *policies.Input, n int) { in.Subject.ServiceAccountAnnotations = sized(n) }},
+		"pod labels":       {policies.MaxMapBytes, func(in *policies.Input, n int) { in.Pod.Labels = sized(n) }},
+		"overrides":        {policies.MaxOverrides, func(in *policies.Input, n int) { in.Volume.Overrides = make([]string, n) }},
+		"all": {policies.MaxInputBytes, func(in *policies.Input, n int) {
+			in.Pod.HostPaths = []string{strings.Repeat("p", n-len(text))}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n, want := range map[int]bool{bound.limit: true, bound.limit + 1: false} {
+				in := policiestest.Input(func(in *policies.Input) { bound.set(in, n) })
+				if err := in.Validate(); (err == nil) != want {
+					t.Errorf("Validate(%s of %d) = %v, want valid: %t", name, n, err, want)
+				}
+			}
+		})
+	}
+}
+
 // copies returns n targets in Secret objects.
 func copies(n int) []policies.Sync {
 	targets := make([]policies.Sync, n)
