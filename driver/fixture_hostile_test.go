@@ -236,4 +236,14 @@ func (n *node) expectNoLeak(before int) {
 	if used := n.gauge("portcullis_volume_budget_used_bytes"); used != 0 {
 		n.t.Errorf("budget in use = %d, want 0", used)
 	}
+	n.expectNoPanic()
+}
+
+// expectNoPanic: a panic is answered like any other failure, and would pass
+// for one.
+func (n *node) expectNoPanic() {
+	n.t.Helper()
+	if log := n.stderr.String(); strings.Contains(log, "panicked") {
+		n.t.Errorf("a call panicked: %s", log[strings.Index(log, "panicked"):])
+	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
 	"github.com/portcullis-csi/portcullis/audit"
@@ -245,6 +246,47 @@ func TestP9AnAnswerThatComesTooLateChangesNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestP8AnUnpublishBesideAReply lets the two meet: the delay between them
+// follows the outcomes, so that both come first again and again.
+func TestP8AnUnpublishBesideAReply(t *testing.T) {
+	const least, most = 10, 2000
+	bothProtections(t, func(t *testing.T, protection func(*setup)) {
+		var s script
+		n := newNode(t, protection, s.follow)
+		p := apiPod()
+		var mounted, preempted int
+		delay := time.Millisecond
+		for round := 0; (mounted < least || preempted < least) && round < most; round++ {
+			met := newSleeper()
+			s.set(p, met.answer)
+			published := make(chan error, 1)
+			go func() { published <- n.publish(p) }()
+			<-met.begun
+			close(met.wake)
+			time.Sleep(delay)
+			n.mustUnpublish(p)
+			if err := <-published; err == nil {
+				mounted++
+				delay = delay * 4 / 5
+			} else {
+				if code := status.Code(err); code != codes.Unavailable && code != codes.Aborted {
+					t.Errorf("a publish that an unpublish went before = %v, want Unavailable or Aborted", err)
+				}
+				preempted++
+				delay = delay*6/5 + 10*time.Microsecond
+			}
+			n.expectNothing(p)
+			if _, known := n.records.Get(p.uid, volume); known {
+				t.Fatal("a volume that was unmounted has a record")
+			}
+		}
+		if mounted < least || preempted < least {
+			t.Errorf("the publish came first %d times and the unpublish %d times: they hardly met", mounted, preempted)
+		}
+		n.expectNoPanic()
+	})
 }
 
 // stubborn never answers before its test ends, whatever became of the call.

@@ -259,7 +259,7 @@ func TestControlWhatAProviderSaysIsFound(t *testing.T) {
 	n.podEvents(apiPod(), 2)
 	n.clock.advance(2 * refreshInterval)
 	n.mustPublish(apiPod())
-	fmt.Fprintln(n.stderr, "a line with", spill)
+	_, _ = n.stderr.Write([]byte("a line with " + spill))
 	n.driver.CountForTest(spill)
 	generation, err := os.Readlink(filepath.Join(n.target(apiPod()), "..data"))
 	if err != nil {

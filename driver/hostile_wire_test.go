@@ -101,6 +101,7 @@ func TestP12MessagesThatAreNoRequests(t *testing.T) {
 	if calls := len(n.provider.Calls()); calls != 0 {
 		t.Errorf("provider calls = %d, want none", calls)
 	}
+	n.expectNoPanic()
 	// The control: the same bytes without the fault are a request, twice the
 	// same field included, of which the last counts.
 	if err := n.send(csi.Node_NodePublishVolume_FullMethodName, slices.Concat(field(4, "/elsewhere"), decent)); err != nil {

@@ -93,7 +93,7 @@ func TestP5WhatAProviderWritesBeneathAVolumeIsScrubbed(t *testing.T) {
 				var s script
 				n := newNode(t, protection, s.follow)
 				n.mustPublish(apiPod())
-				before, plain := n.look(apiPod()), n.plainView(apiPod())
+				before, plain, open := n.look(apiPod()), n.plainView(apiPod()), descriptors(t)
 				s.set(apiPod(), after(t, func(*v1alpha1.MountRequest) error {
 					return errors.Join(os.Mkdir(plain+"/d", 0o700), writing(plain+"/password"), writing(plain+"/d/user"))
 				}, answer))
@@ -112,6 +112,8 @@ func TestP5WhatAProviderWritesBeneathAVolumeIsScrubbed(t *testing.T) {
 				if diff := cmp.Diff(newContent(), n.content(apiPod())); diff != "" {
 					t.Errorf("content after the next rotation (-want +got):\n%s", diff)
 				}
+				n.mustUnpublish(apiPod())
+				n.expectNoLeak(open)
 			})
 		}
 	})

@@ -116,6 +116,7 @@ func TestP3YAMLTricksAreNeverAGrant(t *testing.T) {
 			})
 		}
 	}
+	n.expectNoPanic()
 	// The control: the two objects, read for certain, are granted.
 	p := numbered(2 * len(tricks))
 	n.add(p)

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -35,7 +36,7 @@ func (d *Driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 
 // NodePublishVolume mounts the granted secrets, or keeps a mounted volume fresh.
 func (d *Driver) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	t, err := d.parseTarget(req.GetTargetPath())
+	t, err := d.parseTarget(fieldTarget, req.GetTargetPath())
 	if err != nil {
 		return nil, d.refuse(ctx, &mountRequest{}, err)
 	}
@@ -104,8 +105,8 @@ func (d *Driver) publishNew(ctx context.Context, req *csi.NodePublishVolumeReque
 // NodeUnpublishVolume removes the volume, whatever else fails: it waits for
 // no log, API server or provider (promise P8).
 func (d *Driver) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
-	t, err := d.parseVolume(req.GetVolumeId(), req.GetTargetPath())
-	if err != nil {
+	t, err := d.parseTarget(fieldTarget, req.GetTargetPath())
+	if err = errors.Join(checkVolumeID(req.GetVolumeId()), err); err != nil {
 		d.metrics.unpublished(ctx, err)
 		return nil, statusOf(err)
 	}
@@ -128,8 +129,8 @@ func (d *Driver) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 // NodeGetVolumeStats returns bytes and inodes of a mounted volume; kubelet
 // asks once a minute and shows them in /stats/summary.
 func (d *Driver) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
-	t, err := d.parseVolume(req.GetVolumeId(), req.GetVolumePath())
-	if err != nil {
+	t, err := d.parseTarget("volume_path", req.GetVolumePath())
+	if err = errors.Join(checkVolumeID(req.GetVolumeId()), err); err != nil {
 		return nil, statusOf(err)
 	}
 	if req.GetStagingTargetPath() != "" {

@@ -111,6 +111,7 @@ func TestP12EveryFieldOfARequest(t *testing.T) {
 			n.checkSpill(err)
 		})
 	}
+	n.expectNoPanic()
 	// The fixture as it is would have been mounted.
 	n.add(apiPod())
 	n.mustPublish(apiPod())
@@ -148,6 +149,7 @@ func TestP9EveryFieldOfARepublish(t *testing.T) {
 				n.expectNothing(p)
 			})
 		}
+		n.expectNoPanic()
 	})
 }
 

@@ -37,7 +37,7 @@ func volumeRefusals() []volumeRefusal {
 		{"unpublish without id", u + "volume_id", "volume_id", "volume_id is missing", throughKubelet, invalid, unpublish("", same)},
 		{"stats without id", s + "volume_id", "volume_id", "volume_id is missing", throughKubelet, invalid, stats("", "", same)},
 		{"unpublish without path", u + "target_path", "target_path", "target_path is missing", throughKubelet, invalid, unpublish("v", func(string) string { return "" })},
-		{"stats without path", s + "volume_path", "target_path", "target_path is missing", throughKubelet, invalid, stats("v", "", func(string) string { return "" })},
+		{"stats without path", s + "volume_path", "volume_path", "volume_path is missing", throughKubelet, invalid, stats("v", "", func(string) string { return "" })},
 		{"stats of a staged volume", s + "staging_target_path", "staging_target_path", "staging_target_path is set", notStaged, invalid, stats("v", "/staged", same)},
 		{"stats of nothing", s + "volume_path", "volume_path", "no volume of this driver is mounted at volume_path", "publish it first", codes.NotFound,
 			stats("v", "", replacing("/secrets/", "/others/"))},
@@ -47,10 +47,10 @@ func volumeRefusals() []volumeRefusal {
 		"NUL": func(t string) string { return t + "\x00" }, "above": func(t string) string { return strings.TrimSuffix(t, "/mount") },
 		"UID without dashes": replacing(uidOfTarget, strings.Repeat("3", 32)),
 	} {
-		const says = "target_path is not a volume of a pod below the kubelet root"
+		const says = " is not a volume of a pod below the kubelet root"
 		rows = append(rows,
-			volumeRefusal{"unpublish " + name, u + "target_path", "target_path", says, kubeletRoot, invalid, unpublish("v", change)},
-			volumeRefusal{"stats " + name, s + "volume_path", "target_path", says, kubeletRoot, invalid, stats("v", "", change)})
+			volumeRefusal{"unpublish " + name, u + "target_path", "target_path", "target_path" + says, kubeletRoot, invalid, unpublish("v", change)},
+			volumeRefusal{"stats " + name, s + "volume_path", "volume_path", "volume_path" + says, kubeletRoot, invalid, stats("v", "", change)})
 	}
 	return rows
 }

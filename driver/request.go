@@ -60,24 +60,16 @@ func checkVolumeID(id string) error {
 
 // parseTarget takes pod UID and volume name out of a target path, which must
 // have exactly kubelet's form (CVE-2020-8568).
-func (d *Driver) parseTarget(path string) (target, error) {
+func (d *Driver) parseTarget(field, path string) (target, error) {
 	if path == "" {
-		return target{}, &requestError{fieldTarget, "is missing", remedyKubelet}
+		return target{}, &requestError{field, "is missing", remedyKubelet}
 	}
 	uid, volume, err := hardening.ParseTargetPath(d.c.KubeletRoot, path)
 	if err != nil {
-		return target{}, &requestError{fieldTarget, "is not a volume of a pod below the kubelet root",
+		return target{}, &requestError{field, "is not a volume of a pod below the kubelet root",
 			"give --kubelet-root the directory that kubelet uses (its --root-dir)"}
 	}
 	return target{key: targetKey{uid, volume}, path: path}, nil
-}
-
-// parseVolume reads the two fields that every call about a volume has.
-func (d *Driver) parseVolume(id, path string) (target, error) {
-	if err := checkVolumeID(id); err != nil {
-		return target{}, err
-	}
-	return d.parseTarget(path)
 }
 
 // mountRequest is a publish call, parsed and checked, with its secrets in

@@ -13,7 +13,7 @@ import (
 // TokensKey is where kubelet puts the service account tokens: among the
 // secrets of the request where the CSIDriver says serviceAccountTokenInSecrets.
 // Providers find them among the attributes under the same key.
-const TokensKey = kubeletPrefix + "serviceAccount.tokens" //nolint:gosec // G101: the name of a key, not a credential
+const TokensKey = kubeletPrefix + "serviceAccount.tokens"
 
 // kubeletPrefix begins the keys that only kubelet sets.
 const kubeletPrefix = "csi.storage.k8s.io/"
