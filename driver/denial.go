@@ -17,12 +17,13 @@ const (
 // denial is what policy has said against a volume that is mounted, and what
 // came of it. The zero value is nothing.
 type denial struct {
-	First     time.Time `json:"first,omitzero"`     // of the denials in a row
-	Last      time.Time `json:"last,omitzero"`      // of them
-	Held      bool      `json:"held,omitempty"`     // confirmed, and held back by the brake
-	RevokedAt time.Time `json:"revokedAt,omitzero"` // when the volume was to be emptied
-	Empty     bool      `json:"empty,omitempty"`    // and it was
-	Expired   bool      `json:"expired,omitempty"`  // because its time to live ran out
+	First      time.Time `json:"first,omitzero"`       // of the denials in a row
+	Last       time.Time `json:"last,omitzero"`        // of them
+	DecisionID string    `json:"decisionId,omitempty"` // of the last one
+	Held       bool      `json:"held,omitempty"`       // confirmed, and held back by the brake
+	RevokedAt  time.Time `json:"revokedAt,omitzero"`   // when the volume was to be emptied
+	Empty      bool      `json:"empty,omitempty"`      // and it was
+	Expired    bool      `json:"expired,omitempty"`    // because its time to live ran out
 }
 
 // denied is the denial after one more. A clock that was set back begins anew:

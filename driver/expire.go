@@ -65,6 +65,8 @@ func (d *Driver) expire(ctx context.Context, r revocation, rec record) error {
 	}
 	r.cause, r.err = audit.ReasonTTLExpired, &revokedError{}
 	now := d.c.Clock()
+	rec = named(rec, r.m, r.asked)
 	rec.Denial, rec.DueAt = rec.Denial.denied(now), now.Add(firstBackoff)
+	rec.Denial.DecisionID = r.asked.decision.ID
 	return d.revoke(ctx, r, rec)
 }

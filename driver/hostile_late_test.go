@@ -129,7 +129,7 @@ func givenUp() map[string]struct {
 		"after the caller gave up": {func(_ *node, _ pod, cancel func()) { cancel() },
 			codes.Canceled, audit.ReasonAborted, false, asEver},
 		"after an unpublish": {func(n *node, p pod, _ func()) { n.mustUnpublish(p) },
-			codes.Unavailable, audit.ReasonAborted, true, asEver},
+			codes.Aborted, audit.ReasonAborted, true, asEver},
 	}
 }
 
@@ -390,7 +390,7 @@ func TestP8OneHungProviderDelaysNobodyElse(t *testing.T) {
 		}
 		n.unpublishHung(t, append(hung, mounted))
 		for range hung {
-			expectStatus(t, <-results, codes.Unavailable, "; hint: ")
+			expectStatus(t, <-results, codes.Aborted, "; hint: ")
 		}
 		if err := <-refreshed; err != nil {
 			t.Errorf("republish beside an unpublish = %v, want nil", err)

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -129,12 +130,15 @@ func (d *Driver) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 // NodeGetVolumeStats returns bytes and inodes of a mounted volume; kubelet
 // asks once a minute and shows them in /stats/summary.
 func (d *Driver) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
-	t, err := d.parseTarget("volume_path", req.GetVolumePath())
-	if err = errors.Join(checkVolumeID(req.GetVolumeId()), err); err != nil {
-		return nil, statusOf(err)
-	}
-	if req.GetStagingTargetPath() != "" {
+	t, err := d.parseTarget(fieldVolumePath, req.GetVolumePath())
+	missing := cmp.Or(checkVolumeID(req.GetVolumeId()), checkPath(fieldVolumePath, req.GetVolumePath()))
+	switch {
+	case missing != nil:
+		return nil, statusOf(missing)
+	case req.GetStagingTargetPath() != "":
 		return nil, statusOf(&requestError{"staging_target_path", "is set", remedyStaged})
+	case err != nil:
+		return nil, errNoVolume() // a path of another form is one without a volume, too
 	}
 	stats, err := d.stats(t)
 	if err != nil {

@@ -32,14 +32,14 @@ func volumeRefusals() []volumeRefusal {
 	}
 	same := func(target string) string { return target }
 	const u, s = "NodeUnpublishVolumeRequest.", "NodeGetVolumeStatsRequest."
-	const invalid = codes.InvalidArgument
+	const invalid, nothingThere = codes.InvalidArgument, "no volume of this driver is mounted at volume_path"
 	rows := []volumeRefusal{
 		{"unpublish without id", u + "volume_id", "volume_id", "volume_id is missing", throughKubelet, invalid, unpublish("", same)},
 		{"stats without id", s + "volume_id", "volume_id", "volume_id is missing", throughKubelet, invalid, stats("", "", same)},
 		{"unpublish without path", u + "target_path", "target_path", "target_path is missing", throughKubelet, invalid, unpublish("v", func(string) string { return "" })},
 		{"stats without path", s + "volume_path", "volume_path", "volume_path is missing", throughKubelet, invalid, stats("v", "", func(string) string { return "" })},
 		{"stats of a staged volume", s + "staging_target_path", "staging_target_path", "staging_target_path is set", notStaged, invalid, stats("v", "/staged", same)},
-		{"stats of nothing", s + "volume_path", "volume_path", "no volume of this driver is mounted at volume_path", "publish it first", codes.NotFound,
+		{"stats of nothing", s + "volume_path", "volume_path", nothingThere, "publish it first", codes.NotFound,
 			stats("v", "", replacing("/secrets/", "/others/"))},
 	}
 	for name, change := range map[string]func(string) string{
@@ -50,7 +50,7 @@ func volumeRefusals() []volumeRefusal {
 		const says = " is not a volume of a pod below the kubelet root"
 		rows = append(rows,
 			volumeRefusal{"unpublish " + name, u + "target_path", "target_path", "target_path" + says, kubeletRoot, invalid, unpublish("v", change)},
-			volumeRefusal{"stats " + name, s + "volume_path", "volume_path", "volume_path" + says, kubeletRoot, invalid, stats("v", "", change)})
+			volumeRefusal{"stats " + name, s + "volume_path", "volume_path", nothingThere, "publish it first", codes.NotFound, stats("v", "", change)})
 	}
 	return rows
 }

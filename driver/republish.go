@@ -159,9 +159,9 @@ func (d *Driver) refresh(ctx context.Context, m *mountRequest, dir *hardening.Ta
 	if denied {
 		return d.deny(ctx, r, rec)
 	}
-	rec = d.identified(rec, m, a)
 	rec.Denial = rec.Denial.allowed()
 	if !d.fetches(rec, dir) {
+		rec = identified(rec, m, a)
 		rec.DueAt, rec.Failures = d.c.Clock().Add(decisionInterval), 0
 		d.c.Records.put(rec)
 		return d.expire(ctx, r, rec)
@@ -208,7 +208,7 @@ func (d *Driver) fetchAgain(ctx context.Context, r revocation, rec record) error
 		d.c.Recorder.Owe(audit.Rotated(a.intent, a.decision, filesOf(got, nil), lateness(rec, a)).Took(now.Sub(a.begin)))
 	}
 	hardening.FaultPoint("refresh/event-owed")
-	rec = rec.fetched(now)
+	rec = identified(rec, r.m, a).fetched(now)
 	rec.DueAt, rec.Versions, rec.Denial = now.Add(d.refreshAfter(a.decision.Obligations)), versionsOf(got), rec.Denial.restored()
 	d.c.Records.put(rec)
 	hardening.FaultPoint("refresh/remembered")
@@ -295,13 +295,20 @@ func (d *Driver) refreshAfter(o policies.Obligations) time.Duration {
 	return wait
 }
 
-// identified fills in what a rebuilt record lacks.
-func (d *Driver) identified(rec record, m *mountRequest, a asked) record {
+// identified is the record of a volume that a decision was carried out for.
+func identified(rec record, m *mountRequest, a asked) record {
+	in := a.decision.Input()
+	rec = named(rec, m, a)
+	rec.Class, rec.ClassUID, rec.ClassGeneration = in.SPC.Name, in.SPC.UID, in.SPC.Generation
+	rec.Provider, rec.ParametersSHA256, rec.DecisionID = in.SPC.Provider, in.SPC.ParametersSHA256, a.decision.ID
+	return rec
+}
+
+// named fills in whose volume it is, and leaves what is known of its content.
+func named(rec record, m *mountRequest, a asked) record {
 	in := a.decision.Input()
 	rec.PodUID, rec.Volume = m.key.podUID, m.key.volume
 	rec.Namespace, rec.Pod, rec.ServiceAccount = in.Subject.Namespace, in.Subject.PodName, in.Subject.ServiceAccount
-	rec.Class, rec.ClassUID, rec.ClassGeneration = in.SPC.Name, in.SPC.UID, in.SPC.Generation
-	rec.Provider, rec.ParametersSHA256, rec.DecisionID = in.SPC.Provider, in.SPC.ParametersSHA256, a.decision.ID
 	return rec
 }
 

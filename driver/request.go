@@ -23,7 +23,10 @@ const (
 	attrEphemeral      = "csi.storage.k8s.io/ephemeral"
 )
 
-const fieldTarget = "target_path"
+const (
+	fieldTarget     = "target_path"
+	fieldVolumePath = "volume_path"
+)
 
 // Remedies that several fields share.
 const (
@@ -58,11 +61,18 @@ func checkVolumeID(id string) error {
 	return nil
 }
 
+func checkPath(field, path string) error {
+	if path == "" {
+		return &requestError{field, "is missing", remedyKubelet}
+	}
+	return nil
+}
+
 // parseTarget takes pod UID and volume name out of a target path, which must
 // have exactly kubelet's form (CVE-2020-8568).
 func (d *Driver) parseTarget(field, path string) (target, error) {
-	if path == "" {
-		return target{}, &requestError{field, "is missing", remedyKubelet}
+	if err := checkPath(field, path); err != nil {
+		return target{}, err
 	}
 	uid, volume, err := hardening.ParseTargetPath(d.c.KubeletRoot, path)
 	if err != nil {

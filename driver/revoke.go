@@ -49,9 +49,10 @@ type revocation struct {
 // it or the brake holds. It waits for no log, API server or provider (P8), and
 // nothing but a denial comes here (P9).
 func (d *Driver) deny(ctx context.Context, r revocation, rec record) error {
-	rec = d.identified(rec, r.m, r.asked)
+	rec = named(rec, r.m, r.asked)
 	now := d.c.Clock()
 	rec.Denial = rec.Denial.denied(now)
+	rec.Denial.DecisionID = r.asked.decision.ID
 	rec.DueAt, rec.Failures = now.Add(confirmAfter), 0
 	d.c.Records.put(rec)
 	hardening.FaultPoint("deny/noted")
@@ -88,7 +89,7 @@ func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
 	if failure != nil {
 		d.metrics.revocations.Add(ctx, 1, with("outcome", "failed"))
 		d.c.Logger.Error("revoked volume is not empty, another try follows", slog.String(keyPodUID, rec.PodUID), slog.String(keyVolume, rec.Volume),
-			slog.String(keyDecision, rec.DecisionID), slog.Any(keyError, failure))
+			slog.String(keyDecision, rec.Denial.DecisionID), slog.Any(keyError, failure))
 		return nil
 	}
 	d.metrics.revocations.Add(ctx, 1, with("outcome", "emptied"))
@@ -119,5 +120,5 @@ func (d *Driver) empty(dir *hardening.Target) error {
 
 func (d *Driver) logDenial(rec record, text string) {
 	d.c.Logger.Warn(text, slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod), slog.String(keyVolume, rec.Volume), //nolint:sloglint // the texts are constants of the callers
-		slog.String(keyDecision, rec.DecisionID))
+		slog.String(keyDecision, rec.Denial.DecisionID))
 }

@@ -55,7 +55,7 @@ func (d *Driver) tellAgain(k targetKey, mounted bool) {
 		d.c.Recorder.Owe(audit.Unmounted(d.subject(k), ""))
 		d.c.Records.remove(k)
 	case rec.Restored && rec.Denial.Empty && !lapsed(d.c.Clock(), rec.Denial.RevokedAt, brakeWindow):
-		d.c.Recorder.Owe(audit.RevokedEarlier(d.subject(k), rec.DecisionID, rec.Denial.cause()))
+		d.c.Recorder.Owe(audit.RevokedEarlier(d.subject(k), rec.Denial.DecisionID, rec.Denial.cause()))
 	}
 }
 

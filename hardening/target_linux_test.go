@@ -84,9 +84,8 @@ func TestTargetRefusesWhatIsNoDirectory(t *testing.T) {
 				v := n.volume(t, anyone)
 				check(t, "fill", v.Fill([]hardening.File{valued("a", "1")}))
 				state, stateErr := target.State()
-				_, plainErr := target.ScrubPlain()
 				for what, err := range map[string]error{
-					"Prepare": target.Prepare(), "Attach": v.Attach(target), "State": stateErr, "ScrubPlain": plainErr, "Discard": target.Discard(),
+					"Prepare": target.Prepare(), "Attach": v.Attach(target), "State": stateErr, "Discard": target.Discard(),
 				} {
 					if !errors.Is(err, hardening.ErrNotDirectory) {
 						t.Errorf("%s() = %v, want %v", what, err, hardening.ErrNotDirectory)
