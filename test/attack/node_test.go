@@ -90,7 +90,7 @@ func newNode(t testing.TB, flags ...string) *node {
 func (n *node) makeDir() {
 	n.t.Helper()
 	var err error
-	if n.dir, err = os.MkdirTemp("", "n"); err != nil { //nolint:usetesting // t.TempDir makes names that are too long for a socket
+	if n.dir, err = os.MkdirTemp("", "n"); err != nil {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { _ = os.Remove(n.dir) })
