@@ -19,6 +19,8 @@
 //   - A [Target] is a place beneath the kubelet's pods directory, held by
 //     descriptor. No path crosses this wall, no symbolic link below the pods
 //     directory is followed.
+//   - A process that dies leaves nothing that fills a volume for good or that a
+//     later start would leave unlocked: see [FaultPoint] for how that is tried.
 //   - [Target.Detach] ends: whatever a privileged container left in or over the
 //     volume, it neither blocks on it nor stops at it (P8).
 //   - A [Plaintext] does not print, log or marshal.
