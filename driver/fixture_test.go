@@ -155,6 +155,8 @@ type setup struct {
 	recorder   func(driver.Recorder) driver.Recorder
 	deliverer  func(*provider.Config)
 	events     audit.Appender // absent: a memoryLog
+	stateDir   string         // of volumes.db; absent: a new one
+	linger     time.Duration  // of old generations
 }
 
 // node is a whole node plugin on real sockets and real mounts, with the test
@@ -206,7 +208,7 @@ func newNode(t testing.TB, change ...func(*setup)) *node {
 	s := setup{
 		provider: providertest.Config{Handler: providertest.Files(secretFiles())}, grants: grants,
 		rotation: driver.Rotation{Enabled: true, Interval: time.Minute}, protection: hardening.SettingAuto,
-		maxVolume: 1 << 20, maxNode: 128 << 20,
+		maxVolume: 1 << 20, maxNode: 128 << 20, linger: time.Nanosecond,
 	}
 	for _, f := range change {
 		f(&s)
@@ -228,7 +230,7 @@ func (n *node) build(s setup) {
 	n.t.Helper()
 	logger := slog.New(slog.NewTextHandler(n.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if n.volumes, err = hardening.Open(hardening.Config{KubeletRoot: n.root, Protection: s.protection}); err != nil {
+	if n.volumes, err = hardening.Open(hardening.Config{KubeletRoot: n.root, Protection: s.protection, Linger: s.linger}); err != nil {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { n.closed(n.volumes.Close()) })
@@ -261,7 +263,10 @@ func (n *node) build(s setup) {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { n.closed(n.recorder.Close(context.Background())) })
-	if n.records, err = driver.OpenRecords(n.t.TempDir(), logger); err != nil {
+	if s.stateDir == "" {
+		s.stateDir = n.t.TempDir()
+	}
+	if n.records, err = driver.OpenRecords(s.stateDir, logger); err != nil {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { n.closed(n.records.Close()) })

@@ -13,7 +13,8 @@
 //   - Modes never exceed 0440 with a group, 0444 without, 0400 for a file with
 //     an owner of its own, whatever the caller asks (P6).
 //   - A [Volume.Replace] keeps mount and superblock, swaps all files in one
-//     rename, and leaves alone what readers have open (P9).
+//     rename, leaves readers on their way the time to arrive, and leaves alone
+//     what they have open or what a subPath has mounted (P9).
 //   - A volume takes what its content needs twice and a page, and grows only as
 //     far as [Volume.Allow] said.
 //   - A [Target] is a place beneath the kubelet's pods directory, held by
@@ -33,7 +34,7 @@
 //     runtime's flags: the caller must refuse volumes without readOnly: true.
 //   - With mlock nothing is protected while this process is down, and a
 //     generation that [Volume.Replace] superseded is no longer locked although
-//     a container may still hold its files open (subPath mounts do).
+//     a container may still hold its files (subPath mounts do).
 //   - Reading two files by two separate paths may mix two generations, as with
 //     Kubernetes Secrets; opening ..data once and reading below that does not.
 //   - Go may have copied secret bytes while they were outside a Plaintext.

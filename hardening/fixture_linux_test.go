@@ -42,7 +42,7 @@ func newNode(t testing.TB, s hardening.Setting) *node {
 // open is what a start of the plugin does.
 func (n *node) open(t testing.TB, s hardening.Setting) *hardening.System {
 	t.Helper()
-	sys, err := hardening.Open(hardening.Config{KubeletRoot: n.root, Protection: s})
+	sys, err := hardening.Open(hardening.Config{KubeletRoot: n.root, Protection: s, Linger: time.Nanosecond})
 	if err != nil {
 		t.Fatalf("Open(%q) = %v, want nil", s, err)
 	}

@@ -2,6 +2,7 @@ package hardening_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -154,6 +155,39 @@ func TestP5RelockAfterRestart(t *testing.T) {
 	assertLocked(t, "relock-", 1, 4)
 }
 
+// TestRelockIsBounded: what a privileged container has filled its volume with
+// must not use up the memory and the mappings of the plugin.
+func TestRelockIsBounded(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	_, _, dir := n.publish(t, "vol", grouped, sizedFile("much-a", 1))
+	evil := privileged(t, dir)
+	check(t, "raise", unix.Mount("", evil, "", unix.MS_REMOUNT, "size=8g,nr_inodes=0"))
+	// So that none of it is a rotation's leftover, which would be removed.
+	check(t, "remove", os.Remove(evil+"/..data"))
+	// Not in one directory: a generation with that many is not listed at all.
+	for i := range 3 {
+		check(t, "plant", os.Mkdir(fmt.Sprintf("%s/..evil%d", evil, i), 0o700))
+		for j := range 600 {
+			check(t, "plant", os.WriteFile(fmt.Sprintf("%s/..evil%d/much-%d", evil, i, j), []byte("x"), 0o600))
+		}
+	}
+	check(t, "plant", os.Mkdir(evil+"/..large", 0o700))
+	for i := range 4 {
+		check(t, "plant", joined(os.WriteFile(fmt.Sprintf("%s/..large/much-l%d", evil, i), nil, 0o600),
+			os.Truncate(fmt.Sprintf("%s/..large/much-l%d", evil, i), 60<<20)))
+	}
+	if got, err := n.sys.Relock(); got > 1024 || got < 1 || err == nil {
+		t.Errorf("Relock() = %d, %v, want at most 1024 and an error", got, err)
+	}
+	kb := 0
+	for _, m := range mappings(t, "much-") {
+		kb += m.lockedKB
+	}
+	if kb > 64<<10 {
+		t.Errorf("%d kB locked, want at most one volume's", kb)
+	}
+}
+
 func TestRelockGoesOnAfterAnError(t *testing.T) {
 	n := newNode(t, hardening.SettingMlock)
 	_, _, dir := n.publish(t, "broken", grouped, sizedFile("onward-a", 1))
@@ -162,8 +196,8 @@ func TestRelockGoesOnAfterAnError(t *testing.T) {
 	check(t, "plant", os.Symlink("../../etc", evil+"/..data"))
 	n.publish(t, "whole", grouped, sizedFile("onward-b", 1))
 	got, err := n.sys.Relock()
-	if got != 1 || err == nil || !strings.Contains(err.Error(), "volume broken of pod "+podUID) {
-		t.Errorf("Relock() = %d, %v, want 1 and an error that names the volume", got, err)
+	if got != 2 || err == nil || !strings.Contains(err.Error(), "volume broken of pod "+podUID) {
+		t.Errorf("Relock() = %d, %v, want the files of both and an error that names the volume", got, err)
 	}
 }
 

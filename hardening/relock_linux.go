@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-var errHoles = errors.New("file has holes, which no file of ours has")
+var (
+	errHoles   = errors.New("file has holes, which no file of ours has")
+	errTooMuch = errors.New("lock files: there are more than a volume can have")
+)
 
 // Relock locks the files of every mount of ours that lacks noswap, as must be
 // done after each start: the mappings of the last process went with it. A
@@ -83,77 +87,131 @@ func (s *System) relock(m Mounted) (n int, err error) {
 }
 
 func (s *System) relockVolume(key string, v *Volume) (int, error) {
-	swept := v.sweepLeftovers()
+	swept := v.dropLeftovers()
 	n, err := v.relock()
 	return n, errors.Join(err, swept, s.dropIfGone(key, v.held))
 }
 
-// sweepLeftovers removes what would otherwise have to be locked.
-func (v *Volume) sweepLeftovers() error {
+// dropLeftovers removes what would otherwise have to be locked.
+func (v *Volume) dropLeftovers() error {
 	view, err := writableView(v.root)
 	if err != nil {
 		return err
 	}
-	return errors.Join(sweepLeftovers(view), view.Close())
+	return errors.Join(v.removeLeftovers(view), view.Close())
 }
 
 // relock maps and locks every regular file of an attached volume. Where a scrub
 // was cut off, or is complete, there is no generation, but what is left of one.
 func (v *Volume) relock() (int, error) {
-	list, gen, err := v.generation()
-	if errors.Is(err, unix.ENOENT) {
-		list, gen, err = v.everything()
+	l := newLocker()
+	current, err := readLink(v.root, dataName)
+	switch {
+	case err == nil:
+		err = l.lockCurrent(v)
+	case errors.Is(err, unix.ENOENT):
+		err = nil
 	}
+	err = errors.Join(err, l.lockOthers(v.root, current))
+	return len(l.maps), errors.Join(err, v.held.swap(l.maps))
+}
+
+// locker locks files of one volume. A privileged container can have filled it
+// with any number of files of any size: what no volume of ours has is left out,
+// or one pod's would use up mappings and memory for all.
+type locker struct {
+	maps  [][]byte
+	files int
+	bytes int64
+}
+
+func newLocker() *locker { return &locker{files: maxVolumeInodes, bytes: maxVolumeBytes} }
+
+func (l *locker) lockCurrent(v *Volume) error {
+	list, gen, err := v.generation()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { _ = gen.Close() }()
-	var maps [][]byte
+	return l.lock(gen, list)
+}
+
+// lockOthers locks what is still there of other generations: those that a
+// subPath has mounted, and one that a rotation or a scrub left behind when the
+// process was killed. It goes on after an error.
+func (l *locker) lockOthers(root *descriptor, current string) error {
+	names, err := topNames(root)
+	if err != nil {
+		return fmt.Errorf("list volume: %w", err)
+	}
+	var errs []error
+	for _, name := range names {
+		if name != current && strings.HasPrefix(name, reservedStart) {
+			errs = append(errs, l.lockGeneration(root, name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *locker) lockGeneration(root *descriptor, name string) error {
+	dir, err := openAt(root, name, openDir, resolveInside)
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOENT) {
+		return nil // ..data, or what somebody planted
+	}
+	if err != nil {
+		return fmt.Errorf("open generation: %w", err)
+	}
+	defer func() { _ = dir.Close() }()
+	list, err := listTree(dir)
+	if err != nil {
+		return err
+	}
+	return l.lock(dir, list)
+}
+
+// lock maps and locks the regular files of a list. One that cannot be locked
+// is an error and keeps no other from it.
+func (l *locker) lock(dir *descriptor, list []FileInfo) error {
 	var errs []error
 	for _, f := range list {
 		if !f.Mode.IsRegular() || f.Size == 0 || f.Size > maxVolumeBytes {
 			continue
 		}
-		mapped, err := lockWhole(gen, path.Clean(f.Path), f.Size)
+		err := l.lockFile(dir, f)
+		if errors.Is(err, errTooMuch) {
+			return errors.Join(append(errs, err)...)
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("lock %+q: %w", f.Path, err))
-			continue
 		}
-		maps = append(maps, mapped)
 	}
-	return len(maps), errors.Join(append(errs, v.held.swap(maps))...)
+	return errors.Join(errs...)
 }
 
-// everything opens the root and lists all generations that are there.
-func (v *Volume) everything() (list []FileInfo, root *descriptor, err error) {
-	root, err = openAt(v.root, ".", openDir, resolveInside)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open volume: %w", err)
-	}
-	l := lister{left: maxVolumeInodes}
-	if err := l.list(root, "", maxDepth+1); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("list volume: %w", err), root.Close())
-	}
-	return l.found, root, nil
-}
-
-// lockWhole locks a file that has all its pages, as each has that we wrote. A
+// lockFile locks a file that has all its pages, as each has that we wrote. A
 // privileged container can make others as large as it likes: locking them would
 // fill the holes with memory that this process pays for.
-func lockWhole(gen *descriptor, name string, size int64) ([]byte, error) {
-	d, err := openRegular(gen, name)
+func (l *locker) lockFile(dir *descriptor, f FileInfo) error {
+	d, err := openRegular(dir, path.Clean(f.Path))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = d.Close() }()
 	st, err := d.stat()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if st.Blocks*512 < size {
-		return nil, errHoles
+	if st.Blocks*512 < f.Size {
+		return errHoles
 	}
-	return lockFile(d, size)
+	if l.files, l.bytes = l.files-1, l.bytes-f.Size; l.files < 0 || l.bytes < 0 {
+		return errTooMuch
+	}
+	mapped, err := lockFile(d, f.Size)
+	if err == nil {
+		l.maps = append(l.maps, mapped)
+	}
+	return err
 }
 
 func lockAt(gen *descriptor, name string, size int64) ([]byte, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +35,7 @@ func (v *Volume) Replace(files []File) (changed bool, err error) {
 	defer func() { _ = view.Close() }()
 	FaultPoint("replace/view-made")
 	// What stays is met again once the new content is there.
-	_ = sweepLeftovers(view)
+	_ = v.removeLeftovers(view)
 	if err := v.makeRoom(plan.pageBytes()); err != nil {
 		return false, err
 	}
@@ -70,15 +71,29 @@ func (v *Volume) rotate(view *descriptor, plan layout) (changed bool, err error)
 		err = errors.Join(fmt.Errorf("replace content: %w", err), gen.drop())
 		// Nothing of the new generation was ever to be seen: all that was not
 		// there before goes.
-		return false, errors.Join(err, sweep(view, before))
+		return false, errors.Join(err, sweep(view, before, nil))
 	}
 	gen.close()
-	// Unlinked, not truncated: who has an old file open keeps its bytes, and so
-	// do subPath mounts, as with in-tree volumes.
-	keep := append(slices.Clone(plan.names), dataName, gen.name)
-	err = sweep(view, keep)
+	time.Sleep(v.sys.linger)
+	err = v.removeOld(view, append(slices.Clone(plan.names), dataName, gen.name))
 	FaultPoint("replace/old-swept")
-	return true, errors.Join(err, v.held.swap(gen.maps))
+	l := newLocker()
+	if v.lock {
+		// Before the mappings of the old generation go: what a subPath has
+		// mounted of it must stay locked.
+		err = errors.Join(err, l.lockOthers(v.root, gen.name))
+	}
+	return true, errors.Join(err, v.held.swap(append(gen.maps, l.maps...)))
+}
+
+// removeOld removes what a rotation has superseded. It is unlinked, not
+// truncated: who has an old file open keeps its bytes, and so do subPath mounts.
+func (v *Volume) removeOld(view *descriptor, keep []string) error {
+	bound, err := v.bindings()
+	if err != nil {
+		return fmt.Errorf("remove old content: %w", err)
+	}
+	return sweep(view, keep, bound)
 }
 
 // topNames lists the root of a volume.
@@ -91,16 +106,20 @@ func topNames(view *descriptor) ([]string, error) {
 	return dir.names()
 }
 
-// sweep unlinks everything in the root that is not in keep: the old
-// generation, names that no longer exist, and what others left there.
-func sweep(view *descriptor, keep []string) error {
+// sweep unlinks everything in the root that is neither in keep nor bound: the
+// old generation, names that no longer exist, and what others left there.
+func sweep(view *descriptor, keep []string, bound bindings) error {
 	names, err := topNames(view)
 	if err != nil {
 		return fmt.Errorf("list volume: %w", err)
 	}
 	s := scrubber{}
 	for _, name := range names {
-		if !slices.Contains(keep, name) {
+		switch {
+		case slices.Contains(keep, name):
+		case bound[name] != nil:
+			s.prune(view, name, bound[name])
+		default:
 			s.remove(view, name, maxScrubDepth)
 		}
 	}
@@ -127,7 +146,7 @@ func (p layout) owns(dir *descriptor) bool {
 
 // holdsNames compares the links in the root.
 func (v *Volume) holdsNames(plan layout) bool {
-	names, err := topNames(v.root)
+	names, err := v.ownNames()
 	if err != nil || len(names) != len(plan.names)+2 { // and ..data, and its generation
 		return false
 	}
@@ -137,6 +156,24 @@ func (v *Volume) holdsNames(plan layout) bool {
 		}
 	}
 	return true
+}
+
+// ownNames lists the root without old generations that are bound elsewhere.
+func (v *Volume) ownNames() ([]string, error) {
+	current, err := readLink(v.root, dataName)
+	if err != nil {
+		return nil, err
+	}
+	names, err := topNames(v.root)
+	if err != nil {
+		return nil, err
+	}
+	bound, err := v.bindings()
+	if err != nil {
+		return nil, err
+	}
+	delete(bound, current)
+	return slices.DeleteFunc(names, func(name string) bool { return bound[name] != nil }), nil
 }
 
 func (v *Volume) holdsBytes(gen *descriptor, plan layout) bool {

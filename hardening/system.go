@@ -1,6 +1,9 @@
 package hardening
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // Marker is the tmpfs source of our volumes. It shows in the mount table and
 // is how a volume is known again after a restart; it is never pod data.
@@ -52,7 +55,15 @@ type Config struct {
 	// Proc is a proc file system that shows the processes of the node; absent:
 	// /proc. Where it shows only those of a container, Held has no answer.
 	Proc string
+	// Linger is how long a rotation leaves the old generation in place; absent: 250 ms.
+	Linger time.Duration
 }
+
+// defaultLinger is for readers on their way into the old generation: between
+// reading ..data and opening a file, or between two files below a handle. They
+// would meet ENOENT. They need microseconds, and a container that is throttled
+// by its CPU limit stops for up to 100 ms, also in the middle of an open.
+const defaultLinger = 250 * time.Millisecond
 
 // System is this node as far as volumes are concerned. It owns the descriptor
 // of the pods directory, the swap protection and the locked mappings. Only
@@ -62,6 +73,7 @@ type System struct {
 	protection SwapProtection
 	context    string
 	proc       string
+	linger     time.Duration
 
 	mu    sync.Mutex
 	locks map[string]*lockSet // by targetKey

@@ -31,7 +31,10 @@ func Open(c Config) (*System, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open pods directory %q of --kubelet-root: %w", dir, err)
 	}
-	return &System{pods: pods, protection: protection, context: c.SELinuxContext, proc: cmp.Or(c.Proc, "/proc"), locks: make(map[string]*lockSet)}, nil
+	return &System{
+		pods: pods, protection: protection, context: c.SELinuxContext, proc: cmp.Or(c.Proc, "/proc"),
+		linger: cmp.Or(max(c.Linger, 0), defaultLinger), locks: make(map[string]*lockSet),
+	}, nil
 }
 
 // Close releases the pods directory and every locked mapping: in mlock mode
