@@ -89,6 +89,10 @@ func (p layout) pageBytes() int64 {
 	return need
 }
 
+// newInodes is how many inodes a generation of this layout takes at most: its
+// directories and files, all names, and the next ..data.
+func (p layout) newInodes() int64 { return int64(1 + len(p.dirs) + len(p.files) + len(p.names) + 1) }
+
 func (p layout) checkSize(l Limits) error {
 	need := p.pageBytes()
 	if budget := roundUp(l.Bytes, int64(os.Getpagesize())); need > budget {

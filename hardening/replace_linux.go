@@ -25,6 +25,7 @@ func (v *Volume) Replace(files []File) (changed bool, err error) {
 		return false, err
 	}
 	if v.holds(plan) {
+		_ = v.shrink(plan.pageBytes()) // or with the next rotation
 		return false, nil
 	}
 	FaultPoint("replace/compared")
@@ -36,7 +37,7 @@ func (v *Volume) Replace(files []File) (changed bool, err error) {
 	FaultPoint("replace/view-made")
 	// What stays is met again once the new content is there.
 	_ = v.removeLeftovers(view)
-	if err := v.makeRoom(plan.pageBytes()); err != nil {
+	if err := v.makeRoom(plan); err != nil {
 		return false, err
 	}
 	FaultPoint("replace/room-made")

@@ -38,23 +38,40 @@ func (v *Volume) fit(next int64) error {
 	return resize(v.root, size)
 }
 
-// makeRoom enlarges the volume for a generation beside all that it holds, also
-// old ones that somebody keeps open. Beyond what is allowed the old content
-// stays. The size that is set now is no answer: a privileged container can have
-// set it.
-func (v *Volume) makeRoom(next int64) error {
+// shrink gives back what a volume was enlarged by for old generations that
+// nobody keeps open any more.
+func (v *Volume) shrink(next int64) error {
 	stats, err := v.Stats()
 	if err != nil {
 		return err
 	}
-	need := stats.BytesUsed + next
+	if size := stats.BytesUsed + next + int64(os.Getpagesize()); size < stats.BytesTotal {
+		return resize(v.root, size)
+	}
+	return nil
+}
+
+// makeRoom enlarges the volume for a generation beside all that it holds, also
+// old ones that somebody keeps open. Beyond what is allowed the old content
+// stays. The size that is set now is no answer: a privileged container can have
+// set it. Inodes have a bound of their own: a directory that is held open takes
+// one and no bytes.
+func (v *Volume) makeRoom(plan layout) error {
+	const remedy = "restart the pod, whose containers hold old generations open"
+	stats, err := v.Stats()
+	if err != nil {
+		return err
+	}
+	if n := plan.newInodes(); stats.InodesTotal > 0 && n > stats.InodesAvailable {
+		return &LimitError{Field: "volume inodes", Got: stats.InodesUsed + n, Max: stats.InodesTotal, Remedy: remedy}
+	}
+	need := stats.BytesUsed + plan.pageBytes()
 	if v.reserve == nil && need <= stats.BytesTotal {
 		return nil
 	}
 	if err := v.ask(need); err != nil {
 		return &LimitError{
-			Field: "volume size", Got: need, Max: stats.BytesTotal,
-			Remedy: "restart the pod, whose containers hold old generations open, or raise --max-node-bytes",
+			Field: "volume size", Got: need, Max: stats.BytesTotal, Remedy: remedy + ", or raise --max-node-bytes",
 		}
 	}
 	if need <= stats.BytesTotal {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -112,6 +114,108 @@ func TestPinnedGenerationsAreBounded(t *testing.T) {
 		}
 		assertContent(t, dir+"/a", "after")
 		assertSize(t, v, 3)
+	})
+}
+
+// TestPinnedDirectoriesAreBounded: a directory that is held open takes no bytes,
+// and no capability is needed to hold it. Nothing of a generation that does not
+// fit may stay.
+func TestPinnedDirectoriesAreBounded(t *testing.T) {
+	eachProtection(t, func(t *testing.T, n *node) {
+		v, _, dir := n.publish(t, "vol", hardening.Limits{Bytes: 1 << 20, Inodes: 8}, valued("a", "v0"), valued("d/b", "v0"))
+		var held []*os.File
+		var err error
+		rotations := 0
+		for changed := true; changed && rotations < 100; {
+			f, openErr := os.Open(dir + "/d")
+			check(t, "open", openErr)
+			held = append(held, f)
+			value := fmt.Sprint("v", rotations+1)
+			if changed, err = v.Replace([]hardening.File{valued("a", value), valued("d/b", value)}); changed {
+				rotations++
+			}
+		}
+		e, ok := errors.AsType[*hardening.LimitError](err)
+		if !ok || e.Field != "volume inodes" || rotations < 10 {
+			t.Errorf("%d rotations, then %v, want some and a LimitError of the inodes", rotations, err)
+		}
+		current, err := os.Readlink(dir + "/..data")
+		check(t, "readlink", err)
+		assertNoLeftovers(t, dir, current)
+		assertContent(t, dir+"/d/b", fmt.Sprint("v", rotations))
+		for _, f := range held {
+			check(t, "close", f.Close())
+		}
+		if changed, err := v.Replace([]hardening.File{valued("a", "after")}); !changed || err != nil {
+			t.Errorf("Replace() with nothing held = %v, %v, want true, nil", changed, err)
+		}
+	})
+}
+
+// TestNoInodesLeaveTheOld: a privileged container takes the last inode while
+// the driver works, and what was begun is removed.
+func TestNoInodesLeaveTheOld(t *testing.T) {
+	const attempts = 50_000
+	eachProtection(t, func(t *testing.T, n *node) {
+		v, _, dir := n.publish(t, "vol", hardening.Limits{Bytes: 1 << 20, Inodes: 8}, valued("a", "v0"), valued("d/b", "v0"))
+		evil := privileged(t, dir)
+		check(t, "tighten", unix.Mount("", evil, "", unix.MS_REMOUNT, "nr_inodes=30"))
+		// It takes what there is, then leaves as much as a rotation needs.
+		stop := attack(t, evil, func(evil string, i int) error {
+			err := os.Mkdir(fmt.Sprintf("%s/..evil%d", evil, i), 0o700)
+			if err != nil {
+				left, _ := filepath.Glob(evil + "/..evil*")
+				for _, dir := range left {
+					_ = os.Remove(dir)
+				}
+				time.Sleep(50 * time.Microsecond)
+			}
+			return err
+		})
+		full, want := 0, "v0"
+		for i := 1; i <= attempts && full < 5; i++ {
+			value := fmt.Sprint("v", i)
+			changed, err := v.Replace([]hardening.File{valued("a", value), valued("d/b", value)})
+			if changed {
+				want = value
+			} else if errors.Is(err, unix.ENOSPC) {
+				full++
+			}
+			if left, err := filepath.Glob(dir + "/..2*"); err != nil || len(left) != 1 {
+				t.Errorf("generations after Replace() = %q, %v, want one", left, err)
+			}
+			assertContent(t, dir+"/d/b", want)
+			assertContent(t, dir+"/a", want)
+		}
+		if hits := stop(); hits == 0 || full < 5 {
+			t.Errorf("%d attacks, %d rotations met a full volume, want some and at least 5", hits, full)
+		}
+		check(t, "raise", unix.Mount("", evil, "", unix.MS_REMOUNT, "nr_inodes=100"))
+		if changed, err := v.Replace([]hardening.File{valued("a", "after")}); !changed || err != nil {
+			t.Errorf("Replace() after the attack = %v, %v, want true, nil", changed, err)
+		}
+		current, err := os.Readlink(dir + "/..data")
+		check(t, "readlink", err)
+		assertNoLeftovers(t, dir, current)
+	})
+}
+
+func TestSizeShrinksWithoutARotation(t *testing.T) {
+	eachProtection(t, func(t *testing.T, n *node) {
+		v, _, dir := n.publish(t, "vol", anyone, pages(3))
+		v.Allow(3*page, hardening.UpTo(100*page))
+		held, err := os.Open(dir + "/a")
+		check(t, "open", err)
+		second := []hardening.File{sizedFile("a", 3*page-1)}
+		if changed, err := v.Replace(second); !changed || err != nil {
+			t.Fatalf("Replace() = %v, %v, want true, nil", changed, err)
+		}
+		assertSize(t, v, 3+3+3+1)
+		check(t, "close", held.Close())
+		if changed, err := v.Replace(second); changed || err != nil {
+			t.Fatalf("Replace() with the same = %v, %v, want false, nil", changed, err)
+		}
+		assertSize(t, v, 3+3+1)
 	})
 }
 
