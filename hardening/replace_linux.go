@@ -88,7 +88,8 @@ func (v *Volume) rotate(view *descriptor, plan layout) (changed bool, err error)
 }
 
 // removeOld removes what a rotation has superseded. It is unlinked, not
-// truncated: who has an old file open keeps its bytes, and so do subPath mounts.
+// truncated: who has an old file open keeps its bytes. What a subPath has
+// mounted stays.
 func (v *Volume) removeOld(view *descriptor, keep []string) error {
 	bound, err := v.bindings()
 	if err != nil {

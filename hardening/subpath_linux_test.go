@@ -21,20 +21,29 @@ func subPath(t *testing.T, dir, path string) string {
 	t.Helper()
 	source, err := filepath.EvalSymlinks(filepath.Join(dir, path))
 	check(t, "resolve", err)
-	return bindOf(t, source)
+	info, err := os.Stat(source)
+	check(t, "stat", err)
+	if info.IsDir() {
+		return bindOf(t, source)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	check(t, "create", os.WriteFile(file, nil, 0o600))
+	check(t, "bind", unix.Mount(source, file, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { _ = unix.Unmount(file, unix.MNT_DETACH) })
+	return file
 }
 
-// TestP9SubPathDirectoriesKeepTheirFiles: a running container must not lose
+// TestP9SubPathsKeepTheirFiles: a running container must not lose
 // the files of a directory because their content has changed.
-func TestP9SubPathDirectoriesKeepTheirFiles(t *testing.T) {
+func TestP9SubPathsKeepTheirFiles(t *testing.T) {
 	generation := func(i int) []hardening.File {
 		value := fmt.Sprint("v", i)
-		return []hardening.File{valued("a", value), valued("d/b", value), valued("d/e/c", value), valued("f/x", value)}
+		return []hardening.File{valued("a", value), valued("d/b", value), valued("d/e/c", value), valued("f/x", value), valued("f/y", value)}
 	}
 	eachProtection(t, func(t *testing.T, n *node) {
 		v, target, dir := n.publish(t, "vol", grouped, generation(0)...)
 		container := subPath(t, dir, "d")
-		deep := subPath(t, dir, "d/e")
+		deep, single := subPath(t, dir, "d/e"), subPath(t, dir, "f/x")
 		old, err := os.Readlink(dir + "/..data")
 		check(t, "readlink", err)
 		rotate := func(i int) {
@@ -49,17 +58,18 @@ func TestP9SubPathDirectoriesKeepTheirFiles(t *testing.T) {
 		for i := 1; i <= 3; i++ {
 			rotate(i)
 			for p, want := range map[string]string{
-				container + "/b": "v0", container + "/e/c": "v0", deep + "/c": "v0", dir + "/d/b": fmt.Sprint("v", i),
+				container + "/b": "v0", container + "/e/c": "v0", deep + "/c": "v0", single: "v0", dir + "/d/b": fmt.Sprint("v", i),
 			} {
 				assertContent(t, p, want)
 			}
 			// What no container has mounted goes at once.
 			assertAbsent(t, filepath.Join(dir, old, "a"))
-			assertAbsent(t, filepath.Join(dir, old, "f"))
+			assertAbsent(t, filepath.Join(dir, old, "f/y"))
 			assertState(t, target, hardening.StateOurs)
 		}
-		check(t, "unmount", unix.Unmount(container, unix.MNT_DETACH))
-		check(t, "unmount", unix.Unmount(deep, unix.MNT_DETACH))
+		for _, m := range []string{container, deep, single} {
+			check(t, "unmount", unix.Unmount(m, unix.MNT_DETACH))
+		}
 		rotate(4)
 		current, err := os.Readlink(dir + "/..data")
 		check(t, "readlink", err)
@@ -103,34 +113,42 @@ func TestP5SubPathDirectoriesStayLocked(t *testing.T) {
 	assertState(t, target, hardening.StateAbsent)
 }
 
-// TestP9SubPathOfTheWholeGeneration: subPath: ..data is a path as any other.
-func TestP9SubPathOfTheWholeGeneration(t *testing.T) {
-	eachProtection(t, func(t *testing.T, n *node) {
-		v, target, dir := n.publish(t, "vol", grouped, valued("a", "v0"), valued("b", "v0"))
-		container := subPath(t, dir, "..data")
-		if changed, err := v.Replace([]hardening.File{valued("a", "v1")}); !changed || err != nil {
-			t.Fatalf("Replace() = %v, %v, want true, nil", changed, err)
-		}
-		if diff := cmp.Diff([]string{"a", "b"}, names(t, container)); diff != "" {
-			t.Errorf("names in the subPath differ (-want +got):\n%s", diff)
-		}
-		assertContent(t, container+"/a", "v0")
-		// A revocation and an unpublish spare nothing.
-		check(t, "Scrub()", v.Scrub())
-		assertAbsent(t, container+"/a")
-		detach(t, target, hardening.Detached{Ours: 1})
-	})
+// TestRevocationReachesSubPaths: what a container has mounted of an old
+// generation goes with the current one.
+func TestRevocationReachesSubPaths(t *testing.T) {
+	for name, revoke := range map[string]func(t *testing.T, v *hardening.Volume, target *hardening.Target){
+		"scrub": func(t *testing.T, v *hardening.Volume, _ *hardening.Target) { check(t, "Scrub()", v.Scrub()) },
+		"detach": func(t *testing.T, _ *hardening.Volume, target *hardening.Target) {
+			detach(t, target, hardening.Detached{Ours: 1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachProtection(t, func(t *testing.T, n *node) {
+				v, target, dir := n.publish(t, "vol", grouped, valued("a", "v0"), valued("b", "v0"), valued("d/c", "v0"))
+				// subPath: ..data is a path as any other.
+				whole, file, inside := subPath(t, dir, "..data"), subPath(t, dir, "a"), subPath(t, dir, "d")
+				if changed, err := v.Replace([]hardening.File{valued("a", "v1")}); !changed || err != nil {
+					t.Fatalf("Replace() = %v, %v, want true, nil", changed, err)
+				}
+				if diff := cmp.Diff([]string{"a", "b", "d"}, names(t, whole)); diff != "" {
+					t.Errorf("names in the subPath differ (-want +got):\n%s", diff)
+				}
+				assertContent(t, whole+"/b", "v0")
+				revoke(t, v, target)
+				assertContent(t, file, "")
+				for _, p := range []string{whole + "/a", whole + "/b", inside + "/c"} {
+					assertAbsent(t, p)
+				}
+			})
+		})
+	}
 }
 
-// TestBindingsOfOthersKeepNothing: only a generation that is mounted elsewhere
+// TestBindingsOfOthersKeepNothing: only what is mounted of this very volume
 // outlives a rotation.
 func TestBindingsOfOthersKeepNothing(t *testing.T) {
 	eachProtection(t, func(t *testing.T, n *node) {
 		v, _, dir := n.publish(t, "vol", grouped, valued("a", "v0"), valued("d/b", "v0"))
-		file := filepath.Join(t.TempDir(), "file")
-		check(t, "create", os.WriteFile(file, nil, 0o600))
-		check(t, "bind", unix.Mount(dir+"/a", file, "", unix.MS_BIND, ""))
-		t.Cleanup(func() { _ = unix.Unmount(file, unix.MNT_DETACH) })
 		whole := bindOf(t, dir)
 		_, _, other := n.publish(t, "other", grouped, valued("d/b", "other"))
 		elsewhere := subPath(t, other, "d")
@@ -140,7 +158,6 @@ func TestBindingsOfOthersKeepNothing(t *testing.T) {
 		current, err := os.Readlink(dir + "/..data")
 		check(t, "readlink", err)
 		assertNoLeftovers(t, dir, current)
-		assertContent(t, file, "v0")
 		assertContent(t, whole+"/d/b", "v1")
 		assertContent(t, elsewhere+"/b", "other")
 	})
