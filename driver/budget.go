@@ -86,16 +86,6 @@ func (b *budget) check(k targetKey, namespace string, bytes int64) error {
 	return nil
 }
 
-// attribute moves a share to the namespace that it belongs to. A start that
-// finds no record of a volume does not know it, its first decision does.
-func (b *budget) attribute(k targetKey, namespace string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if s, ok := b.held[k]; ok {
-		b.set(k, share{namespace, s.bytes})
-	}
-}
-
 // settle replaces a share by what the volume really may fill, whatever the
 // limit: what is mounted is mounted. A privileged container can give its
 // volume any size, or none; it counts for the largest one and no more, or one
@@ -107,6 +97,16 @@ func (b *budget) settle(k targetKey, namespace string, bytes int64) {
 		bytes = b.largest
 	}
 	b.set(k, share{namespace, bytes})
+}
+
+// own says whose a volume is. After volumes.db was lost, the mount table alone
+// does not.
+func (b *budget) own(k targetKey, namespace string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.held[k]; s.bytes > 0 {
+		b.set(k, share{namespace, s.bytes})
+	}
 }
 
 // release gives a target's bytes back.

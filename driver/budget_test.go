@@ -107,8 +107,8 @@ func TestBudgetErrorsHaveConstantTexts(t *testing.T) {
 func TestBudgetAttributesWhatItHolds(t *testing.T) {
 	b := driver.NewBudget(16*mib, 4*mib)
 	b.Settle("p1", "", 3*mib)
-	b.Attribute("p1", "a")
-	b.Attribute("never", "a")
+	b.Own("p1", "a")
+	b.Own("never", "a")
 	if err := b.Reserve("p2", "a", 2*mib); err == nil {
 		t.Error("Reserve() beside the namespace's own volume = nil, want an error")
 	}

@@ -47,9 +47,9 @@ func (b Budget) Settle(podUID, namespace string, bytes int64) {
 	b.settle(targetKey{podUID, "v"}, namespace, bytes)
 }
 
-func (b Budget) Attribute(podUID, namespace string) { b.attribute(targetKey{podUID, "v"}, namespace) }
-func (b Budget) Release(podUID string)              { b.release(targetKey{podUID, "v"}) }
-func (b Budget) InUse() int64                       { return b.inUse() }
+func (b Budget) Own(podUID, namespace string) { b.own(targetKey{podUID, "v"}, namespace) }
+func (b Budget) Release(podUID string)        { b.release(targetKey{podUID, "v"}) }
+func (b Budget) InUse() int64                 { return b.inUse() }
 
 // ErrPreempted is errPreempted.
 var ErrPreempted = errPreempted

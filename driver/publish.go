@@ -121,6 +121,7 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 		return policies.Input{}, err
 	}
 	hardening.FaultPoint("decide/identity-confirmed")
+	d.budget.own(m.key, m.claim.Namespace) // which is confirmed now
 	a.class, err = d.c.Classes.Class(ctx, m.claim.Namespace, m.class)
 	if err != nil {
 		return policies.Input{}, &classError{namespace: m.claim.Namespace, name: m.class, err: err}

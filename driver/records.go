@@ -60,6 +60,8 @@ const (
 	// recordsDelay gathers the writes of a burst into one. A crash loses at
 	// most this much of a hint.
 	recordsDelay = 200 * time.Millisecond
+	// recordsRetry is how long a full disk is left alone.
+	recordsRetry = 2 * time.Second
 	// maxRecordsBytes bounds what is read back: a node has some hundred volumes.
 	maxRecordsBytes = 32 << 20
 )
@@ -76,6 +78,8 @@ type Records struct {
 	mu    sync.Mutex
 	all   map[targetKey]record
 	timer *time.Timer // runs while there is something to write
+	// failing is set while the disk takes nothing, and said once.
+	failing, closed bool
 
 	writing sync.Mutex // one flush at a time
 }
@@ -205,9 +209,20 @@ func (r *Records) flush() {
 	r.timer = nil
 	all := slices.Collect(maps.Values(r.all))
 	r.mu.Unlock()
-	if err := r.write(all); err != nil {
-		// A full disk costs a hint, never a mount or an unmount.
-		r.logger.Warn("volume records not written", slog.Int(keyCount, len(all)), slog.Any(keyError, err))
+	r.settle(len(all), r.write(all))
+}
+
+// settle tries again after an error. A full disk costs a hint, never a mount or
+// an unmount.
+func (r *Records) settle(n int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil && !r.failing {
+		r.logger.Warn("volume records not written, trying again", slog.Int(keyCount, n), slog.Any(keyError, err))
+	}
+	r.failing = err != nil
+	if r.failing && !r.closed && r.timer == nil {
+		r.timer = time.AfterFunc(recordsRetry, r.flush)
 	}
 }
 
@@ -237,6 +252,9 @@ func (r *Records) write(all []record) error {
 
 // Close writes what is outstanding.
 func (r *Records) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
 	r.flush()
 	return r.dir.Close()
 }

@@ -153,7 +153,6 @@ func (d *Driver) refresh(ctx context.Context, m *mountRequest, dir *hardening.Ta
 		d.c.Records.put(rec)
 		return err
 	}
-	d.budget.attribute(m.key, a.decision.Input().Subject.Namespace)
 	rec = rec.decided(d.c.Clock(), d.longestWait()+republishPeriod)
 	r := revocation{m: m, dir: dir, asked: a, cause: audit.ReasonPolicyDenied, err: &revokedError{denial}}
 	if denied {

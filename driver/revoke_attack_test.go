@@ -100,7 +100,7 @@ func (n *node) hasty() *policies.Engine {
 func TestP9ErrorsNeverRevoke(t *testing.T) {
 	bothProtections(t, func(t *testing.T, protection func(*setup)) {
 		n := newNode(t, protection)
-		fleet := n.fleet(liveVolumes)
+		fleet := n.mountMany(liveVolumes)
 		before := n.traces(fleet)
 		good := n.policy.engine.Load()
 		expiring := n.expiring(n.clock.now().Add(time.Minute))
@@ -145,7 +145,7 @@ func TestP9ErrorsNeverRevoke(t *testing.T) {
 func TestP9TheBrakeHoldsOnAFullNode(t *testing.T) {
 	bothProtections(t, func(t *testing.T, protection func(*setup)) {
 		n := newNode(t, protection)
-		fleet := n.fleet(liveVolumes)
+		fleet := n.mountMany(liveVolumes)
 		n.deny()
 		n.round(fleet, 2*refreshInterval)
 		for i, want := range []int{5, 0, 0} {
@@ -168,29 +168,6 @@ func TestP9TheBrakeHoldsOnAFullNode(t *testing.T) {
 	})
 }
 
-// fillDisk takes all that is left of a file system, and returns how to give it
-// back.
-func fillDisk(t *testing.T, dir string) (free func()) {
-	t.Helper()
-	ballast := filepath.Join(dir, "ballast")
-	f, err := os.Create(ballast)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := bytes.Repeat([]byte("x"), 4096)
-	for err == nil {
-		_, err = f.Write(block)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if err := os.Remove(ballast); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func TestP8ADenialRevokesOnAFullDisk(t *testing.T) {
 	bothProtections(t, func(t *testing.T, protection func(*setup)) {
 		disk := t.TempDir()
@@ -211,7 +188,7 @@ func TestP8ADenialRevokesOnAFullDisk(t *testing.T) {
 		})
 		n := newNode(t, protection, func(s *setup) { s.events = log })
 		n.mustPublish(apiPod())
-		other := fleetPod(1)
+		other := numbered(1)
 		n.add(other)
 		free := fillDisk(t, disk)
 		fillLog(t, log)

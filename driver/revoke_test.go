@@ -1,7 +1,6 @@
 package driver_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -226,19 +225,12 @@ func TestRevokedVolumeComesBackWithRotationOff(t *testing.T) {
 	}
 }
 
-// fleetPod is one of many pods of the namespace.
-func fleetPod(i int) pod {
-	p := apiPod()
-	p.name, p.uid = fmt.Sprintf("fleet-%d", i), fmt.Sprintf("33333333-3333-4333-8333-%012d", i)
-	return p
-}
-
-// fleet publishes so many pods.
-func (n *node) fleet(count int) []pod {
+// mountMany publishes so many pods.
+func (n *node) mountMany(count int) []pod {
 	n.t.Helper()
 	pods := make([]pod, count)
 	for i := range pods {
-		pods[i] = fleetPod(i)
+		pods[i] = numbered(i)
 		n.add(pods[i])
 		n.mustPublish(pods[i])
 	}
@@ -281,7 +273,7 @@ func expectStatusOf(t testing.TB, err error, code codes.Code, words ...string) {
 func TestP9TheBrakeHoldsAMassRevocation(t *testing.T) {
 	const pods, brake = 24, 5
 	n := newNode(t)
-	fleet := n.fleet(pods)
+	fleet := n.mountMany(pods)
 	n.deny()
 	if got := n.round(fleet, 2*refreshInterval); got != 0 {
 		t.Errorf("revoked after one evaluation = %d, want 0", got)
@@ -333,7 +325,7 @@ func (n *node) expectAlarm(denied int64) {
 
 func TestTheBrakeLetsGoWhenFewAreDenied(t *testing.T) {
 	n := newNode(t)
-	fleet := n.fleet(24)
+	fleet := n.mountMany(24)
 	n.deny()
 	n.round(fleet, 2*refreshInterval)
 	n.round(fleet, confirmAfter)
@@ -350,7 +342,7 @@ func TestTheBrakeLetsGoWhenFewAreDenied(t *testing.T) {
 
 func TestFewDenialsNeedNoBrake(t *testing.T) {
 	n := newNode(t)
-	fleet := n.fleet(5)
+	fleet := n.mountMany(5)
 	n.deny()
 	n.round(fleet, 2*refreshInterval)
 	if got := n.round(fleet, confirmAfter); got != 5 {
