@@ -3,6 +3,7 @@ package driver_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -430,13 +431,10 @@ func TestP9NoSpaceInTheVolumeLeavesTheOld(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Under no name of ours: what looks like a leftover of a rotation goes.
-		dir := filepath.Join(evil, "evil")
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
+		name := func(i int) string { return filepath.Join(evil, fmt.Sprint("evil-", i)) }
 		made := 0
 		for i := range files {
-			if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), make([]byte, size), 0o600); err != nil {
+			if err := os.WriteFile(name(i), make([]byte, size), 0o600); err != nil {
 				break
 			}
 			made++
@@ -445,8 +443,10 @@ func TestP9NoSpaceInTheVolumeLeavesTheOld(t *testing.T) {
 			t.Fatalf("%d of %d files fit, want some, and the volume full", made, files)
 		}
 		return func() {
-			if err := os.RemoveAll(dir); err != nil {
-				t.Fatal(err)
+			for i := range made {
+				if err := os.Remove(name(i)); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
@@ -474,7 +474,9 @@ func TestP9NoSpaceInTheVolumeLeavesTheOld(t *testing.T) {
 				for range 3 {
 					n.clock.advance(time.Hour)
 					n.mustPublish(p)
-					if diff := cmp.Diff(old, n.content(p)); diff != "" {
+					content := n.content(p)
+					maps.DeleteFunc(content, func(name, _ string) bool { return strings.HasPrefix(name, "evil-") })
+					if diff := cmp.Diff(old, content); diff != "" {
 						t.Fatalf("content of a full volume (-want +got):\n%s", diff)
 					}
 					if left, err := filepath.Glob(filepath.Join(n.target(p), "..2*")); err != nil || len(left) != 1 || filepath.Base(left[0]) != generation {

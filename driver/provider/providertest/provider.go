@@ -114,6 +114,14 @@ func (p *Provider) Calls() []*v1alpha1.MountRequest {
 // Written returns how many bytes were written to connections so far.
 func (p *Provider) Written() int64 { return p.written.Load() }
 
+// Forget drops the requests so far, which would otherwise be the leak that a
+// long test finds.
+func (p *Provider) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls, p.authorities = nil, nil
+}
+
 // Authorities returns the :authority of each request so far.
 func (p *Provider) Authorities() []string {
 	p.mu.Lock()

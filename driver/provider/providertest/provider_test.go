@@ -68,6 +68,9 @@ func TestHandlersReachTheWire(t *testing.T) {
 			if diff := cmp.Diff([]*v1alpha1.MountRequest{want}, p.Calls(), protocmp.Transform()); diff != "" {
 				t.Errorf("Calls() (-want +got):\n%s", diff)
 			}
+			if p.Forget(); len(p.Calls()) != 0 || len(p.Authorities()) != 0 {
+				t.Errorf("Calls() after Forget() = %v, want none", p.Calls())
+			}
 		})
 	}
 }
