@@ -157,7 +157,7 @@ func testFullDisk(t *testing.T, kind string, protection func(*setup)) {
 	n.mustPublish(ending)
 	n.mustPublish(staying)
 	empty := fillDisk(t, disk)
-	granted := n.publishUntilRefused(coming)
+	granted := n.publishUntilRefused(t, coming)
 	calls := len(n.provider.Calls())
 
 	n.clock.advance(2 * refreshInterval)
@@ -195,7 +195,7 @@ func testFullDisk(t *testing.T, kind string, protection func(*setup)) {
 	n.mustPublish(staying)
 	n.mustUnpublish(coming)
 	n.mustUnpublish(staying)
-	events := n.closeLog(l, disk)
+	events := n.closeLog(t, l, disk)
 	for what, got := range map[string][2]int{
 		"mounts of " + coming.name:   {ofPod(events, coming, "PC2001I", "complete"), granted + 1},
 		"unmounts of " + coming.name: {ofPod(events, coming, "PC2003I", ""), granted + 1},
@@ -211,11 +211,11 @@ func testFullDisk(t *testing.T, kind string, protection func(*setup)) {
 
 // publishUntilRefused mounts and unmounts until what is left of the log's own
 // pages is used up, and returns how often that went.
-func (n *node) publishUntilRefused(p pod) (granted int) {
-	n.t.Helper()
+func (n *node) publishUntilRefused(t *testing.T, p pod) (granted int) {
+	t.Helper()
 	for range 2000 {
 		if err := n.publish(p); err != nil {
-			expectStatus(n.t.(*testing.T), err, codes.Unavailable, "the decision cannot be recorded in the audit log", "; hint: ")
+			expectStatus(t, err, codes.Unavailable, "the decision cannot be recorded in the audit log", "; hint: ")
 			if lines := mountLines(n.t, n.target(p)); len(lines) > 0 {
 				n.t.Errorf("mounted without a record: %q", lines)
 			}
@@ -229,12 +229,12 @@ func (n *node) publishUntilRefused(p pod) (granted int) {
 }
 
 // closeLog ends recorder and log as the plugin does, and returns what verifies.
-func (n *node) closeLog(l *auditlog.Log, dir string) []audit.Event {
-	n.t.Helper()
+func (n *node) closeLog(t *testing.T, l *auditlog.Log, dir string) []audit.Event {
+	t.Helper()
 	if err := n.recorder.Close(n.t.Context()); err != nil {
 		n.t.Fatalf("Close() = %v, want nil: all that was owed has room", err)
 	}
-	events := eventsOf(n.t.(*testing.T), l)
+	events := eventsOf(t, l)
 	key, err := l.VerifierKey()
 	if err != nil {
 		n.t.Fatal(err)
@@ -256,7 +256,7 @@ func TestP8FullDiskLosesNothingSilently(t *testing.T) {
 	disk := smallDisk(t, "tmpfs")
 	n, l := logged(t, disk)
 	empty := fillDisk(t, disk)
-	n.publishUntilRefused(apiPod())
+	n.publishUntilRefused(t, apiPod())
 	errs := make(chan error, refusals)
 	for worker := range atOnce {
 		go func() {
@@ -273,7 +273,7 @@ func TestP8FullDiskLosesNothingSilently(t *testing.T) {
 	}
 	empty()
 	var written, counted int64
-	for _, e := range n.closeLog(l, disk) {
+	for _, e := range n.closeLog(t, l, disk) {
 		switch {
 		case e.Type == audit.TypeAuditGap:
 			counted += e.Count
@@ -295,19 +295,19 @@ func TestP8StartOnAFullDisk(t *testing.T) {
 			disk := smallDisk(t, kind)
 			before, l := logged(t, disk)
 			empty := fillDisk(t, disk)
-			before.publishUntilRefused(apiPod())
+			before.publishUntilRefused(t, apiPod())
 			// A plugin that is stopped waits for what it owes, though not for ever.
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			_, _ = before.recorder.Close(ctx), l.Close()
 
 			n, l := logged(t, disk)
-			n.publishUntilRefused(apiPod())
+			n.publishUntilRefused(t, apiPod())
 			n.mustUnpublish(apiPod())
 			empty()
 			n.mustPublish(apiPod())
 			n.mustUnpublish(apiPod())
-			events := n.closeLog(l, disk)
+			events := n.closeLog(t, l, disk)
 			if got := ofPod(events, apiPod(), "PC2003I", ""); got < 1 {
 				t.Errorf("unmounts in the log = %d, want some", got)
 			}

@@ -210,6 +210,7 @@ func (d *Driver) fill(ctx context.Context, m *mountRequest, c provider.Call, vol
 		hardening.FaultPoint("deliver/budget-taken")
 		return refused
 	})
+	vol.Hurry(ctx.Done()) // which ends when an unpublish wants the target
 	c.Tokens, c.Secrets = m.tokens, m.secrets
 	got, err := d.c.Deliverer.Deliver(ctx, c)
 	if err != nil && refused != nil {

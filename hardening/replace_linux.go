@@ -75,7 +75,7 @@ func (v *Volume) rotate(view *descriptor, plan layout) (changed bool, err error)
 		return false, errors.Join(err, sweep(view, before, nil))
 	}
 	gen.close()
-	time.Sleep(v.sys.linger)
+	v.linger()
 	err = v.removeOld(view, append(slices.Clone(plan.names), dataName, gen.name))
 	FaultPoint("replace/old-swept")
 	l := newLocker()
@@ -85,6 +85,16 @@ func (v *Volume) rotate(view *descriptor, plan layout) (changed bool, err error)
 		err = errors.Join(err, l.lockOthers(v.root, gen.name))
 	}
 	return true, errors.Join(err, v.held.swap(append(gen.maps, l.maps...)))
+}
+
+// linger waits for readers on their way into the old generation.
+func (v *Volume) linger() {
+	timer := time.NewTimer(v.sys.linger)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-v.hurry:
+	}
 }
 
 // removeOld removes what a rotation has superseded. It is unlinked, not

@@ -20,6 +20,10 @@ func (v *Volume) Allow(content int64, reserve func(total int64) error) {
 	v.reserve = reserve
 }
 
+// Hurry ends the time for readers on their way into an old generation once done
+// is closed: an unpublish must not wait for it.
+func (v *Volume) Hurry(done <-chan struct{}) { v.hurry = done }
+
 // fit gives a volume the size that it needs: what is in it, as much again for
 // the generation that will take its place, and a page. What a node has promised
 // to its volumes is then what they really hold.

@@ -218,3 +218,21 @@ func startReplacing(t *testing.T, v *hardening.Volume, dir, value string) (begin
 	}
 	return begin, done
 }
+
+func TestP8ReadersOnTheirWayHoldUpNoUnpublish(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	sys, err := hardening.Open(hardening.Config{KubeletRoot: n.root, Protection: hardening.SettingMlock, Linger: time.Hour})
+	check(t, "Open()", err)
+	t.Cleanup(func() { check(t, "close system", sys.Close()) })
+	n.sys = sys
+	v, _, dir := n.publish(t, "vol", grouped, valued("a", "v0"), valued("d/b", "v0"))
+	old, err := os.Readlink(dir + "/..data")
+	check(t, "readlink", err)
+	hurry := make(chan struct{})
+	v.Hurry(hurry)
+	_, replaced := startReplacing(t, v, dir, "v1")
+	close(hurry)
+	within(t, patience, "Replace", func() { check(t, "Replace()", <-replaced) })
+	assertAbsent(t, dir+"/"+old)
+	assertContent(t, dir+"/a", "v1")
+}

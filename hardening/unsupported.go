@@ -43,6 +43,9 @@ func (v *Volume) Empty() bool { return false }
 // Allow does nothing.
 func (v *Volume) Allow(int64, func(int64) error) {}
 
+// Hurry does nothing.
+func (v *Volume) Hurry(<-chan struct{}) {}
+
 // Stats returns ErrUnsupported.
 func (v *Volume) Stats() (Stats, error) { return Stats{}, ErrUnsupported }
 

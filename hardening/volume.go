@@ -120,6 +120,8 @@ type Volume struct {
 	phase  volumePhase
 	// reserve is asked before the volume fills so many bytes in all; may be nil.
 	reserve func(total int64) error
+	// hurry is closed when nobody has time any more; may be nil.
+	hurry <-chan struct{}
 }
 
 type volumePhase int
