@@ -174,7 +174,11 @@ func TestBudgetComesBackAfterEveryEnd(t *testing.T) {
 				})
 				p := teamPod("team-a", 0)
 				n.fleet(p)
-				expectStatus(t, n.publish(p), tt.code)
+				err := n.publish(p)
+				expectStatus(t, err, tt.code, "; hint: ")
+				if text := status.Convert(err).Message(); tt.code == codes.ResourceExhausted && !strings.Contains(text, "the files do not fit into the volume: volume bytes: ") {
+					t.Errorf("text = %q, want it to say what does not fit", text)
+				}
 				armed.Store(false)
 				n.expectBudget(tt.mounted)
 				if locks := n.driver.LocksHeld(); locks != 0 {
