@@ -18,23 +18,24 @@ const (
 )
 
 var (
-	errTooMany  = errors.New("mounts at the target do not end")
-	errChanging = errors.New("mounts at the target are changing")
-	errBlocked  = errors.New("somebody keeps files from being opened")
+	errTooMany = errors.New("mounts at the target do not end")
+	errBlocked = errors.New("somebody keeps files from being opened")
 )
 
 // Detach removes everything that is mounted at exactly this target until
 // nothing is left, and then the directory: kubelet owns that place. A volume
 // of ours or of the upstream driver is emptied first, since a mount elsewhere
 // (a container still ending, a daemon with a copy of the mount table) would go
-// on reading it. It succeeds if there is nothing to do.
+// on reading it; not so a volume that was made for another target, whose pod
+// may run. Volumes of this target that somebody moved go too. It succeeds if
+// there is nothing to do.
 func (t *Target) Detach() (Detached, error) {
 	var d Detached
 	err := t.detachMounts(&d)
 	if err != nil {
 		return d, fmt.Errorf("detach volume: %w", err)
 	}
-	err = errors.Join(t.sys.unlockTarget(t.key()), t.removeDir(&d))
+	err = errors.Join(t.sys.detachMoved(t.key(), &d), t.sys.unlockTarget(t.key()), t.removeDir(&d))
 	FaultPoint("detach/directory-removed")
 	return d, err
 }
@@ -50,10 +51,8 @@ func (t *Target) detachMounts(d *Detached) error {
 			return nil
 		}
 		top := stack[len(stack)-1]
-		if top.ours() || t.legacy(top) {
-			t.scrubMount(top, d)
-			FaultPoint("detach/scrubbed")
-		}
+		whose := t.empty(top, d)
+		FaultPoint("detach/scrubbed")
 		err = t.unmountTop()
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 			continue // gone meanwhile; look again
@@ -62,33 +61,50 @@ func (t *Target) detachMounts(d *Detached) error {
 			return err
 		}
 		FaultPoint("detach/unmounted")
-		d.count(top)
+		*whose++
 	}
 	return errTooMany
 }
 
-func (d *Detached) count(m mountLine) {
-	if m.ours() {
-		d.Ours++
-	} else {
-		d.Foreign++
+// empty scrubs the mount on top if that is a volume of this target, and returns
+// the counter of its kind.
+func (t *Target) empty(top mountLine, d *Detached) (whose *int) {
+	switch {
+	case top.ours() && t.scrubMount(top, d):
+		return &d.Ours
+	case t.legacy(top):
+		t.scrubMount(top, d)
+		return &d.Legacy
 	}
+	return &d.Foreign
 }
 
-// scrubMount empties the mount on top. Its failures are counted, never fatal:
-// the unmount follows in any case.
-func (t *Target) scrubMount(top mountLine, d *Detached) {
+// scrubMount empties the mount on top, and reports false if it is a volume that
+// was made for another target. Its failures are counted, never fatal: the
+// unmount follows in any case.
+func (t *Target) scrubMount(top mountLine, d *Detached) (mine bool) {
+	root, err := t.openMount(top)
+	if err != nil {
+		d.ScrubErrors++
+		return true
+	}
+	defer func() { _ = root.Close() }()
+	// Asked of the descriptor that is scrubbed. A volume that lost its owner is
+	// this target's: nobody but its own pod can have taken that away.
+	if whose, err := ownerOf(root, t.key()); top.ours() && (err != nil || whose == ownerElsewhere) {
+		return false
+	}
 	foreign, err := t.clearInside(top)
 	d.Foreign += foreign
 	if err != nil {
 		d.ScrubErrors++
 	}
-	root, err := t.openMount(top)
-	if err != nil {
-		d.ScrubErrors++
-		return
-	}
-	defer func() { _ = root.Close() }()
+	d.scrub(root)
+	return true
+}
+
+// scrub empties the volume under root.
+func (d *Detached) scrub(root *descriptor) {
 	view, err := writableView(root)
 	if err != nil {
 		d.ScrubErrors++
@@ -127,6 +143,7 @@ func (t *Target) removeDir(d *Detached) error {
 		err = unix.Unlinkat(t.dir.fd(), mountName, 0)
 	}
 	if errors.Is(err, unix.ENOTEMPTY) {
+		d.Foreign += t.clearPlain()
 		found, scrubErr := t.ScrubPlain()
 		d.Plain += found
 		if scrubErr != nil {
@@ -134,17 +151,11 @@ func (t *Target) removeDir(d *Detached) error {
 		}
 		err = unix.Unlinkat(t.dir.fd(), mountName, unix.AT_REMOVEDIR)
 	}
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove mount directory: %w", err)
-	}
-	return nil
+	return removeError(err)
 }
 
-// Discard removes the empty mount directory after a failed first publish, for
-// which no unpublish will come. It is ErrOccupied or ErrMounted if there is
-// more than that, which it leaves alone.
-func (t *Target) Discard() error {
-	err := unix.Unlinkat(t.dir.fd(), mountName, unix.AT_REMOVEDIR)
+// removeError says what keeps the mount directory from being removed.
+func removeError(err error) error {
 	switch {
 	case err == nil, errors.Is(err, unix.ENOENT):
 		return nil
@@ -154,8 +165,17 @@ func (t *Target) Discard() error {
 		return ErrMounted
 	case errors.Is(err, unix.ENOTDIR):
 		return ErrNotDirectory
+	case errors.Is(err, unix.EISDIR):
+		return ErrChanging
 	}
 	return fmt.Errorf("remove mount directory: %w", err)
+}
+
+// Discard removes the empty mount directory after a failed first publish, for
+// which no unpublish will come. It is ErrOccupied or ErrMounted if there is
+// more than that, which it leaves alone.
+func (t *Target) Discard() error {
+	return removeError(unix.Unlinkat(t.dir.fd(), mountName, unix.AT_REMOVEDIR))
 }
 
 // ScrubPlain empties the mount directory itself, where a provider that ignores

@@ -122,10 +122,10 @@ func (n *node) stack(t *testing.T, kind rune, dir string) {
 		mountTmpfs(t, "foreign", dir)
 		return
 	}
-	spare, spareDir := n.place(t, "spare")
-	v := n.volume(t, grouped)
-	check(t, "fill", v.Fill([]hardening.File{valued("a", "1")}))
-	check(t, "attach", v.Attach(spare))
+	// Attached to the target of the same name on another node, as a target takes
+	// no second one.
+	spare := newNode(t, hardening.Setting(n.sys.Protection()))
+	_, _, spareDir := spare.publish(t, filepath.Base(filepath.Dir(dir)), grouped, valued("a", "1"))
 	check(t, "move", unix.Mount(spareDir, dir, "", unix.MS_MOVE, ""))
 }
 
@@ -288,7 +288,7 @@ func TestDetachLegacy(t *testing.T) {
 	assertState(t, target, hardening.StateLegacy)
 	elsewhere := bindOf(t, dir)
 	assertContent(t, elsewhere+"/secret", "legacy")
-	detach(t, target, hardening.Detached{Foreign: 1})
+	detach(t, target, hardening.Detached{Legacy: 1})
 	assertAbsent(t, elsewhere+"/secret")
 }
 

@@ -22,12 +22,17 @@
 //     directory is followed.
 //   - A process that dies leaves nothing that fills a volume for good or that a
 //     later start would leave unlocked: see [FaultPoint] for how that is tried.
+//   - A volume says in itself for which target it was made. Found at another
+//     it is nobody's: it is neither written nor scrubbed there, only unmounted.
 //   - [Target.Detach] ends: whatever a privileged container left in or over the
 //     volume, it neither blocks on it nor stops at it (P8).
 //   - A [Plaintext] does not print, log or marshal.
 //
 // # What it does not promise
 //
+//   - Whoever can rename directories of the kubelet, or mount there, decides what
+//     is at a path the moment after a call returned. A real directory that they
+//     put at a target is taken for the kubelet's.
 //   - A container with CAP_SYS_ADMIN can remount its own view read-write and
 //     alter what its pod reads. Root on the node reads everything.
 //   - The read-only flag of the mount is only as strong as the container

@@ -15,8 +15,12 @@ var (
 	ErrMounted = errors.New("something is mounted at the target")
 	// ErrOccupied says that a target directory has entries of its own.
 	ErrOccupied = errors.New("target directory is not empty")
-	// ErrNotDirectory says that a target is not a real directory.
+	// ErrNotDirectory says that a target, or a directory above it, is not a real
+	// directory.
 	ErrNotDirectory = errors.New("target is not a directory")
+	// ErrChanging says that somebody moves directories or mounts at a target while
+	// it is being used.
+	ErrChanging = errors.New("target is being changed by somebody else")
 	// ErrWiped says that a Plaintext was used after its Wipe, or was never filled.
 	ErrWiped = errors.New("plaintext is wiped")
 	// ErrMarshal says that somebody tried to marshal a Plaintext.

@@ -55,3 +55,9 @@ func DetachBlindly(t *Target) (Detached, error) {
 // RelockVolume does the part of a start that can be held up until the target is
 // detached.
 func RelockVolume(t *Target, v *Volume) (int, error) { return t.sys.relockVolume(t.key(), v) }
+
+// ViewOf returns a mount of an attached volume that is mounted nowhere, as a
+// container has one of its own.
+func ViewOf(v *Volume) (int, error) {
+	return unix.OpenTree(v.root.fd(), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+}

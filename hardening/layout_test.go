@@ -327,10 +327,10 @@ func TestSizeLeavesRoomForTwoGenerations(t *testing.T) {
 			t.Errorf("SizeBytes(%d) = %d, want %d", tt.bytes, got, tt.want)
 		}
 	}
-	if got := hardening.NrInodes(hardening.Limits{Inodes: 10}); got != 45 {
-		t.Errorf("nrInodes(10) = %d, want 45", got)
+	if got := hardening.NrInodes(hardening.Limits{Inodes: 10}); got != 46 {
+		t.Errorf("nrInodes(10) = %d, want 46", got)
 	}
-	if got := hardening.NrInodes(hardening.Limits{}); got != 517 {
-		t.Errorf("nrInodes(default) = %d, want 517", got)
+	if got := hardening.NrInodes(hardening.Limits{}); got != 518 {
+		t.Errorf("nrInodes(default) = %d, want 518", got)
 	}
 }

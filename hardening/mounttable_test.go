@@ -10,7 +10,7 @@ import (
 )
 
 const tmpfsLine = `238 31 0:492 / /k/pods/u/volumes/kubernetes.io~csi/s/mount ro,nosuid,nodev,noexec,relatime shared:200 - tmpfs ` +
-	hardening.Marker + ` rw,size=2052k,nr_inodes=517,mode=750,gid=1337,noswap`
+	hardening.Marker + ` rw,size=2052k,nr_inodes=518,mode=750,gid=1337,noswap`
 
 func TestParseMountTable(t *testing.T) {
 	text := tmpfsLine + "\n" + `31 1 8:1 / /a\040b\134c rw - ext4 /dev/sda1 rw,errors=remount-ro` + "\n"
@@ -21,7 +21,7 @@ func TestParseMountTable(t *testing.T) {
 	want := []hardening.MountLine{
 		{
 			ID: 238, Parent: 31, Device: "0:492", Root: "/", Point: "/k/pods/u/volumes/kubernetes.io~csi/s/mount", Kind: "tmpfs",
-			Source: hardening.Marker, Super: "rw,size=2052k,nr_inodes=517,mode=750,gid=1337,noswap",
+			Source: hardening.Marker, Super: "rw,size=2052k,nr_inodes=518,mode=750,gid=1337,noswap",
 		},
 		{ID: 31, Parent: 1, Device: "8:1", Root: "/", Point: `/a b\c`, Kind: "ext4", Source: "/dev/sda1", Super: "rw,errors=remount-ro"},
 	}
@@ -64,8 +64,8 @@ func TestMountLineFacts(t *testing.T) {
 		{"size taken away", replace("size=2052k,", ""), with(func(f *hardening.MountFacts) { f.Size, f.Limits.Bytes = 0, 4096 })},
 		{"size blown up", replace("size=2052k", "size=999999999k"), with(func(f *hardening.MountFacts) { f.Size, f.Limits.Bytes = 999999999<<10, 64<<20 })},
 		{"size beyond numbers", replace("size=2052k", "size=99999999999999999999k"), with(func(f *hardening.MountFacts) { f.Size, f.Limits.Bytes = 0, 4096 })},
-		{"inodes blown up", replace("nr_inodes=517", "nr_inodes=99999999"), with(func(f *hardening.MountFacts) { f.Limits.Inodes = 1024 })},
-		{"inodes taken away", replace("nr_inodes=517,", ""), with(func(f *hardening.MountFacts) { f.Limits.Inodes = 128 })},
+		{"inodes blown up", replace("nr_inodes=518", "nr_inodes=99999999"), with(func(f *hardening.MountFacts) { f.Limits.Inodes = 1024 })},
+		{"inodes taken away", replace("nr_inodes=518,", ""), with(func(f *hardening.MountFacts) { f.Limits.Inodes = 128 })},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

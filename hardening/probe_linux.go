@@ -22,7 +22,7 @@ func probe(context string) (kernelOffers, error) {
 		return kernelOffers{}, explain(err)
 	}
 	defer func() { _ = root.Close() }()
-	if err := seal(root); err != nil {
+	if err := errors.Join(claim(root, "probe"), seal(root)); err != nil {
 		return kernelOffers{}, explain(err)
 	}
 	swaps, err := os.ReadFile("/proc/swaps")
@@ -33,11 +33,13 @@ func probe(context string) (kernelOffers, error) {
 	return offers, nil
 }
 
-// explain turns the two usual reasons for a failed probe into advice.
+// explain turns the usual reasons for a failed probe into advice.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSYS):
 		return &ConfigError{Field: "kernel", Reason: "volumes cannot be built detached (" + err.Error() + ")", Remedy: "use Linux 5.12 or later"}
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return &ConfigError{Field: "kernel", Reason: "tmpfs takes no extended attributes (" + err.Error() + ")", Remedy: "use a kernel with CONFIG_TMPFS_XATTR"}
 	case errors.Is(err, unix.EPERM):
 		return &ConfigError{Field: "privileges", Reason: "mounting is not permitted (" + err.Error() + ")", Remedy: "run as root with CAP_SYS_ADMIN; the DaemonSet needs privileged: true"}
 	}

@@ -19,11 +19,15 @@ func (t *Target) State() (State, error) {
 	if len(stack) == 0 {
 		return t.plainState()
 	}
-	top := stack[len(stack)-1]
+	top, covered := stack[len(stack)-1], stack[:len(stack)-1]
+	whose, err := t.owner(top)
+	if err != nil {
+		return StateUnknown, err
+	}
 	switch {
-	case top.ours() && len(inside(table, top)) == 0:
+	case whose == ownerHere && len(inside(table, top)) == 0:
 		return StateOurs, nil
-	case holdsOurs(stack):
+	case whose == ownerHere, holdsOurs(covered):
 		return StateCovered, nil
 	case len(stack) == 1 && t.legacy(top):
 		return StateLegacy, nil
@@ -62,7 +66,7 @@ func (t *Target) stack() (stack, table []mountLine, err error) {
 			return stack, table, nil
 		}
 	}
-	return nil, nil, errChanging
+	return nil, nil, ErrChanging
 }
 
 func (t *Target) readStack() (stack, table []mountLine, err error) {
@@ -90,7 +94,7 @@ func (t *Target) openMount(m mountLine) (*descriptor, error) {
 	}
 	id, isRoot, err := d.mountID()
 	if err == nil && (id != m.id || !isRoot) {
-		err = errChanging
+		err = ErrChanging
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -98,8 +102,7 @@ func (t *Target) openMount(m mountLine) (*descriptor, error) {
 	return d, nil
 }
 
-// legacy reports whether m looks like a volume that the upstream driver wrote:
-// a tmpfs with ..data and nothing in it but links and hidden directories.
+// legacy reports whether m looks like a volume that the upstream driver wrote.
 func (t *Target) legacy(m mountLine) bool {
 	if !m.plainTmpfs() {
 		return false
@@ -123,18 +126,35 @@ func (t *Target) legacy(m mountLine) bool {
 	}
 }
 
+// atomicWriterLayout reports whether a volume is exactly as the upstream
+// driver's AtomicWriter makes it. Nothing in it may lead out: it is given to
+// pods as it is.
 func atomicWriterLayout(root *descriptor) bool {
 	names, err := topNames(root)
 	if err != nil {
 		return false
 	}
 	for _, name := range names {
-		if _, err := readLink(root, name); err != nil && !strings.HasPrefix(name, reservedStart) {
+		if strings.HasPrefix(name, reservedStart) {
+			continue
+		}
+		if have, err := readLink(root, name); err != nil || have != linkTarget(name) {
 			return false
 		}
 	}
-	_, err = readLink(root, dataName)
-	return err == nil
+	return leadsToGeneration(root)
+}
+
+// leadsToGeneration reports whether ..data is a link to a hidden directory of
+// the volume itself.
+func leadsToGeneration(root *descriptor) bool {
+	name, err := readLink(root, dataName)
+	if err != nil || !strings.HasPrefix(name, reservedStart) || name == ".." {
+		return false
+	}
+	dir, err := openAt(root, name, openPath|unix.O_DIRECTORY, resolveInside)
+	_ = dir.Close()
+	return err == nil && !strings.Contains(name, "/")
 }
 
 func holdsOurs(stack []mountLine) bool {

@@ -52,7 +52,8 @@ func (s *System) Close() error {
 }
 
 // Mounts lists our mounts below the pods directory, for the node's budget and
-// for start-up. Mounts elsewhere, such as subPath binds, are not listed.
+// for start-up. Mounts elsewhere, such as subPath binds, are not listed, and
+// neither is a volume that is at another target than it was made for.
 func (s *System) Mounts() ([]Mounted, error) {
 	table, err := readMountTable()
 	if err != nil {
@@ -67,11 +68,23 @@ func (s *System) Mounts() ([]Mounted, error) {
 		if !m.ours() {
 			continue
 		}
-		if uid, volume, ok := below(pods, m.point); ok {
+		if uid, volume, ok := below(pods, m.point); ok && !s.strayed(m, uid, volume) {
 			list = append(list, Mounted{PodUID: uid, Volume: volume, SizeBytes: m.sizeBytes()})
 		}
 	}
 	return list, nil
+}
+
+// strayed reports whether a mount of ours is certainly another target's. What
+// is covered cannot be asked and is not.
+func (s *System) strayed(m mountLine, podUID, volume string) bool {
+	t, err := s.Target(podUID, volume)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = t.Close() }()
+	whose, err := t.owner(m)
+	return err == nil && whose == ownerElsewhere
 }
 
 func below(pods, point string) (podUID, volume string, ok bool) {

@@ -48,6 +48,7 @@ func (s State) String() string {
 // Detached says what Detach found.
 type Detached struct {
 	Ours        int // mounts of ours, scrubbed
+	Legacy      int // volumes of the upstream driver, scrubbed
 	Foreign     int // other mounts, at the target or inside our volume
 	Plain       int // entries in the directory itself: somebody wrote there
 	ScrubErrors int // entries that could not be removed

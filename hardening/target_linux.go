@@ -15,8 +15,8 @@ func (s *System) Target(podUID, volume string) (*Target, error) {
 		return nil, err
 	}
 	dir, err := openAt(s.pods, path.Join(podUID, csiVolumes, volume), openPath|unix.O_DIRECTORY, resolvePods)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
-		err = ErrNotDirectory
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		err = fmt.Errorf("%w (%w)", ErrNotDirectory, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open directory of volume %s of pod %s: %w", volume, podUID, err)
@@ -33,13 +33,22 @@ func (t *Target) key() string { return targetKey(t.podUID, t.volume) }
 func (t *Target) Prepare() error {
 	err := unix.Mkdirat(t.dir.fd(), mountName, uint32(dirModeGroup))
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("make mount directory: %w", err)
+		return fmt.Errorf("make mount directory: %w", vanished(err))
 	}
 	d, err := t.open(openPath, resolvePods)
 	if err != nil {
-		return err
+		return vanished(err)
 	}
 	return d.Close()
+}
+
+// vanished explains that what was there a moment ago is not: somebody removed
+// the directory that kubelet made, or the one in it.
+func vanished(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w (%w)", ErrChanging, err)
+	}
+	return err
 }
 
 // open opens the mount directory, or the root of what is mounted there. It
@@ -78,7 +87,7 @@ func (t *Target) emptyDir() (*descriptor, error) {
 }
 
 // OpenVolume opens the volume that is attached here. It is ErrNotOurs unless
-// our mount is on top. Limits and group are read from the superblock's
+// a mount of ours that was made for this target is on top. Limits and group are read from the superblock's
 // options, which nobody can lower or hand to another group later.
 func (t *Target) OpenVolume() (*Volume, error) {
 	stack, _, err := t.stack()
@@ -92,6 +101,15 @@ func (t *Target) OpenVolume() (*Volume, error) {
 	root, err := t.openMount(top)
 	if err != nil {
 		return nil, fmt.Errorf("open volume: %w", err)
+	}
+	// Asked of the descriptor that will be written through, which no rename and
+	// no mount can exchange any more.
+	whose, err := ownerOf(root, t.key())
+	if err == nil && whose != ownerHere {
+		err = ErrNotOurs
+	}
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
 	}
 	_, noswap := top.option("noswap")
 	v := &Volume{sys: t.sys, root: root, limits: limitsOf(top), lock: !noswap, held: &lockSet{}, phase: phaseAttached}
@@ -112,12 +130,16 @@ func (t *Target) Uncover() error {
 		if len(stack) == 0 {
 			return ErrNotOurs
 		}
-		top := stack[len(stack)-1]
-		if top.ours() {
+		top, covered := stack[len(stack)-1], stack[:len(stack)-1]
+		whose, err := t.owner(top)
+		if err != nil {
+			return err
+		}
+		if whose == ownerHere {
 			_, err := t.clearInside(top)
 			return err
 		}
-		if !holdsOurs(stack) {
+		if !holdsOurs(covered) {
 			return ErrNotOurs
 		}
 		if err := t.unmountTop(); err != nil {

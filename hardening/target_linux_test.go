@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,39 +109,26 @@ func TestTargetRefusesWhatIsNoDirectory(t *testing.T) {
 // while volumes are published, somebody exchanges the volume's directory with
 // a link to a victim's.
 func TestTargetIsNeverElsewhere(t *testing.T) {
-	const attempts, collisions = 800, 10
+	const attempts, collisions = 200, 10
 	n := newNode(t, hardening.SettingMlock)
 	dir := hardeningtest.VolumeDir(t, n.root, podUID, "vol")
 	victim := hardeningtest.VolumeDir(t, n.root, otherUID, "vol")
 	link := filepath.Join(filepath.Dir(filepath.Dir(dir)), "link")
 	check(t, "symlink", os.Symlink(filepath.Dir(victim), link))
-	stop := make(chan struct{})
-	var exchanges atomic.Int64
-	var attacker sync.WaitGroup
-	attacker.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if unix.Renameat2(unix.AT_FDCWD, link, unix.AT_FDCWD, filepath.Dir(dir), unix.RENAME_EXCHANGE) == nil {
-				exchanges.Add(1)
-			}
-		}
+	attack := hardeningtest.StartAttack(t, hardeningtest.Host, func(int) {
+		_ = unix.Renameat2(unix.AT_FDCWD, link, unix.AT_FDCWD, filepath.Dir(dir), unix.RENAME_EXCHANGE)
 	})
 	refused, published := 0, 0
 	for i := 0; i < attempts || min(refused, published) < collisions && i < 100*attempts; i++ {
 		target, err := n.sys.Target(podUID, "vol")
-		if err != nil {
+		if err == nil && publishOnce(t, n, target) {
+			published++
+		} else {
 			refused++
-			continue
 		}
-		published += publishOnce(t, n, target)
 	}
-	close(stop)
-	attacker.Wait()
-	t.Logf("%d exchanges, %d refused, %d published", exchanges.Load(), refused, published)
+	attack.Stop()
+	t.Logf("%d exchanges, %d refused, %d published", attack.Hits()/2, refused, published)
 	if refused < collisions || published < collisions {
 		t.Errorf("%d refused and %d published, want at least %d each: no race, no proof", refused, published, collisions)
 	}
@@ -153,14 +138,21 @@ func TestTargetIsNeverElsewhere(t *testing.T) {
 	}
 }
 
-func publishOnce(t *testing.T, n *node, target *hardening.Target) int {
+// publishOnce reports whether the volume came to be where its path led.
+func publishOnce(t *testing.T, n *node, target *hardening.Target) bool {
 	t.Helper()
 	defer func() { check(t, "close", target.Close()) }()
 	v := n.volume(t, anyone)
 	check(t, "prepare", target.Prepare())
 	check(t, "fill", v.Fill([]hardening.File{valued("a", "1")}))
-	check(t, "attach", v.Attach(target))
+	attached := v.Attach(target)
 	check(t, "close", v.Close())
+	if attached != nil {
+		if !errors.Is(attached, hardening.ErrChanging) {
+			t.Errorf("Attach() = %v, want nil or %v", attached, hardening.ErrChanging)
+		}
+		return false
+	}
 	// While its directory is renamed a detach may give up, as kubelet's next call
 	// would try again; it must come to an end, and be ours or counted as not.
 	var d hardening.Detached
@@ -177,7 +169,7 @@ func publishOnce(t *testing.T, n *node, target *hardening.Target) int {
 	if err != nil || d.Ours+d.Foreign < 1 {
 		t.Errorf("Detach() = %+v, %v, want our mount gone", d, err)
 	}
-	return 1
+	return true
 }
 
 func TestTargetStates(t *testing.T) {

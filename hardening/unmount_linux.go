@@ -41,34 +41,54 @@ func detachAt(dir *descriptor, name string) error {
 }
 
 // clearInside detaches what is mounted inside the volume on top, which keeps
-// its directories from being removed (EBUSY). Each step may uncover others.
+// its directories from being removed (EBUSY).
 func (t *Target) clearInside(top mountLine) (n int, err error) {
+	return clearBelow(top, func() (*descriptor, error) { return t.openMount(top) })
+}
+
+// clearPlain does the same inside the mount directory itself, and returns how
+// many mounts it detached. What it could not detach keeps the directory from
+// being removed, and the next call tries again.
+func (t *Target) clearPlain() (n int) {
+	base, _, err := t.dir.mountID()
+	if err != nil {
+		return 0
+	}
+	dir, err := t.dir.spelling()
+	if err != nil {
+		return 0
+	}
+	plain := mountLine{id: base, point: path.Join(dir, mountName)}
+	n, _ = clearBelow(plain, func() (*descriptor, error) { return t.open(openPath, resolveInside) })
+	return n
+}
+
+// clearBelow detaches the mounts that sit on m below its point, where open
+// opens the directory at that point. Each step may uncover others.
+func clearBelow(m mountLine, open func() (*descriptor, error)) (n int, err error) {
 	for range maxStack {
 		table, err := readMountTable()
 		if err != nil {
 			return n, err
 		}
-		children := inside(table, top)
+		children := inside(table, m)
 		if len(children) == 0 {
 			return n, nil
 		}
 		// The shortest path first: it may hide the others.
 		next := slices.MinFunc(children, func(a, b mountLine) int { return cmp.Compare(len(a.point), len(b.point)) })
-		if err := t.detachChild(top, next); err != nil {
+		root, err := open()
+		if err != nil {
+			return n, err
+		}
+		err = detachInside(root, strings.TrimPrefix(next.point, m.point+"/"))
+		_ = root.Close()
+		if err != nil {
 			return n, err
 		}
 		n++
 	}
 	return n, errTooMany
-}
-
-func (t *Target) detachChild(top, child mountLine) error {
-	root, err := t.openMount(top)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }()
-	return detachInside(root, strings.TrimPrefix(child.point, top.point+"/"))
 }
 
 func detachInside(root *descriptor, name string) error {

@@ -25,6 +25,9 @@ func (s *System) Mounts() ([]Mounted, error) { return nil, ErrUnsupported }
 // Relock returns ErrUnsupported.
 func (s *System) Relock() (int, error) { return 0, ErrUnsupported }
 
+// DetachMoved returns ErrUnsupported.
+func (s *System) DetachMoved(string, string) (Detached, error) { return Detached{}, ErrUnsupported }
+
 // Fill returns ErrUnsupported.
 func (v *Volume) Fill([]File) error { return ErrUnsupported }
 

@@ -24,6 +24,9 @@ func writableView(root *descriptor) (*descriptor, error) {
 // cloneVolume returns a mount of the same superblock that is attached nowhere.
 func cloneVolume(root *descriptor) (*descriptor, error) {
 	view, err := newDescriptor(unix.OpenTree(root.fd(), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH))
+	if errors.Is(err, unix.EINVAL) {
+		err = ErrChanging // somebody unmounted it since it was opened
+	}
 	if err != nil {
 		return nil, fmt.Errorf("clone volume: %w", err)
 	}

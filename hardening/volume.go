@@ -44,9 +44,12 @@ func (l Limits) SizeBytes() int64 {
 	return 2*roundUp(l.Bytes, page) + page
 }
 
-// nrInodes returns nr_inodes: two generations with their top directories, the
-// names of both, the root, ..data and its successor.
-func (l Limits) nrInodes() int { return 4*l.inodes() + 5 }
+// spareInodes are those of a volume itself: the root, ..data and its successor,
+// two top directories, and the attribute of the root, which counts as one.
+const spareInodes = 6
+
+// nrInodes returns nr_inodes: two generations, and the names of both.
+func (l Limits) nrInodes() int { return 4*l.inodes() + spareInodes }
 
 func (l Limits) inodes() int {
 	if l.Inodes == 0 {
@@ -149,8 +152,8 @@ func limitsOf(m mountLine) Limits {
 // inodesOf is the count that nr_inodes was made from. A container that removed
 // the bound with nr_inodes=0 gets the default, not a frozen volume.
 func inodesOf(nrInodes int64) int {
-	if nrInodes <= 5 {
+	if nrInodes <= spareInodes {
 		return defaultInodes
 	}
-	return int(min(max((nrInodes-5)/4, 1), maxVolumeInodes))
+	return int(min(max((nrInodes-spareInodes)/4, 1), maxVolumeInodes))
 }

@@ -55,7 +55,9 @@ func (v *Volume) Fill(files []File) error {
 }
 
 // Attach seals a filled volume read-only and moves it onto the empty target in
-// one step. The mappings of mlock mode pass to the System.
+// one step. The mappings of mlock mode pass to the System. If the directory is
+// no longer where the kubelet made it, the volume is taken off again and the
+// error is ErrChanging.
 func (v *Volume) Attach(t *Target) error {
 	switch v.phase {
 	case phaseNone, phaseDetached:
@@ -66,7 +68,7 @@ func (v *Volume) Attach(t *Target) error {
 	}
 	place, err := t.emptyDir()
 	if err != nil {
-		return fmt.Errorf("attach volume: %w", err)
+		return fmt.Errorf("attach volume: %w", vanished(err))
 	}
 	defer func() { _ = place.Close() }()
 	stats, err := v.Stats()
@@ -77,6 +79,10 @@ func (v *Volume) Attach(t *Target) error {
 		return err
 	}
 	FaultPoint("attach/fitted")
+	if err := claim(v.root, t.key()); err != nil {
+		return err
+	}
+	FaultPoint("attach/claimed")
 	if err := seal(v.root); err != nil {
 		return err
 	}
@@ -92,7 +98,11 @@ func (v *Volume) Attach(t *Target) error {
 	// by then lead elsewhere (CVE-2021-25741 is that race in the kubelet).
 	const flags = unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH
 	if err := unix.MoveMount(v.root.fd(), "", place.fd(), "", flags); err != nil {
-		return fmt.Errorf("attach volume: %w", err)
+		return fmt.Errorf("attach volume: %w", vanished(err))
+	}
+	if err := t.landed(v.root); err != nil {
+		v.phase = phaseNone
+		return errors.Join(fmt.Errorf("attach volume: %w", err), withdraw(v.root))
 	}
 	FaultPoint("attach/moved")
 	v.phase = phaseAttached
