@@ -73,19 +73,30 @@ func (d *Driver) publishOver(ctx context.Context, req *csi.NodePublishVolumeRequ
 	case hardening.StateAbsent, hardening.StateEmpty:
 		return d.publishNew(ctx, req, t, dir)
 	case hardening.StateCovered:
-		d.uncover(t, dir)
+		if !d.uncover(t, dir) {
+			return d.foreign(ctx, t)
+		}
 		return d.republish(ctx, req, t)
 	case hardening.StateOurs:
 		return d.republish(ctx, req, t)
 	case hardening.StateLegacy:
+		// Where this driver has mounted a volume upstream's did not come later.
+		if _, known := d.c.Records.get(t.key); known {
+			return d.foreign(ctx, t)
+		}
 		d.keepLegacy(ctx, t.key)
 		return nil
 	case hardening.StateOccupied:
 		return d.refuse(ctx, &mountRequest{target: t}, errOccupied)
 	default:
-		d.c.Recorder.Owe(audit.ForeignMount(d.subject(t.key), audit.ForeignKept))
-		return d.refuse(ctx, &mountRequest{target: t}, errForeignMount)
+		return d.foreign(ctx, t)
 	}
+}
+
+// foreign leaves alone what is mounted at the target, and says so.
+func (d *Driver) foreign(ctx context.Context, t target) error {
+	d.c.Recorder.Owe(audit.ForeignMount(d.subject(t.key), audit.ForeignKept))
+	return d.refuse(ctx, &mountRequest{target: t}, errForeignMount)
 }
 
 func (d *Driver) publishNew(ctx context.Context, req *csi.NodePublishVolumeRequest, t target, dir *hardening.Target) error {

@@ -20,6 +20,7 @@ import (
 var (
 	errForeignMount  = errors.New("something that is not ours is mounted at the target")
 	errOccupied      = errors.New("the target directory holds files and nothing is mounted on it")
+	errTargetGone    = errors.New("the directory of a mounted volume is gone")
 	errSelfWritten   = errors.New("the provider wrote into the target directory itself")
 	errBundleExpired = errors.New("the policy bundle expired while secrets were fetched")
 )
@@ -285,6 +286,10 @@ func (d *Driver) remember(m *mountRequest, a asked, got provider.Delivered) {
 // not made is a request for a pod that kubelet does not know.
 func (d *Driver) look(t target) (*hardening.Target, hardening.State, error) {
 	dir, err := d.c.Volumes.Target(t.key.podUID, t.key.volume)
+	if _, known := d.c.Records.get(t.key); known && errors.Is(err, fs.ErrNotExist) {
+		// Somebody moved it. A final code would have kubelet delete what is left.
+		return nil, 0, errTargetGone
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, &requestError{fieldTarget, "has no directory made by kubelet", "call the driver through kubelet, and check --kubelet-root"}
 	}

@@ -311,10 +311,13 @@ func named(rec record, m *mountRequest, a asked) record {
 	return rec
 }
 
-// uncover detaches what somebody mounted over our volume.
-func (d *Driver) uncover(t target, dir *hardening.Target) {
+// uncover detaches what somebody mounted over our volume, and reports whether
+// the volume is on top now.
+func (d *Driver) uncover(t target, dir *hardening.Target) bool {
 	d.c.Recorder.Owe(audit.IntegrityFailure(d.subject(t.key), audit.ReasonVolumeCovered))
 	if err := dir.Uncover(); err != nil {
 		d.c.Logger.Warn("foreign mount over a volume not detached", slog.String(keyPodUID, t.key.podUID), slog.String(keyVolume, t.key.volume), slog.Any(keyError, err))
+		return false
 	}
+	return true
 }

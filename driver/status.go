@@ -64,7 +64,7 @@ type outcome struct {
 // it does not know is Unavailable: kubelet retries, and nothing is final.
 func classify(err error) outcome {
 	for _, known := range []func(error) (outcome, bool){
-		givenUpOutcome, requestOutcome, clusterOutcome, policyOutcome, providerOutcome, nodeOutcome,
+		givenUpOutcome, requestOutcome, clusterOutcome, policyOutcome, providerOutcome, nodeOutcome, targetOutcome,
 	} {
 		if o, ok := known(err); ok {
 			return o

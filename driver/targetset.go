@@ -25,12 +25,6 @@ func (l *targetSet) add(k targetKey) (first bool) {
 	return true
 }
 
-func (l *targetSet) has(k targetKey) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.set[k]
-}
-
 func (l *targetSet) remove(k targetKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,18 +15,9 @@ import (
 // directory. It is idempotent: what is gone is fine (kubernetes#90752).
 func (d *Driver) unpublish(_ context.Context, t target) error {
 	subject := d.subject(t.key)
-	dir, err := d.c.Volumes.Target(t.key.podUID, t.key.volume)
-	if errors.Is(err, fs.ErrNotExist) {
-		d.forget(t)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open target: %w", err)
-	}
-	defer dir.Close()
-	found, err := dir.Detach()
+	found, err := d.detach(t)
 	hardening.FaultPoint("unpublish/detached")
-	if found.Foreign > 0 && !d.legacy.has(t.key) {
+	if found.Foreign > 0 {
 		d.c.Recorder.Owe(audit.ForeignMount(subject, audit.ForeignUnmounted))
 	}
 	if found.Plain > 0 {
@@ -52,6 +43,20 @@ func (d *Driver) unpublish(_ context.Context, t target) error {
 	d.forget(t)
 	hardening.FaultPoint("unpublish/forgotten")
 	return nil
+}
+
+// detach takes everything off the target. Where its directory is gone a volume
+// may be left that was moved with it.
+func (d *Driver) detach(t target) (hardening.Detached, error) {
+	dir, err := d.c.Volumes.Target(t.key.podUID, t.key.volume)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.c.Volumes.DetachMoved(t.key.podUID, t.key.volume)
+	}
+	if err != nil {
+		return hardening.Detached{}, fmt.Errorf("open target: %w", err)
+	}
+	defer dir.Close()
+	return dir.Detach()
 }
 
 func (d *Driver) forget(t target) {
