@@ -152,7 +152,7 @@ func TestP5AProviderThatPutsSomethingInPlaceOfTheTarget(t *testing.T) {
 		"a file": {func(_ *testing.T, target string) error { return writing(target) },
 			"wrote into the target", []string{"PC9001E  ProviderWroteTarget", "PC2001E complete ProviderWroteTarget"}},
 		"a link to another place": {func(t *testing.T, target string) error { return os.Symlink(t.TempDir(), target) },
-			"wrote into the target", []string{"PC9001E  ProviderWroteTarget", "PC2001E complete ProviderWroteTarget"}},
+			"is a link or a file", []string{"PC2001E complete VolumeFailed"}},
 		"a file that somebody else has as well": {func(t *testing.T, target string) error {
 			own := filepath.Join(filepath.Dir(target), "own")
 			return errors.Join(os.WriteFile(own, []byte("keep"), 0o600), os.Link(own, target))
@@ -240,7 +240,7 @@ func TestATargetThatIsNoDirectoryIsSaidToBeNone(t *testing.T) {
 			if err := put(n.target(apiPod())); err != nil {
 				t.Fatal(err)
 			}
-			expectStatus(t, n.publish(apiPod()), codes.Unavailable, "the target is not a directory", "; hint: delete the pod")
+			expectStatus(t, n.publish(apiPod()), codes.Unavailable, "the target or a directory above it is a link or a file", "; hint: ", "delete the pod")
 			if calls := len(n.provider.Calls()); calls != 0 {
 				t.Errorf("provider calls = %d, want none", calls)
 			}

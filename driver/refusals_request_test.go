@@ -126,8 +126,8 @@ func targetRefusals() []refusal {
 	add("pod that kubelet does not know", nowhereMade, replacing(uidOfTarget, "44444444-4444-4444-8444-444444444444"))
 	add("volume that kubelet does not know", nowhereMade, replacing("/secrets/", "/others/"))
 	// A link below the pods directory leads to a place that nobody checked.
-	link := refusal{field: "target", code: codes.Unavailable, says: "the target is not a directory",
-		remedy: "delete the pod: what is there is removed with it; a provider may have written it itself (AWS: --driver-writes-secrets=true)"}
+	link := refusal{field: "target", code: codes.Unavailable, says: "the target or a directory above it is a link or a file",
+		remedy: "find out who writes below the kubelet's pods directory, and delete the pod; it may be a provider (AWS: --driver-writes-secrets=true)"}
 	add("link in place of the pod", link, replacing(uidOfTarget, "55555555-5555-4555-8555-555555555555"))
 	rows[len(rows)-1].world = func(n *node, p *pod) {
 		other := filepath.Join(n.root, "pods", "55555555-5555-4555-8555-555555555555")

@@ -201,8 +201,6 @@ func nodeOutcome(err error) (outcome, bool) {
 		return outcome{codes.Unavailable, audit.ReasonProviderWroteTarget, metricFile, errSelfWritten.Error(), "make the provider return files (AWS: --driver-writes-secrets=true); what it wrote was scrubbed", ""}, true
 	case errors.Is(err, errStuck):
 		return outcome{codes.Unavailable, audit.ReasonVolumeFailed, metricRotate, err.Error(), "restart the pod, and deny containers with CAP_SYS_ADMIN", ""}, true
-	case errors.Is(err, hardening.ErrNotDirectory):
-		return outcome{codes.Unavailable, audit.ReasonVolumeFailed, metricTarget, "the target is not a directory", "delete the pod: what is there is removed with it; a provider may have written it itself (AWS: --driver-writes-secrets=true)", ""}, true
 	case errors.Is(err, errOccupied):
 		return outcome{codes.Unavailable, audit.ReasonVolumeFailed, metricTarget, err.Error(), "delete the pod: what is in the directory is removed with it; a provider may have written it itself (AWS: --driver-writes-secrets=true)", ""}, true
 	case errors.Is(err, errForeignMount):

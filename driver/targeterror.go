@@ -12,7 +12,7 @@ import (
 // targetOutcome knows what somebody else did to the directories of a volume.
 // Nothing of it is final: once it is over, kubelet's next call succeeds.
 func targetOutcome(err error) (outcome, bool) {
-	const hint = "find out who writes below the kubelet's pods directory, and delete the pod"
+	const hint = "find out who writes below the kubelet's pods directory, and delete the pod; it may be a provider (AWS: --driver-writes-secrets=true)"
 	if _, ok := errors.AsType[*hardening.ScrubError](err); ok {
 		return outcome{codes.Unavailable, audit.ReasonVolumeFailed, metricTarget, "the target directory cannot be emptied", hint, ""}, true
 	}

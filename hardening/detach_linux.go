@@ -180,8 +180,8 @@ func (t *Target) Discard() error {
 
 // ScrubPlain empties the mount directory itself, where a provider that ignores
 // the protocol wrote secrets to the node's disk, and returns how many files it
-// found. A file or a link in place of the directory is one of them. It is
-// ErrMounted if something is mounted there.
+// found. A file in place of the directory is one of them. A link there goes too,
+// and is ErrNotDirectory. It is ErrMounted if something is mounted there.
 func (t *Target) ScrubPlain() (found int, err error) { return scrubPlain(t.dir) }
 
 // ScrubBeneath is ScrubPlain for the directory that a mount at the target
@@ -206,7 +206,13 @@ func scrubPlain(parent *descriptor) (found int, err error) {
 	case errors.Is(err, unix.ENOENT):
 		return 0, nil
 	case errors.Is(err, ErrNotDirectory):
+		// A link holds nothing that a provider could have written: whoever made
+		// it wanted the volume elsewhere.
+		_, linkErr := readLink(parent, mountName)
 		s.remove(parent, mountName, maxScrubDepth)
+		if linkErr == nil {
+			return 0, errors.Join(ErrNotDirectory, s.err())
+		}
 		return s.found, s.err()
 	case err != nil:
 		return 0, fmt.Errorf("scrub mount directory: %w", err)

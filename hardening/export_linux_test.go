@@ -56,6 +56,17 @@ func DetachBlindly(t *Target) (Detached, error) {
 // detached.
 func RelockVolume(t *Target, v *Volume) (int, error) { return t.sys.relockVolume(t.key(), v) }
 
+// ScrubTop scrubs what was on top of the target before between was called.
+func ScrubTop(t *Target, between func()) (d Detached, err error) {
+	stack, _, err := t.stack()
+	if err != nil || len(stack) == 0 {
+		return d, err
+	}
+	between()
+	t.scrubMount(stack[len(stack)-1], &d)
+	return d, nil
+}
+
 // ViewOf returns a mount of an attached volume that is mounted nowhere, as a
 // container has one of its own.
 func ViewOf(v *Volume) (int, error) {

@@ -123,10 +123,7 @@ func (s *System) openOwned(name string, m mountLine, key string) (*descriptor, e
 	if err != nil {
 		return nil, err
 	}
-	id, isRoot, err := root.mountID()
-	if err == nil && (id != m.id || !isRoot) {
-		err = ErrChanging
-	}
+	err = root.isMount(m)
 	whose := ownerUnknown
 	if err == nil {
 		whose, err = ownerOf(root, key)

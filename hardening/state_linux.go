@@ -92,14 +92,35 @@ func (t *Target) openMount(m mountLine) (*descriptor, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, isRoot, err := d.mountID()
-	if err == nil && (id != m.id || !isRoot) {
-		err = ErrChanging
-	}
-	if err != nil {
+	if err := d.isMount(m); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// isMount is ErrChanging unless d is the root of the mount of a line that was
+// read before d was opened. The kernel gives the id of a mount that is gone to
+// the next one, so that equal ids prove nothing by themselves: a bind of
+// somebody's directory would be scrubbed as our volume. While d is open, its
+// id is its own, and what the table says of it now is true of d.
+func (d *descriptor) isMount(m mountLine) error {
+	id, isRoot, err := d.mountID()
+	if err != nil {
+		return err
+	}
+	if id != m.id || !isRoot {
+		return ErrChanging
+	}
+	table, err := readMountTable()
+	if err != nil {
+		return err
+	}
+	for _, now := range table {
+		if now.id == id && now.kind == m.kind && now.source == m.source && now.root == m.root && now.device == m.device {
+			return nil
+		}
+	}
+	return ErrChanging
 }
 
 // legacy reports whether m looks like a volume that the upstream driver wrote.

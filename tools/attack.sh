@@ -8,7 +8,7 @@ set -euo pipefail
 
 files=$(grep -rlE '^//go:build .*\battack\b' --include='*_test.go' . | sort)
 [ -n "$files" ] || { echo 'tools/attack.sh: no test file has the build tag attack' >&2; exit 1; }
-for dir in $(xargs -n1 dirname <<<"$files" | uniq); do
+for dir in $(xargs -n1 dirname <<<"$files" | sort -u); do
 	names=$(grep -hoE '^func Test[A-Za-z0-9_]+\(t ' $(grep -E "^$dir/[^/]+\$" <<<"$files") | sed -E 's/^func (.*)\(t /\1/' | paste -sd '|')
 	[ -n "$names" ] || continue
 	echo "== $dir"
