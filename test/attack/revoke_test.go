@@ -161,7 +161,7 @@ func (r *revoking) steps() []passing {
 		r.arm(passing{})
 		err := r.plugin.publish(r.pod)
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "were revoked") {
-			return fmt.Errorf("NodePublishVolume() = %v, want that the content was revoked", err)
+			return fmt.Errorf("NodePublishVolume() = %w, want that the content was revoked", err)
 		}
 		return nil
 	})
@@ -184,7 +184,7 @@ func (r *revoking) expectRevoked() {
 		}
 		names, err := os.ReadDir(r.pod.target)
 		if err != nil || len(names) > 0 {
-			return fmt.Errorf("the volume holds %v (%v)", names, err)
+			return fmt.Errorf("the volume holds %v (%w)", names, err)
 		}
 		return nil
 	})
@@ -201,7 +201,7 @@ func (r *revoking) expectFirstAgain() {
 		}
 		names, err := os.ReadDir(r.pod.target)
 		if err != nil || len(names) == 0 {
-			return fmt.Errorf("the volume is empty (%v)", err)
+			return fmt.Errorf("the volume is empty (%w)", err)
 		}
 		return nil
 	})
