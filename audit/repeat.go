@@ -66,6 +66,11 @@ func repeatKey(e Event) string {
 			return decisionKey(e)
 		}
 	case TypeForeignMount, TypeIntegrityFailure, TypeUnmount:
+	case TypeRevoke:
+		// A volume that somebody keeps from being emptied is tried every minute.
+		if e.Outcome == OutcomeSuccess {
+			return ""
+		}
 	default:
 		return ""
 	}

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -17,12 +18,32 @@ const (
 )
 
 // brake keeps one mistake, in a bundle, in the labels of a namespace or in a
-// clock, from taking every secret of a node away. It has no memory of its own
-// but the time of its last alarm: what it goes by is in the records, so that a
-// restart does not release it.
+// clock, from taking every secret of a node away. What it goes by is in the
+// records, so that a restart does not release it. Its own memory are the time of
+// its last alarm and the volumes that were unmounted after they were emptied:
+// pods that die of their revocation must not make room for the next.
 type brake struct {
 	mu      sync.Mutex // held from the count until the count has changed
 	alarmed time.Time
+	gone    []time.Time // when volumes were revoked that are not mounted any more
+}
+
+// bury remembers a revoked volume that is unmounted.
+func (b *brake) bury(n denial, now time.Time) {
+	if n.RevokedAt.IsZero() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.gone = append(b.gone, n.RevokedAt)
+	b.buried(now)
+}
+
+// buried counts those of the window, and forgets the others. The caller holds
+// the lock.
+func (b *brake) buried(now time.Time) int {
+	b.gone = slices.DeleteFunc(b.gone, func(t time.Time) bool { return lapsed(now, t, brakeWindow) })
+	return len(b.gone)
 }
 
 // survey counts the volumes of a node for the brake.
@@ -75,25 +96,27 @@ func (d *Driver) revocable(rec record) (record, bool) {
 	d.brake.mu.Lock()
 	defer d.brake.mu.Unlock()
 	now := d.c.Clock()
-	if !lapsed(now, rec.Denial.RevokedAt, brakeWindow) {
-		return rec, true // an emptying that did not succeed is tried again
+	if rec.Denial.Emptying {
+		return rec, true // what did not succeed is tried again
 	}
 	d.c.Records.put(rec)
-	s := d.c.Records.survey(now)
+	s, gone := d.c.Records.survey(now), d.brake.buried(now)
+	s.live, s.denied, s.revoked = s.live+gone, s.denied+gone, s.revoked+gone
 	if !d.c.Policy.Active().MassRevoke() && s.holds() {
 		rec.Denial.Held = true
 		d.c.Records.put(rec)
 		d.alarm(s, now)
 		return rec, false
 	}
-	rec.Denial.Held, rec.Denial.RevokedAt = false, now
+	rec.Denial.Held, rec.Denial.Emptying = false, true
+	rec.Denial.RevokedAt, rec.Denial.RevokedBy = now, rec.Denial.DecisionID
 	d.c.Records.put(rec)
 	return rec, true
 }
 
 // alarm tells that the brake holds, again in every window while it does.
 func (d *Driver) alarm(s survey, now time.Time) {
-	if !lapsed(now, d.brake.alarmed, brakeWindow) && !now.Before(d.brake.alarmed) {
+	if !lapsed(now, d.brake.alarmed, brakeWindow) {
 		return
 	}
 	d.brake.alarmed = now

@@ -21,8 +21,10 @@ type denial struct {
 	Last       time.Time `json:"last,omitzero"`        // of them
 	DecisionID string    `json:"decisionId,omitempty"` // of the last one
 	Held       bool      `json:"held,omitempty"`       // confirmed, and held back by the brake
-	RevokedAt  time.Time `json:"revokedAt,omitzero"`   // when the volume was to be emptied
-	Empty      bool      `json:"empty,omitempty"`      // and it was
+	Emptying   bool      `json:"emptying,omitempty"`   // the brake has let it pass
+	RevokedAt  time.Time `json:"revokedAt,omitzero"`   // when that was
+	RevokedBy  string    `json:"revokedBy,omitempty"`  // the decision
+	Empty      bool      `json:"empty,omitempty"`      // and the volume is empty
 	Expired    bool      `json:"expired,omitempty"`    // because its time to live ran out
 }
 
@@ -42,7 +44,7 @@ func (n denial) confirmed() bool { return n.Last.Sub(n.First) >= confirmAfter }
 // allowed is what is left of a denial once policy allows the volume again: the
 // content is still to be brought back.
 func (n denial) allowed() denial {
-	n.First, n.Last = time.Time{}, time.Time{}
+	n.First, n.Last, n.Held, n.Emptying = time.Time{}, time.Time{}, false, false
 	return n
 }
 
@@ -58,6 +60,9 @@ func (n denial) cause() audit.Reason {
 	return audit.ReasonPolicyDenied
 }
 
-// lapsed reports whether now is so long after t. What is in the future, since
-// the clock was set back, has not lapsed.
-func lapsed(now, t time.Time, d time.Duration) bool { return t.IsZero() || now.Sub(t) >= d }
+// lapsed reports whether now is so long after t. What is a little in the future,
+// since the clock was set back, has not lapsed; what is far in it was set by a
+// clock that was wrong, and would not lapse for years.
+func lapsed(now, t time.Time, d time.Duration) bool {
+	return t.IsZero() || now.Sub(t) >= d || t.Sub(now) > d
+}

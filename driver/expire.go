@@ -67,6 +67,6 @@ func (d *Driver) expire(ctx context.Context, r revocation, rec record) error {
 	now := d.c.Clock()
 	rec = named(rec, r.m, r.asked)
 	rec.Denial, rec.DueAt = rec.Denial.denied(now), now.Add(firstBackoff)
-	rec.Denial.DecisionID = r.asked.decision.ID
+	rec.Denial.DecisionID, rec.Denial.Held = r.asked.decision.ID, r.held
 	return d.revoke(ctx, r, rec)
 }

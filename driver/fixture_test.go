@@ -296,7 +296,8 @@ func (n *node) serve() {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- n.driver.Serve(ctx, l) }()
+	d := n.driver // a restart puts another there
+	go func() { served <- d.Serve(ctx, l) }()
 	n.t.Cleanup(func() {
 		stop()
 		n.closed(<-served)

@@ -154,7 +154,7 @@ func (d *Driver) refresh(ctx context.Context, m *mountRequest, dir *hardening.Ta
 		return err
 	}
 	rec = rec.decided(d.c.Clock(), d.longestWait()+republishPeriod)
-	r := revocation{m: m, dir: dir, asked: a, cause: audit.ReasonPolicyDenied, err: &revokedError{denial}}
+	r := revocation{m: m, dir: dir, asked: a, cause: audit.ReasonPolicyDenied, held: rec.Denial.Held, err: &revokedError{denial}}
 	if denied {
 		return d.deny(ctx, r, rec)
 	}

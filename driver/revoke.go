@@ -28,7 +28,7 @@ func (e *revokedError) Error() string {
 }
 
 func (e *revokedError) outcome() outcome {
-	o := outcome{code: codes.Unavailable, reason: audit.ReasonTTLExpired, metric: metricRotate, text: e.Error(), hint: "see why the provider does not answer; the secrets come back by themselves"}
+	o := outcome{code: codes.Unavailable, reason: audit.ReasonTTLExpired, metric: metricRotate, text: e.Error(), hint: "see why they could not be fetched: with --enable-secret-rotation they come back with the next fetch, without it when the pod is made anew"}
 	if e.denial != nil {
 		o.reason, o.metric, o.hint, o.decision = audit.ReasonPolicyDenied, metricDenied, remedyOf(e.denial.Findings), e.denial.DecisionID
 	}
@@ -41,6 +41,7 @@ type revocation struct {
 	dir   *hardening.Target
 	asked asked
 	cause audit.Reason // PolicyDenied or TTLExpired
+	held  bool         // the brake held it back before
 	err   *revokedError
 }
 
@@ -61,7 +62,7 @@ func (d *Driver) deny(ctx context.Context, r revocation, rec record) error {
 		d.logDenial(rec, "policy denies a mounted volume; its content goes if the next evaluation agrees, unless policy keeps it")
 	}
 	switch {
-	case rec.Denial.Empty, !rec.Denial.confirmed():
+	case rec.Denial.Empty && isEmpty(r.dir), !rec.Denial.confirmed():
 		return nil
 	case r.asked.decision.Obligations.OnRevoke == policies.OnLossKeep:
 		return d.expire(ctx, r, rec)
@@ -93,8 +94,9 @@ func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
 		return nil
 	}
 	d.metrics.revocations.Add(ctx, 1, with("outcome", "emptied"))
+	rec.Denial.Emptying, rec.Denial.Empty, rec.Denial.Expired = false, true, r.cause == audit.ReasonTTLExpired
 	// The provider must not be told of versions that nobody holds any more.
-	rec.Denial.Empty, rec.Denial.Expired, rec.Versions = true, r.cause == audit.ReasonTTLExpired, nil
+	rec.Versions = nil
 	d.c.Records.put(rec)
 	hardening.FaultPoint("revoke/remembered")
 	d.logDenial(rec, "mounted secrets revoked: the volume is empty")

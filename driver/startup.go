@@ -55,7 +55,7 @@ func (d *Driver) tellAgain(k targetKey, mounted bool) {
 		d.c.Recorder.Owe(audit.Unmounted(d.subject(k), ""))
 		d.c.Records.remove(k)
 	case rec.Restored && rec.Denial.Empty && !lapsed(d.c.Clock(), rec.Denial.RevokedAt, brakeWindow):
-		d.c.Recorder.Owe(audit.RevokedEarlier(d.subject(k), rec.Denial.DecisionID, rec.Denial.cause()))
+		d.c.Recorder.Owe(audit.RevokedEarlier(d.subject(k), rec.Denial.RevokedBy, rec.Denial.cause()))
 	}
 }
 
@@ -68,7 +68,21 @@ func (d *Driver) rebuilt(k targetKey, i, n int) record {
 		interval = d.c.Rotation.Interval
 	}
 	now := d.c.Clock()
-	return record{PodUID: k.podUID, Volume: k.volume, DueAt: now.Add(interval * time.Duration(i) / time.Duration(n))}.fetched(now)
+	rec := record{PodUID: k.podUID, Volume: k.volume, DueAt: now.Add(interval * time.Duration(i) / time.Duration(n))}.fetched(now)
+	if d.emptyAt(k) {
+		// For the brake: it was revoked, and nobody knows when.
+		rec.Denial.RevokedAt = now
+	}
+	return rec
+}
+
+func (d *Driver) emptyAt(k targetKey) bool {
+	dir, err := d.c.Volumes.Target(k.podUID, k.volume)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	return isEmpty(dir)
 }
 
 func (d *Driver) endIntents(intents []audit.Intent, mounted map[targetKey]bool) {

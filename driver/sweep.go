@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +63,15 @@ func (o *orphans) forget(k targetKey) {
 	delete(o.since, k)
 }
 
+// keep forgets all that is not mounted any more.
+func (o *orphans) keep(mounts []hardening.Mounted) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	maps.DeleteFunc(o.since, func(k targetKey, _ time.Time) bool {
+		return !slices.ContainsFunc(mounts, func(m hardening.Mounted) bool { return k == targetKey{m.PodUID, m.Volume} })
+	})
+}
+
 func (o *orphans) count() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -78,6 +89,7 @@ func (d *Driver) Sweep(ctx context.Context) {
 		d.c.Logger.WarnContext(ctx, "orphaned volumes not looked for", slog.Any(keyError, err))
 		return
 	}
+	d.orphans.keep(mounts)
 	for _, m := range mounts {
 		k := targetKey{m.PodUID, m.Volume}
 		if err := d.sweep(ctx, k); err != nil {
@@ -134,10 +146,17 @@ func (d *Driver) removeOrphan(ctx context.Context, k targetKey, dir *hardening.T
 		return hardening.ErrBusy
 	}
 	subject := d.subject(k)
-	if err := dir.DetachIdle(); err != nil {
+	found, err := dir.DetachIdle()
+	if found.Ours == 0 {
 		return err
 	}
-	d.c.Recorder.Owe(audit.Unmounted(subject, audit.ReasonOrphaned))
+	// It is gone, whatever was left to do.
+	reason := audit.ReasonOrphaned
+	if err != nil || found.ScrubErrors > 0 {
+		reason = audit.ReasonScrubIncomplete
+		d.c.Logger.WarnContext(ctx, "volume without a pod was not scrubbed whole", slog.String(keyPodUID, k.podUID), slog.String(keyVolume, k.volume), slog.Any(keyError, err))
+	}
+	d.c.Recorder.Owe(audit.Unmounted(subject, reason))
 	d.c.Logger.InfoContext(ctx, "volume without a pod removed", slog.String(keyPodUID, k.podUID), slog.String(keyVolume, k.volume))
 	d.forget(target{key: k})
 	return nil

@@ -60,6 +60,8 @@ func (d *Driver) detach(t target) (hardening.Detached, error) {
 }
 
 func (d *Driver) forget(t target) {
+	rec, _ := d.c.Records.get(t.key)
+	d.brake.bury(rec.Denial, d.c.Clock())
 	d.c.Records.remove(t.key)
 	d.budget.release(t.key)
 	d.legacy.remove(t.key)

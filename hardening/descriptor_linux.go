@@ -84,10 +84,19 @@ func retry(open func() (int, error)) (*descriptor, error) {
 
 // names lists a directory opened with openDir, from its start.
 func (d *descriptor) names() ([]string, error) {
-	if _, err := unix.Seek(d.fd(), 0, unix.SEEK_SET); err != nil {
-		return nil, fmt.Errorf("rewind directory: %w", err)
-	}
 	var names []string
+	err := d.each(func(name string) bool { names = append(names, name); return true })
+	if err != nil {
+		return nil, err
+	}
+	return names, nil
+}
+
+// each goes through such a directory for as long as next is true.
+func (d *descriptor) each(next func(name string) bool) error {
+	if _, err := unix.Seek(d.fd(), 0, unix.SEEK_SET); err != nil {
+		return fmt.Errorf("rewind directory: %w", err)
+	}
 	buf := make([]byte, 8<<10)
 	for {
 		n, err := unix.ReadDirent(d.fd(), buf)
@@ -95,12 +104,17 @@ func (d *descriptor) names() ([]string, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read directory: %w", err)
+			return fmt.Errorf("read directory: %w", err)
 		}
 		if n == 0 {
-			return names, nil
+			return nil
 		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
+		for _, name := range names {
+			if !next(name) {
+				return nil
+			}
+		}
 	}
 }
 

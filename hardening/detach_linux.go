@@ -3,24 +3,14 @@ package hardening
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxStack bounds the mounts that one call takes off a target.
-	maxStack = 256
-	// scrubTimeout is for the one way to block an open that O_NONBLOCK does
-	// not end: a fanotify group with permission events whose owner never
-	// answers. The mount goes all the same.
-	scrubTimeout = 5 * time.Second
-)
+// maxStack bounds the mounts that one call takes off a target.
+const maxStack = 256
 
-var (
-	errTooMany = errors.New("mounts at the target do not end")
-	errBlocked = errors.New("somebody keeps files from being opened")
-)
+var errTooMany = errors.New("mounts at the target do not end")
 
 // Detach removes everything that is mounted at exactly this target until
 // nothing is left, and then the directory: kubelet owns that place. A volume
@@ -111,29 +101,23 @@ func (d *Detached) scrub(root *descriptor) {
 		return
 	}
 	FaultPoint("detach/view-made")
-	if e, ok := errors.AsType[*ScrubError](scrubWithin(view, scrubTimeout)); ok {
+	if e, ok := errors.AsType[*ScrubError](scrubWithin(view, scrubber{truncate: true})); ok {
 		d.ScrubErrors += e.Count
 	}
 }
 
 // scrubWithin empties a view and closes it. What could not be removed is a
 // *ScrubError. If that takes too long it goes on by itself.
-func scrubWithin(view *descriptor, limit time.Duration) error {
-	done := make(chan error, 1)
-	go func() {
-		s := scrubber{truncate: true}
+func scrubWithin(view *descriptor, s scrubber) error {
+	_, err := inTime(func() (int, error) {
 		s.empty(view)
 		_ = view.Close()
-		done <- s.err()
-	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-timer.C:
-		return &ScrubError{Count: 1, First: errBlocked}
+		return 0, s.err()
+	}, func(int) {})
+	if errors.Is(err, errBlocked) {
+		return &ScrubError{Count: 1, First: err}
 	}
+	return err
 }
 
 // removeDir removes the mount directory, with what others wrote into it.
@@ -182,7 +166,13 @@ func (t *Target) Discard() error {
 // the protocol wrote secrets to the node's disk, and returns how many files it
 // found. A file in place of the directory is one of them. A link there goes too,
 // and is ErrNotDirectory. It is ErrMounted if something is mounted there.
-func (t *Target) ScrubPlain() (found int, err error) { return scrubPlain(t.dir) }
+func (t *Target) ScrubPlain() (found int, err error) {
+	dir, err := t.again()
+	if err != nil {
+		return 0, fmt.Errorf("scrub mount directory: %w", err)
+	}
+	return scrubPlainWithin(dir)
+}
 
 // ScrubBeneath is ScrubPlain for the directory that a mount at the target
 // hides. A provider in a mount namespace of its own does not see the volume,
@@ -195,8 +185,15 @@ func (t *Target) ScrubBeneath() (found int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("look beneath the volume: %w", err)
 	}
-	defer func() { _ = dir.Close() }()
-	return scrubPlain(dir)
+	return scrubPlainWithin(dir)
+}
+
+// scrubPlainWithin closes the parent, whenever that ends.
+func scrubPlainWithin(parent *descriptor) (found int, err error) {
+	return inTime(func() (int, error) {
+		defer func() { _ = parent.Close() }()
+		return scrubPlain(parent)
+	}, func(int) {})
 }
 
 func scrubPlain(parent *descriptor) (found int, err error) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -235,15 +236,7 @@ func TestP8DetachWithoutAnswerFromFanotify(t *testing.T) {
 	// volume must come off all the same.
 	n := newNode(t, hardening.SettingMlock)
 	_, target, dir := n.publish(t, "vol", grouped, valued("a", "1"))
-	group, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC, unix.O_RDONLY)
-	if err != nil {
-		hardeningtest.Missing(t, fmt.Sprintf("fanotify is not available: %v", err))
-	}
-	err = unix.FanotifyMark(group, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, unix.FAN_OPEN_PERM, unix.AT_FDCWD, dir)
-	if err != nil {
-		_ = unix.Close(group)
-		hardeningtest.Missing(t, fmt.Sprintf("fanotify has no permission events here: %v", err))
-	}
+	letGo := holdOpens(t, dir, unix.FAN_MARK_FILESYSTEM, 0)
 	within(t, 20*time.Second, "Detach", func() {
 		d, err := target.Detach()
 		if err != nil || d.Ours != 1 || d.ScrubErrors == 0 {
@@ -251,7 +244,74 @@ func TestP8DetachWithoutAnswerFromFanotify(t *testing.T) {
 		}
 	})
 	assertAbsent(t, dir)
-	check(t, "close", unix.Close(group))
+	letGo()
+}
+
+// TestOpensThatAreHeldUpEnd is the same where the plugin looks at the plain
+// directory, and where the sweep removes a volume.
+func TestOpensThatAreHeldUpEnd(t *testing.T) {
+	t.Run("State", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t, hardening.SettingNoswap)
+		target, dir := n.place(t, "vol")
+		letGo := holdOpens(t, dir, 0, unix.FAN_ONDIR)
+		within(t, 20*time.Second, "State", func() {
+			if got, err := target.State(); got != hardening.StateUnknown || err == nil {
+				t.Errorf("State() = %s, %v, want unknown and an error", got, err)
+			}
+		})
+		letGo()
+		assertState(t, target, hardening.StateEmpty)
+	})
+	t.Run("ScrubPlain", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t, hardening.SettingNoswap)
+		target, dir := n.place(t, "vol")
+		check(t, "write", os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o600))
+		letGo := holdOpens(t, dir, 0, unix.FAN_ONDIR|unix.FAN_EVENT_ON_CHILD)
+		within(t, 20*time.Second, "Detach", func() {
+			if d, err := target.Detach(); d.ScrubErrors == 0 || !errors.Is(err, hardening.ErrOccupied) {
+				t.Errorf("Detach() = %+v, %v, want an incomplete scrub and ErrOccupied", d, err)
+			}
+		})
+		letGo()
+		if _, err := target.Detach(); err != nil {
+			t.Errorf("Detach() once nobody holds it up = %v, want nil", err)
+		}
+		assertAbsent(t, dir)
+	})
+	t.Run("DetachIdle", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t, hardening.SettingMlock)
+		v, target, dir := n.publish(t, "vol", grouped, valued("a", "1"))
+		check(t, "close", v.Close())
+		letGo := holdOpens(t, dir, unix.FAN_MARK_FILESYSTEM, 0)
+		within(t, 20*time.Second, "DetachIdle", func() {
+			if d, err := target.DetachIdle(); d.Ours != 0 || err == nil {
+				t.Errorf("DetachIdle() = %+v, %v, want nothing touched and an error", d, err)
+			}
+		})
+		letGo()
+		if d, err := target.DetachIdle(); d.Ours != 1 || err != nil {
+			t.Errorf("DetachIdle() once nobody holds it up = %+v, %v, want the volume gone", d, err)
+		}
+	})
+}
+
+// holdOpens keeps everybody from opening files until it is told to let go.
+func holdOpens(t *testing.T, dir string, what uint, of uint64) (letGo func()) {
+	t.Helper()
+	group, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC, unix.O_RDONLY)
+	if err != nil {
+		hardeningtest.Missing(t, fmt.Sprintf("fanotify is not available: %v", err))
+	}
+	once := sync.OnceFunc(func() { _ = unix.Close(group) })
+	t.Cleanup(once)
+	if err := unix.FanotifyMark(group, unix.FAN_MARK_ADD|what, unix.FAN_OPEN_PERM|of, unix.AT_FDCWD, dir); err != nil {
+		once()
+		hardeningtest.Missing(t, fmt.Sprintf("fanotify has no permission events here: %v", err))
+	}
+	return once
 }
 
 // TestP8DetachBlindly is what happens where the mount table cannot be read.

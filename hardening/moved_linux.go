@@ -100,33 +100,50 @@ func (s *System) lookForMoved(key string) (root *descriptor, sure bool, err erro
 		return nil, false, err
 	}
 	sure = true
+	covered, others := covers(table), map[string]bool{}
 	for _, m := range table {
 		name, below := strings.CutPrefix(m.point, pods+"/")
-		if !below || !m.ours() {
-			continue
-		}
-		if _, covered := findMount(table, m.id, m.point); covered {
+		if !below || !m.ours() || covered[m.id] || others[m.device] {
 			continue
 		}
 		root, err := s.openOwned(name, m, key)
 		if root != nil {
 			return root, true, nil
 		}
-		sure = sure && err == nil
+		sure, others[m.device] = sure && err == nil, err == nil
 	}
 	return nil, sure, nil
 }
 
-// openOwned opens the root of a mount if it is a volume of this target.
+// covers returns the ids of the mounts that another one is on top of.
+func covers(table []mountLine) map[int]bool {
+	points := make(map[int]string, len(table))
+	for _, m := range table {
+		points[m.id] = m.point
+	}
+	covered := map[int]bool{}
+	for _, m := range table {
+		if point, ok := points[m.parent]; ok && point == m.point && m.id != m.parent {
+			covered[m.parent] = true
+		}
+	}
+	return covered
+}
+
+// openOwned opens the root of a mount if it is a volume of this target. It reads
+// the mount table, of which somebody can make thousands of lines, for one that
+// says so of itself only.
 func (s *System) openOwned(name string, m mountLine, key string) (*descriptor, error) {
 	root, err := openAt(s.pods, name, openPath|unix.O_DIRECTORY, resolvePods)
 	if err != nil {
 		return nil, err
 	}
-	err = root.isMount(m)
 	whose := ownerUnknown
-	if err == nil {
+	if err = root.seemsMount(m); err == nil {
 		whose, err = ownerOf(root, key)
+	}
+	if err == nil && whose == ownerHere {
+		err = root.isMount(m)
 	}
 	if err == nil && whose == ownerHere {
 		return root, nil

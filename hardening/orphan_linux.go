@@ -90,28 +90,25 @@ func (t *Target) heldBy(mountinfo, device string) (bool, error) {
 // DetachIdle removes a volume of ours that nobody uses, and the mount directory.
 // The kernel decides on use: it is ErrBusy, with nothing touched, while a file
 // or directory of the volume is open through this mount or one that mirrors it.
-func (t *Target) DetachIdle() error {
+// Once Ours is counted the volume is gone, whatever the error is about.
+func (t *Target) DetachIdle() (Detached, error) {
+	var d Detached
 	view, err := t.cloneIdle()
 	if err != nil {
-		return fmt.Errorf("detach idle volume: %w", err)
+		return d, fmt.Errorf("detach idle volume: %w", err)
 	}
 	err = unix.Unmount(t.dir.procPath()+"/"+mountName, unix.UMOUNT_NOFOLLOW)
 	if err != nil {
 		if errors.Is(err, unix.EBUSY) {
 			err = ErrBusy
 		}
-		return errors.Join(fmt.Errorf("detach idle volume: %w", err), view.Close())
+		return d, errors.Join(fmt.Errorf("detach idle volume: %w", err), view.Close())
 	}
 	// The volume lives on in the view alone, unless somebody has just taken
 	// hold of it: then what they hold is emptied.
-	err = makeWritable(view)
-	if err == nil {
-		err = scrubWithin(view, scrubTimeout)
-	} else {
-		err = errors.Join(err, view.Close())
-	}
-	var d Detached
-	return errors.Join(err, t.sys.unlockTarget(t.key()), t.removeDir(&d))
+	d.Ours++
+	d.scrub(view)
+	return d, errors.Join(view.Close(), t.sys.unlockTarget(t.key()), t.removeDir(&d))
 }
 
 // cloneIdle returns a view that keeps the volume alive without keeping its mount
@@ -129,7 +126,10 @@ func (t *Target) cloneIdle() (*descriptor, error) {
 	moved := &Volume{sys: v.sys, root: view, lock: true, held: v.held, phase: phaseAttached}
 	// What cannot be locked again, such as a file that somebody made huge, is
 	// unlocked for the moment that is left to it.
-	_, _ = moved.relock()
+	_, err = inTime(moved.relock, func(int) { _ = view.Close() })
+	if errors.Is(err, errBlocked) {
+		return nil, err
+	}
 	return view, nil
 }
 

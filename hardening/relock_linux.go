@@ -12,24 +12,35 @@ import (
 
 var (
 	errHoles   = errors.New("file has holes, which no file of ours has")
+	errSlow    = errors.New("not done in time: somebody keeps files from being opened, or there is too much to lock")
 	errTooMuch = errors.New("lock files: there are more than a volume can have")
 )
+
+// relockers bounds the volumes that are locked at a time: each reads the mount
+// table, which somebody can make long. Those that are held up keep their place.
+const relockers = 16
 
 // Relock locks the files of every mount of ours that lacks noswap, as must be
 // done after each start: the mappings of the last process went with it. A
 // volume whose opens somebody holds up is an error and does not hold up the
 // others: it is locked once it answers.
 func (s *System) Relock() (n int, err error) {
-	mounts, err := s.Mounts()
+	mounts, err := s.mounts()
 	if err != nil {
 		return 0, err
 	}
 	waiting := map[int]Mounted{}
 	done := make(chan relocked, len(mounts))
+	slots := make(chan struct{}, relockers)
 	for i, m := range mounts {
-		waiting[i] = m
+		if !m.lock {
+			continue
+		}
+		waiting[i] = m.Mounted
 		go func() {
-			n, err := s.relock(m)
+			slots <- struct{}{}
+			n, err := s.relock(m.Mounted)
+			<-slots
 			done <- relocked{i, n, err}
 		}()
 	}
@@ -44,7 +55,7 @@ func (s *System) Relock() (n int, err error) {
 			delete(waiting, r.of)
 		case <-timeout.C:
 			for _, m := range waiting {
-				errs = append(errs, m.notLocked(errBlocked))
+				errs = append(errs, m.notLocked(errSlow))
 			}
 			return n, errors.Join(errs...)
 		}

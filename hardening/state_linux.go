@@ -4,7 +4,6 @@ import (
 	"errors"
 	"path"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -104,23 +103,28 @@ func (t *Target) openMount(m mountLine) (*descriptor, error) {
 // somebody's directory would be scrubbed as our volume. While d is open, its
 // id is its own, and what the table says of it now is true of d.
 func (d *descriptor) isMount(m mountLine) error {
-	id, isRoot, err := d.mountID()
-	if err != nil {
+	if err := d.seemsMount(m); err != nil {
 		return err
-	}
-	if id != m.id || !isRoot {
-		return ErrChanging
 	}
 	table, err := readMountTable()
 	if err != nil {
 		return err
 	}
 	for _, now := range table {
-		if now.id == id && now.kind == m.kind && now.source == m.source && now.root == m.root && now.device == m.device {
+		if now.id == m.id && now.kind == m.kind && now.source == m.source && now.root == m.root && now.device == m.device {
 			return nil
 		}
 	}
 	return ErrChanging
+}
+
+// seemsMount is ErrChanging if d is certainly not the root of that mount.
+func (d *descriptor) seemsMount(m mountLine) error {
+	id, isRoot, err := d.mountID()
+	if err == nil && (id != m.id || !isRoot) {
+		err = ErrChanging
+	}
+	return err
 }
 
 // legacy reports whether m looks like a volume that the upstream driver wrote.
@@ -132,19 +136,13 @@ func (t *Target) legacy(m mountLine) bool {
 	if err != nil {
 		return false
 	}
-	answer := make(chan bool, 1)
-	go func() {
+	// If somebody holds the open up: whatever it is, it is not left as it is for
+	// that.
+	is, _ := inTime(func() (bool, error) {
 		defer func() { _ = root.Close() }()
-		answer <- atomicWriterLayout(root)
-	}()
-	select {
-	case is := <-answer:
-		return is
-	case <-time.After(scrubTimeout):
-		// Somebody holds the open up with fanotify(7). Whatever it is, it is
-		// not left as it is for that.
-		return false
-	}
+		return atomicWriterLayout(root), nil
+	}, func(bool) {})
+	return is
 }
 
 // atomicWriterLayout reports whether a volume is exactly as the upstream

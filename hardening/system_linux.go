@@ -53,8 +53,27 @@ func (s *System) Close() error {
 
 // Mounts lists our mounts below the pods directory, for the node's budget and
 // for start-up. Mounts elsewhere, such as subPath binds, are not listed, and
-// neither is a volume that is at another target than it was made for.
+// neither is a volume that is at another target than it was made for. A target
+// and a file system are listed once each, however often somebody bound them.
 func (s *System) Mounts() ([]Mounted, error) {
+	mounts, err := s.mounts()
+	if err != nil {
+		return nil, err
+	}
+	var list []Mounted
+	for _, m := range mounts {
+		list = append(list, m.Mounted)
+	}
+	return list, nil
+}
+
+// found is a mount of ours, with what the start needs to know.
+type found struct {
+	Mounted
+	lock bool // it lacks noswap, or one beneath it does
+}
+
+func (s *System) mounts() ([]found, error) {
 	table, err := readMountTable()
 	if err != nil {
 		return nil, err
@@ -63,28 +82,59 @@ func (s *System) Mounts() ([]Mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []Mounted
+	var list census
+	var silent []mountLine
 	for _, m := range table {
-		if !m.ours() {
+		uid, volume, ok := below(pods, m.point)
+		if !ok || !m.ours() || list.devices[m.device] {
 			continue
 		}
-		if uid, volume, ok := below(pods, m.point); ok && !s.strayed(m, uid, volume) {
-			list = append(list, Mounted{PodUID: uid, Volume: volume, SizeBytes: m.sizeBytes()})
+		switch whose, err := s.ownerAt(m, uid, volume); {
+		case err != nil || whose == ownerUnknown:
+			silent = append(silent, m)
+		case whose == ownerHere:
+			list.add(m, uid, volume)
 		}
 	}
-	return list, nil
+	// What is covered cannot be asked, and counts unless its owner was found.
+	for _, m := range silent {
+		if uid, volume, _ := below(pods, m.point); !list.devices[m.device] {
+			list.add(m, uid, volume)
+		}
+	}
+	return list.found, nil
 }
 
-// strayed reports whether a mount of ours is certainly another target's. What
-// is covered cannot be asked and is not.
-func (s *System) strayed(m mountLine, podUID, volume string) bool {
+// census lists mounts. Its zero value is empty.
+type census struct {
+	found   []found
+	targets map[string]int // where in found
+	devices map[string]bool
+}
+
+func (c *census) add(m mountLine, podUID, volume string) {
+	if c.devices == nil {
+		c.targets, c.devices = map[string]int{}, map[string]bool{}
+	}
+	c.devices[m.device] = true
+	_, noswap := m.option("noswap")
+	key := targetKey(podUID, volume)
+	if i, ok := c.targets[key]; ok {
+		c.found[i].lock = c.found[i].lock || !noswap
+		return
+	}
+	c.targets[key] = len(c.found)
+	c.found = append(c.found, found{Mounted{PodUID: podUID, Volume: volume, SizeBytes: m.sizeBytes()}, !noswap})
+}
+
+// ownerAt asks the mount on top of a target whose it is.
+func (s *System) ownerAt(m mountLine, podUID, volume string) (owner, error) {
 	t, err := s.Target(podUID, volume)
 	if err != nil {
-		return false
+		return ownerUnknown, err
 	}
 	defer func() { _ = t.Close() }()
-	whose, err := t.owner(m)
-	return err == nil && whose == ownerElsewhere
+	return t.owner(m)
 }
 
 func below(pods, point string) (podUID, volume string, ok bool) {

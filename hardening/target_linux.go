@@ -72,12 +72,30 @@ func openMountDir(parent *descriptor, flags, resolve uint64) (*descriptor, error
 
 // emptyDir opens the mount directory if nothing is mounted on it or in it.
 func (t *Target) emptyDir() (*descriptor, error) {
-	d, err := t.open(openDir, resolveInside)
+	parent, err := t.again()
 	if err != nil {
 		return nil, err
 	}
-	names, err := d.names()
-	if err == nil && len(names) > 0 {
+	return inTime(func() (*descriptor, error) {
+		defer func() { _ = parent.Close() }()
+		return openEmpty(parent)
+	}, func(d *descriptor) { _ = d.Close() })
+}
+
+// again opens the directory of the volume once more, for work that may outlive
+// the target.
+func (t *Target) again() (*descriptor, error) {
+	return openAt(t.dir, ".", openPath|unix.O_DIRECTORY, resolveInside)
+}
+
+func openEmpty(parent *descriptor) (*descriptor, error) {
+	d, err := openMountDir(parent, openDir, resolveInside)
+	if err != nil {
+		return nil, err
+	}
+	first := false
+	err = d.each(func(string) bool { first = true; return false })
+	if err == nil && first {
 		err = ErrOccupied
 	}
 	if err != nil {

@@ -80,7 +80,7 @@ func (t *Target) KubeletKnows() (bool, error) { return false, ErrUnsupported }
 func (t *Target) Held() (bool, error) { return false, ErrUnsupported }
 
 // DetachIdle returns ErrUnsupported.
-func (t *Target) DetachIdle() error { return ErrUnsupported }
+func (t *Target) DetachIdle() (Detached, error) { return Detached{}, ErrUnsupported }
 
 // SeesNode returns ErrUnsupported.
 func (s *System) SeesNode() error { return ErrUnsupported }

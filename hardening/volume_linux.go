@@ -120,13 +120,19 @@ func (v *Volume) Scrub() error {
 	if err != nil {
 		return fmt.Errorf("scrub volume: %w", err)
 	}
-	return errors.Join(scrubWithin(view, scrubTimeout), v.held.release())
+	return errors.Join(scrubWithin(view, scrubber{truncate: true, patient: true}), v.held.release())
 }
 
-// Empty reports whether the volume has no content, as after a Scrub. It opens
-// nothing, so that nobody can hold it up (fanotify(7)).
+// Empty reports whether the volume shows no content, as after a Scrub and
+// already while one is cut off. It reads nothing, so that nobody can hold it up
+// (fanotify(7)).
 func (v *Volume) Empty() bool {
-	_, err := readLink(v.root, dataName)
+	name, err := readLink(v.root, dataName)
+	if err == nil {
+		var d *descriptor
+		d, err = openAt(v.root, name, openPath, resolveInside)
+		_ = d.Close()
+	}
 	return v.phase == phaseAttached && errors.Is(err, unix.ENOENT)
 }
 
