@@ -281,8 +281,13 @@ func TestP8UnmountsPassDenials(t *testing.T) {
 		r.Owe(audit.Unmounted(claim(), ""))
 		r.Owe(audit.IntegrityFailure(claim(), audit.ReasonVolumeCovered))
 		r.Owe(audit.Finished(audit.DriverStarted().ID, allow, files(), ""))
+		r.Owe(audit.Revoked("", policiestest.Deny(t), audit.ReasonPolicyDenied, ""))
+		r.Owe(audit.MassRevocation(9, time.Now(), time.Now()))
 		synctest.Wait()
-		want := []string{"secret.unmount", "integrity.failure VolumeCovered", "secret.mount complete"}
+		want := []string{
+			"secret.unmount", "integrity.failure VolumeCovered", "secret.mount complete",
+			"secret.revoke PolicyDenied", "anomaly.mass_revocation RevocationHeld",
+		}
 		if diff := cmp.Diff(want, types(l.Events(t))); diff != "" {
 			t.Errorf("events mismatch (-want +got):\n%s", diff)
 		}

@@ -28,7 +28,8 @@ func openRecords(t *testing.T, dir string) *driver.Records {
 func TestRecordsSurviveARestart(t *testing.T) {
 	dir := t.TempDir()
 	due := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	want := driver.Record{PodUID: "uid", Volume: "v", Namespace: "ns", Pod: "p", Provider: "local", DueAt: due, DecisionID: "D", Failures: 2, Restored: true}
+	want := driver.Record{PodUID: "uid", Volume: "v", Namespace: "ns", Pod: "p", Provider: "local", DueAt: due, DecisionID: "D", Failures: 2, Restored: true,
+		Denial: driver.Denial{First: due, Last: due, DecisionID: "D2", Emptying: true, RevokedAt: due, RevokedBy: "D1", Empty: true, Expired: true, Held: true}}
 	r := openRecords(t, dir)
 	r.Put(want)
 	r.Put(driver.Record{PodUID: "gone", Volume: "v"})
