@@ -238,7 +238,8 @@ func (r *Recorder) complete(e Event, key string) (_ Event, absorbed bool, err er
 	}
 	e = r.finish(e)
 	e.ParentID = r.repeats.original(e.ParentID)
-	return e, r.repeats.absorb(key, &e), nil
+	absorbed = r.repeats.absorb(key, &e)
+	return e, absorbed, nil
 }
 
 func (r *Recorder) finish(e Event) Event {

@@ -72,3 +72,10 @@ func ScrubTop(t *Target, between func()) (d Detached, err error) {
 func ViewOf(v *Volume) (int, error) {
 	return unix.OpenTree(v.root.fd(), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 }
+
+// LockedTargets returns how many targets the system holds mappings for.
+func LockedTargets(s *System) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.locks)
+}

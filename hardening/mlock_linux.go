@@ -102,6 +102,16 @@ func (s *System) adopt(key string, l *lockSet) error {
 	return old.release()
 }
 
+// disown undoes adopt for a volume that did not get to its target.
+func (s *System) disown(key string, l *lockSet) error {
+	s.mu.Lock()
+	if s.locks[key] == l {
+		delete(s.locks, key)
+	}
+	s.mu.Unlock()
+	return l.release()
+}
+
 // unlockTarget drops the mappings of a target whose volume is gone.
 func (s *System) unlockTarget(key string) error {
 	s.mu.Lock()

@@ -54,7 +54,8 @@ func (s *System) DetachMoved(podUID, volume string) (Detached, error) {
 	}
 	var d Detached
 	key := targetKey(podUID, volume)
-	return d, errors.Join(s.detachMoved(key, &d), s.unlockTarget(key))
+	err := errors.Join(s.detachMoved(key, &d), s.unlockTarget(key))
+	return d, err
 }
 
 func (s *System) detachMoved(key string, d *Detached) error {

@@ -172,6 +172,24 @@ func publishOnce(t *testing.T, n *node, target *hardening.Target) bool {
 	return true
 }
 
+// A volume whose directory was moved meanwhile is taken off, with its mappings.
+func TestAttachToADirectoryThatWasMoved(t *testing.T) {
+	n := newNode(t, hardening.SettingMlock)
+	target, dir := n.place(t, "vol")
+	v := n.volume(t, anyone)
+	check(t, "fill", v.Fill([]hardening.File{valued("a", "1")}))
+	check(t, "move", os.Rename(filepath.Dir(dir), filepath.Dir(dir)+"-moved"))
+	if err := v.Attach(target); !errors.Is(err, hardening.ErrChanging) {
+		t.Errorf("Attach() = %v, want %v", err, hardening.ErrChanging)
+	}
+	if got := hardening.LockedTargets(n.sys); got != 0 {
+		t.Errorf("targets with mappings = %d, want 0", got)
+	}
+	if lines := mountLines(t, filepath.Dir(dir)+"-moved"); len(lines) != 0 {
+		t.Errorf("mount table has %q, want nothing", lines)
+	}
+}
+
 func TestTargetStates(t *testing.T) {
 	tests := []struct {
 		name string

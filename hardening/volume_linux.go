@@ -102,7 +102,7 @@ func (v *Volume) Attach(t *Target) error {
 	}
 	if err := t.landed(v.root); err != nil {
 		v.phase = phaseNone
-		return errors.Join(fmt.Errorf("attach volume: %w", err), withdraw(v.root))
+		return errors.Join(fmt.Errorf("attach volume: %w", err), withdraw(v.root), v.sys.disown(t.key(), v.held))
 	}
 	FaultPoint("attach/moved")
 	v.phase = phaseAttached
