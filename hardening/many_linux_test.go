@@ -95,3 +95,29 @@ func (n *node) expectMounted(t testing.TB, want ...string) {
 		t.Errorf("Mounts() = %q, want %q", got, want)
 	}
 }
+
+// Names are removed as they are read: on the file system of the kubelet's
+// directory, on a tmpfs, and none is left.
+func TestDetachOfManyNames(t *testing.T) {
+	const names = 20000
+	fill := func(dir string) {
+		for i := range names {
+			check(t, "make", unix.Mknod(fmt.Sprintf("%s/%0200d", dir, i), unix.S_IFREG|0o600, 0))
+		}
+	}
+	n := newNode(t, hardening.SettingNoswap)
+	target, dir := n.place(t, "plain")
+	fill(dir)
+	detach(t, target, hardening.Detached{Plain: names})
+	assertAbsent(t, dir)
+
+	_, target, dir = n.publish(t, "vol", grouped, valued("a", "1"))
+	evil := privileged(t, dir)
+	check(t, "remount", unix.Mount("", evil, "", unix.MS_REMOUNT, "nr_inodes=0,size=64m"))
+	fill(evil)
+	detach(t, target, hardening.Detached{Ours: 1})
+	left, err := os.ReadDir(evil)
+	if check(t, "list", err); len(left) != 0 {
+		t.Errorf("%d names are left, want 0", len(left))
+	}
+}

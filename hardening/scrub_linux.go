@@ -8,8 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxScrubDepth bounds the recursion into what a hostile container built.
-const maxScrubDepth = 64
+// What bounds the way through what a hostile container built, and builds on
+// while it is removed. Names are taken as they are read, as rm -r does: a list
+// of them has no bound of its own.
+const (
+	maxScrubDepth   = 64
+	maxScrubEntries = 1 << 20 // of one directory
+)
 
 // scrubber removes trees whose content is hostile: a privileged container may
 // have put anything there. It opens nothing that can block, follows no link,
@@ -60,11 +65,16 @@ func (s *scrubber) empty(root *descriptor) {
 }
 
 func (s *scrubber) entries(dir *descriptor, depth int) {
-	names, err := dir.names()
-	s.fail("list directory", err)
-	for _, name := range names {
+	left := maxScrubEntries
+	err := dir.each(func(name string) bool {
 		s.remove(dir, name, depth)
+		left--
+		return left > 0
+	})
+	if err == nil && left == 0 {
+		err = errors.New("it does not end")
 	}
+	s.fail("list directory", err)
 }
 
 // remove removes one entry and all that is below it.
