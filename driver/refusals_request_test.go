@@ -44,10 +44,10 @@ func requestRefusals() []refusal {
 	rows := []refusal{
 		badRequest("volume_id", "volume_id", "is missing", throughKubelet)("empty", func(r *publishRequest) { r.VolumeId = "" }),
 		badRequest("", capability, "is missing", throughKubelet)("nil", func(r *publishRequest) { r.VolumeCapability = nil }),
-		badRequest(capability+".block", capability, "is not for a mounted volume", "mount secrets as files")("block", func(r *publishRequest) {
+		badRequest(capability+".block", capability+".mount", "is not set", "mount secrets as files, not as a block device")("block", func(r *publishRequest) {
 			r.VolumeCapability.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
 		}),
-		badRequest("", capability, "is not for a mounted volume", "mount secrets as files")("no access type", func(r *publishRequest) { r.VolumeCapability.AccessType = nil }),
+		badRequest("", capability+".mount", "is not set", "mount secrets as files, not as a block device")("no access type", func(r *publishRequest) { r.VolumeCapability.AccessType = nil }),
 	}
 	fsType := badRequest(capability+".mount.fs_type csi.fsType", "csi.fsType", "is set", "remove it: secrets are always on tmpfs")
 	for _, kind := range []string{"ext4", "tmpfs", " ", spill} {

@@ -156,7 +156,7 @@ func checkCapability(vc *csi.VolumeCapability) error {
 	case vc == nil:
 		return &requestError{"volume_capability", "is missing", remedyKubelet}
 	case mount == nil:
-		return &requestError{"volume_capability", "is not for a mounted volume", "mount secrets as files"}
+		return &requestError{"volume_capability.mount", "is not set", "mount secrets as files, not as a block device"}
 	case mount.GetFsType() != "":
 		return &requestError{"csi.fsType", "is set", "remove it: secrets are always on tmpfs"}
 	case len(mount.GetMountFlags()) > 0:
