@@ -78,6 +78,7 @@ func TestWhatIsNeverCountedAway(t *testing.T) {
 		{"ends", []audit.Event{audit.Finished(audit.DriverStarted().ID, allow, nil, audit.ReasonAborted), audit.Finished(audit.DriverStarted().ID, allow, nil, audit.ReasonAborted)}},
 		{"denials of different pods", []audit.Event{audit.Decided(deny), audit.Decided(other)}},
 		{"unmounts that worked", []audit.Event{audit.Unmounted(claim(), ""), audit.Unmounted(claim(), "")}},
+		{"revocations that worked", []audit.Event{audit.Revoked("", deny, audit.ReasonPolicyDenied, ""), audit.Revoked("", deny, audit.ReasonPolicyDenied, "")}},
 		{"rejections for different reasons", []audit.Event{audit.Rejected(claim(), audit.ReasonPodNotFound), audit.Rejected(claim(), audit.ReasonClassNotFound)}},
 		{"rejections of different volumes", []audit.Event{audit.Rejected(claim(), audit.ReasonPodNotFound), audit.Rejected(otherVolume, audit.ReasonPodNotFound)}},
 		{"starts", []audit.Event{audit.DriverStarted(), audit.DriverStarted()}},
@@ -100,7 +101,10 @@ func TestRejectionsAndAlarmsAreCounted(t *testing.T) {
 		"rejection":      func() audit.Event { return audit.Rejected(claim(), audit.ReasonInvalidRequest) },
 		"foreign mount":  func() audit.Event { return audit.ForeignMount(claim(), audit.ForeignKept) },
 		"failed unmount": func() audit.Event { return audit.Unmounted(claim(), audit.ReasonUnmountFailed) },
-		"undecided":      func() audit.Event { return audit.Decided(policiestest.Undecided(t)) },
+		"failed revocation": func() audit.Event {
+			return audit.Revoked("", policiestest.Deny(t), audit.ReasonPolicyDenied, audit.ReasonScrubIncomplete)
+		},
+		"undecided": func() audit.Event { return audit.Decided(policiestest.Undecided(t)) },
 	}
 	for name, event := range makers {
 		t.Run(name, func(t *testing.T) {

@@ -18,8 +18,8 @@
 // republish never unmounts, never answers a final error and never lets an
 // error take content away; that a denial does, once a second one agrees, unless
 // too many volumes of the node are denied at once; that neither an unpublish nor
-// a revocation waits for a log, API server or provider; and that a reply holds rule names, our own words and a decision
-// id, and nothing that a provider said.
+// a revocation waits for a log, API server or provider; and that a reply holds
+// rule names, our own words and a decision id, and nothing that a provider said.
 //
 // It does not hold secret bytes in any type, field or variable. Secrets that
 // kubelet sends in a request are handed to package driver/provider unread.

@@ -25,7 +25,10 @@
 //   - A volume says in itself for which target it was made. Found at another
 //     it is nobody's: it is neither written nor scrubbed there, only unmounted.
 //   - [Target.Detach] ends: whatever a privileged container left in or over the
-//     volume, it neither blocks on it nor stops at it (P8).
+//     volume, it neither blocks on it nor stops at it (P8). Nor does what one pod
+//     mounts a thousand times hold up the volume of another.
+//   - [Volume.Scrub] is a success only if nothing below the root has content any
+//     more, open or not; what keeps it is an error, and the next call finds it.
 //   - A [Plaintext] does not print, log or marshal.
 //
 // # What it does not promise
@@ -39,7 +42,8 @@
 //     runtime's flags: the caller must refuse volumes without readOnly: true.
 //   - With mlock nothing is protected while this process is down, and a
 //     generation that [Volume.Replace] superseded is no longer locked although
-//     a container may still hold its files (subPath mounts do).
+//     a container may still hold its files open. What a subPath has mounted of
+//     it is.
 //   - Reading two files by two separate paths may mix two generations, as with
 //     Kubernetes Secrets; opening ..data once and reading below that does not.
 //   - Go may have copied secret bytes while they were outside a Plaintext.

@@ -105,8 +105,9 @@ func openEmpty(parent *descriptor) (*descriptor, error) {
 }
 
 // OpenVolume opens the volume that is attached here. It is ErrNotOurs unless
-// a mount of ours that was made for this target is on top. Limits and group are read from the superblock's
-// options, which nobody can lower or hand to another group later.
+// a mount of ours that was made for this target is on top. Limits and group are
+// read from the superblock's options, which nobody can lower or hand to another
+// group later.
 func (t *Target) OpenVolume() (*Volume, error) {
 	stack, _, err := t.stack()
 	if err != nil {
