@@ -1,0 +1,4 @@
+package registration
+
+// Clip is clip.
+func Clip(s string) string { return clip(s) }
