@@ -77,6 +77,9 @@ type Config struct {
 	Rotation       Rotation
 	MaxVolumeBytes int64 // content of one volume
 	MaxNodeBytes   int64 // tmpfs of all volumes of the node
+	// Providers is what health checks of providers found, by name; absent where
+	// none are made.
+	Providers func() map[string]provider.Status
 }
 
 // Driver is the CSI plugin of one node.
@@ -107,9 +110,12 @@ func New(c Config) (*Driver, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.Providers == nil {
+		c.Providers = func() map[string]provider.Status { return nil }
+	}
 	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes, c.largestVolume())}
 	var err error
-	if d.metrics, err = newMetrics(c.Meter, gauges{d.budget.inUse, d.legacy.count, d.held, d.orphans.count}); err != nil {
+	if d.metrics, err = newMetrics(c.Meter, gauges{d.budget.inUse, d.legacy.count, d.held, d.orphans.count, c.Providers}); err != nil {
 		return nil, err
 	}
 	return d, nil

@@ -8,6 +8,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/portcullis-csi/portcullis/driver/provider"
 )
 
 // MeterScope is the instrumentation scope of the upstream driver: dashboards
@@ -29,7 +31,10 @@ type metrics struct {
 }
 
 // gauges are read when somebody asks.
-type gauges struct{ inUse, legacy, held, orphans func() int64 }
+type gauges struct {
+	inUse, legacy, held, orphans func() int64
+	providers                    func() map[string]provider.Status
+}
 
 func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
 	b := meterBuilder{m: m}
@@ -52,6 +57,8 @@ func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
 	b.gauge("portcullis_legacy_volumes", "Volumes of the upstream driver that still wait for their pod to restart", read.legacy)
 	b.gauge("portcullis_orphaned_volumes", "Mounted volumes whose pod neither kubelet nor the API server knows", read.orphans)
 	b.gauge("portcullis_revocations_held", "Denied volumes whose revocation the brake holds back", read.held)
+	b.providerGauge("portcullis_provider_up", "Whether a provider answered the last --provider-health-check: 1 or 0, by provider", read.providers, providerUp)
+	b.providerGauge("portcullis_provider_last_success_timestamp_seconds", "When a provider last answered a --provider-health-check, in Unix time, by provider", read.providers, providerSuccess)
 	if b.err != nil {
 		return nil, fmt.Errorf("make metrics: %w", b.err)
 	}
@@ -100,6 +107,32 @@ func (b *meterBuilder) gauge(name, description string, read func() int64) {
 			return nil
 		}))
 	b.keep(err)
+}
+
+// providerGauge has one value for each provider that has a socket file, and none
+// for those that have vanished.
+func (b *meterBuilder) providerGauge(name, description string, read func() map[string]provider.Status, value func(provider.Status) (int64, bool)) {
+	_, err := b.m.Int64ObservableGauge(name, metric.WithDescription(description),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			for name, status := range read() {
+				if v, ok := value(status); ok {
+					o.Observe(v, with("provider", name))
+				}
+			}
+			return nil
+		}))
+	b.keep(err)
+}
+
+func providerUp(s provider.Status) (value int64, known bool) {
+	if s.Up {
+		return 1, true
+	}
+	return 0, true
+}
+
+func providerSuccess(s provider.Status) (value int64, known bool) {
+	return s.Success.Unix(), !s.Success.IsZero()
 }
 
 func (m *metrics) published(ctx context.Context, provider, errorType string) {

@@ -51,6 +51,18 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	return u, nil
 }
 
+// SocketAbandoned reports whether path is a socket that nobody listens on: the
+// kernel refuses to connect. It is false where that is not certain.
+func SocketAbandoned(ctx context.Context, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, staleDialTimeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err == nil {
+		_ = conn.Close() // nothing was written
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
 func removeStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -23,7 +23,7 @@ type options struct {
 	logJSON            bool
 	verbosity          int
 	providerDir        string
-	extraProviderDirs  []string
+	extraProviderDirs  string
 	metricsAddr        string
 	rotation           bool
 	rotationInterval   time.Duration
@@ -45,6 +45,8 @@ type options struct {
 	healthInterval     time.Duration
 	pprof              bool
 	pprofPort          string
+	registrationPath   string
+	registrationDir    string
 	development        development
 }
 
@@ -100,7 +102,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.BoolVar(&o.logJSON, "log-format-json", false, "log in JSON")
 	f.IntVarP(&o.verbosity, "v", "v", 0, "log verbosity; 4 and more logs every call")
 	f.StringVar(&o.providerDir, "provider-volume", "/var/run/secrets-store-csi-providers", "directory with the providers' sockets, <provider>.sock")
-	f.StringSliceVar(&o.extraProviderDirs, "additional-provider-volume-paths", []string{"/etc/kubernetes/secrets-store-csi-providers"}, "comma separated directories that are searched for sockets before --provider-volume")
+	f.StringVar(&o.extraProviderDirs, "additional-provider-volume-paths", "/etc/kubernetes/secrets-store-csi-providers", "comma separated directories that are searched for sockets before --provider-volume; given twice, the last counts")
 	f.StringVar(&o.metricsAddr, "metrics-addr", ":8095", "address of the Prometheus endpoint /metrics; empty switches it off")
 	f.BoolVar(&o.rotation, "enable-secret-rotation", false, "fetch mounted secrets again when they are due; without it only policy is asked again")
 	f.DurationVar(&o.rotationInterval, "rotation-poll-interval", 2*time.Minute, "time between fetches of a mounted volume")
@@ -118,10 +120,12 @@ func (o *options) add(cmd *cobra.Command) {
 	f.Int64Var(&o.maxNodeBytes, "max-node-bytes", 128<<20, "memory for all volumes of the node, in bytes; a namespace gets a quarter")
 	f.IntSliceVar(&o.providerUIDs, "provider-uid", nil, "comma separated user ids, besides root, that providers may run as")
 	f.IntVar(&o.providerConcurrent, "provider-concurrency", 16, "calls to one provider at the same time")
-	f.BoolVar(&o.healthCheck, "provider-health-check", false, "ask each provider for its version from time to time, and log those that do not answer")
+	f.BoolVar(&o.healthCheck, "provider-health-check", false, "ask each provider for its version from time to time; log those that do not answer, and serve portcullis_provider_up")
 	f.DurationVar(&o.healthInterval, "provider-health-check-interval", 2*time.Minute, "time between such questions")
 	f.BoolVar(&o.pprof, "enable-pprof", false, "serve profiles on --pprof-port, on loopback only; profiles hold no secrets, but tell who mounts when")
 	f.StringVar(&o.pprofPort, "pprof-port", "6065", "port for profiles")
+	f.StringVar(&o.registrationPath, "kubelet-registration-path", "", "path of the CSI socket as kubelet sees it: the plugin registers itself; empty leaves that to a node-driver-registrar")
+	f.StringVar(&o.registrationDir, "plugin-registration-dir", "/registration", "kubelet's plugins_registry directory, for --kubelet-registration-path")
 	o.development.add(f)
 }
 
@@ -143,6 +147,9 @@ func (o *options) check() error {
 		return &usageError{fmt.Sprintf("--max-volume-bytes %d does not fit into --max-node-bytes %d", o.maxVolumeBytes, o.maxNodeBytes), seeHelp}
 	case o.maxReceiveBytes <= 0 || o.providerConcurrent <= 0:
 		return &usageError{"--max-call-recv-msg-size and --provider-concurrency must be positive", seeHelp}
+	}
+	if err := o.checkPaths(); err != nil {
+		return err
 	}
 	_, err := hardening.ParseSetting(o.swapProtection)
 	if wrong, ok := errors.AsType[*hardening.ConfigError](err); ok {

@@ -17,13 +17,15 @@ import (
 const sweepInterval = time.Minute
 
 var (
-	errNotRegistered = errors.New("kubelet has not registered the plugin; hint: check the node-driver-registrar container")
-	errNoPolicy      = errors.New("no active policy bundle; hint: see --policy and the plugin's log")
-	errInsecure      = errors.New("INSECURE BUILD; hint: install a release image")
+	errNoPolicy = errors.New("no active policy bundle; hint: see --policy and the plugin's log")
+	errInsecure = errors.New("INSECURE BUILD; hint: install a release image")
 )
 
 // serve recovers what an earlier process left, then answers kubelet.
 func (p *plugin) serve(ctx context.Context) error {
+	if err := p.makeRegistrar(); err != nil {
+		return err
+	}
 	intents, err := p.announce(ctx)
 	if err != nil {
 		// Their ends stay owed to a later start; volumes must be unmounted now.
@@ -48,6 +50,7 @@ func (p *plugin) serve(ctx context.Context) error {
 	go p.reloads(ctx)
 	go p.watchPolicy(ctx)
 	go p.watchProviders(ctx)
+	go p.register(ctx)
 	go p.sweepOrphans(ctx)
 	p.logger.Info("serving", slog.String(keyEndpoint, p.o.endpoint), slog.String(keyVersion, version()), slog.String(keyNode, p.o.nodeID))
 	err = p.driver.Serve(ctx, listener)
@@ -72,28 +75,6 @@ func (p *plugin) serveEndpoints(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// watchProviders logs providers that do not answer, where that was asked for.
-func (p *plugin) watchProviders(ctx context.Context) {
-	if !p.o.healthCheck {
-		return
-	}
-	ticker := time.NewTicker(p.o.healthInterval)
-	defer ticker.Stop()
-	for {
-		for _, name := range p.deliverer.Providers() {
-			// What it says of itself is its own text, and stays where it is.
-			if _, err := p.deliverer.Check(ctx, name); err != nil {
-				p.logger.Warn("provider does not answer", slog.String(keyProvider, name), slog.Any(keyError, err))
-			}
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // sweepOrphans looks for volumes that nobody will unpublish.
@@ -122,12 +103,7 @@ func (p *plugin) checks() []driver.Check {
 		{Name: "policy", Err: p.policyReady},
 		{Name: "policy source", Warning: true, Err: p.policy.Failure},
 		{Name: "audit log", Err: p.recorder.Healthy},
-		{Name: "kubelet registration", Err: func() error {
-			if !p.driver.Registered() {
-				return errNotRegistered
-			}
-			return nil
-		}},
+		{Name: "kubelet registration", Err: p.registered},
 		{Name: "provider sockets", Warning: true, Err: p.providersPresent},
 		{Name: "release build", Warning: true, Err: func() error {
 			if insecureBuild {
@@ -154,13 +130,6 @@ func (p *plugin) protectionReady() error {
 		return errors.New("mlock protects volumes only while this process runs; hint: Linux 6.4 has noswap")
 	}
 	return nil
-}
-
-func (p *plugin) providersPresent() error {
-	if len(p.deliverer.Providers()) > 0 {
-		return nil
-	}
-	return fmt.Errorf("no provider socket in %v; hint: install a provider on this node", p.providerDirs())
 }
 
 // close ends the parts in the opposite order of their making.

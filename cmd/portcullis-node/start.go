@@ -18,6 +18,7 @@ import (
 	"github.com/portcullis-csi/portcullis/driver"
 	"github.com/portcullis-csi/portcullis/driver/identity"
 	"github.com/portcullis-csi/portcullis/driver/provider"
+	"github.com/portcullis-csi/portcullis/driver/registration"
 	"github.com/portcullis-csi/portcullis/hardening"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/kube/manifests"
@@ -43,6 +44,9 @@ type plugin struct {
 
 	activePolicy string       // digest of the bundle in force; used by one reload at a time
 	stopReason   audit.Reason // why the process ends
+
+	providers *provider.Watch
+	registrar *registration.Registrar // nil where a sidecar registers the plugin
 }
 
 // start builds the plugin and serves until ctx ends.
@@ -137,13 +141,14 @@ func (p *plugin) makeDriver(context.Context) error {
 		return err
 	}
 	p.deliverer, err = provider.New(provider.Config{
-		Dirs: p.providerDirs(), ProviderUIDs: p.o.providerUIDs, MaxReceiveBytes: p.o.maxReceiveBytes,
+		Dirs: p.o.providerDirs(), ProviderUIDs: p.o.providerUIDs, MaxReceiveBytes: p.o.maxReceiveBytes,
 		Concurrency: p.o.providerConcurrent, Logger: p.logger,
 	})
 	if err != nil {
 		return err
 	}
 	p.closers = append(p.closers, func() error { p.deliverer.Close(); return nil })
+	p.providers = provider.NewWatch(p.deliverer)
 	meter, metrics, err := meter()
 	if err != nil {
 		return err
@@ -154,19 +159,9 @@ func (p *plugin) makeDriver(context.Context) error {
 		Volumes: p.volumes, Verifier: verifier, Classes: p.facts, Pods: p.facts, Policy: p.policy, Recorder: p.recorder, Deliverer: p.deliverer,
 		Records: p.records, Meter: meter, Logger: p.logger,
 		Rotation:       driver.Rotation{Enabled: p.o.rotation, Interval: p.o.rotationInterval},
-		MaxVolumeBytes: p.o.maxVolumeBytes, MaxNodeBytes: p.o.maxNodeBytes,
+		MaxVolumeBytes: p.o.maxVolumeBytes, MaxNodeBytes: p.o.maxNodeBytes, Providers: p.providers.Statuses,
 	})
 	return err
-}
-
-func (p *plugin) providerDirs() []string {
-	var dirs []string
-	for _, d := range append(p.o.extraProviderDirs, p.o.providerDir) {
-		if d != "" {
-			dirs = append(dirs, d)
-		}
-	}
-	return dirs
 }
 
 // stateDirectory makes the directory for log and records, for root alone.

@@ -20,7 +20,8 @@ import (
 	"github.com/portcullis-csi/portcullis/hardening"
 )
 
-// serviceConfig is upstream's, so that providers see the same caller.
+// serviceConfig is upstream's, so that providers see the same caller; but that
+// a question for the version, which may go unanswered, is put once.
 const serviceConfig = `{"methodConfig": [{
 	"name": [{"service": "v1alpha1.CSIDriverProvider"}],
 	"waitForReady": true,
@@ -28,6 +29,9 @@ const serviceConfig = `{"methodConfig": [{
 		"MaxAttempts": 3, "InitialBackoff": "1s", "MaxBackoff": "10s",
 		"BackoffMultiplier": 1.1, "RetryableStatusCodes": ["UNAVAILABLE"]
 	}
+}, {
+	"name": [{"service": "v1alpha1.CSIDriverProvider", "method": "Version"}],
+	"waitForReady": true
 }]}`
 
 // windowSize bounds what a provider can have in flight. Setting it also turns
@@ -44,11 +48,12 @@ type conn struct {
 
 	mu      sync.Mutex
 	dialErr error // of the last attempt
+	hand    handshake
 }
 
 // dial prepares a connection; the first call opens it.
 func (d *Deliverer) dial(name string, s socket) (*conn, error) {
-	c := &conn{name: name, socket: s}
+	c := &conn{name: name, socket: s, hand: handshake{asking: make(chan struct{}, 1)}}
 	cc, err := grpc.NewClient("passthrough:///"+name,
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			nc, err := d.connect(ctx, s.path)
@@ -129,6 +134,9 @@ func (c *conn) noteDial(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dialErr = err
+	if err == nil {
+		c.hand.dials++
+	}
 }
 
 func (c *conn) lastDial() error {

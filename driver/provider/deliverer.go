@@ -32,6 +32,7 @@ const (
 	keyPath     = "path"
 	keyCount    = "count"
 	keyError    = "error"
+	keyHint     = "hint"
 )
 
 // Config of a Deliverer. Dirs and Logger are required.
@@ -146,7 +147,7 @@ func (d *Deliverer) fetch(ctx context.Context, c Call, r *reply) error {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
 	name := c.Grant.Provider()
-	s, err := d.find(name)
+	s, err := d.find(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func (d *Deliverer) fetch(ctx context.Context, c Call, r *reply) error {
 		return err
 	}
 	defer u.release(cn)
-	if err := cn.ready(ctx, d.config.ConnectTimeout); err != nil {
+	if err := d.meet(ctx, cn); err != nil {
 		u.drop(cn)
 		return err
 	}
@@ -171,6 +172,14 @@ func (d *Deliverer) fetch(ctx context.Context, c Call, r *reply) error {
 	defer req.wipe()
 	hardening.FaultPoint("provider/connected")
 	return d.invoke(ctx, cn, req, r)
+}
+
+// meet waits for a provider, and for its word that it speaks our version.
+func (d *Deliverer) meet(ctx context.Context, c *conn) error {
+	if err := c.ready(ctx, d.config.ConnectTimeout); err != nil {
+		return err
+	}
+	return c.greet(ctx)
 }
 
 // invoke is the call itself.

@@ -66,3 +66,6 @@ func Reasons() []Reason {
 
 // ErrorOf makes the error that a Deliverer would return.
 func ErrorOf(r Reason) *Error { return &Error{Reason: r, Provider: "local"} }
+
+// OtherVersion is otherVersion.
+func OtherVersion(answer string) string { return otherVersion(answer) }

@@ -9,24 +9,19 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
-
-// apiVersion is the protocol that this package speaks.
-const apiVersion = "v1alpha1"
 
 // Runtime is what a provider says about itself. A field is empty unless it is
 // made of up to 64 letters, digits and ._+-.
 type Runtime struct{ Name, Version string }
 
-// Check asks a provider for its version: the health check of upstream. As
-// there, a delivery does not depend on it, since providers in the field answer
-// it with anything.
+// Check asks a provider for its version: the health check of upstream. One
+// that has no such call, or answers what is no version, is in good health all
+// the same; one that speaks another version is not.
 func (d *Deliverer) Check(ctx context.Context, provider string) (Runtime, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
-	s, err := d.find(provider)
+	s, err := d.find(ctx, provider)
 	if err != nil {
 		return Runtime{}, err
 	}
@@ -40,12 +35,15 @@ func (d *Deliverer) Check(ctx context.Context, provider string) (Runtime, error)
 		u.drop(c)
 		return Runtime{}, err
 	}
-	reply, err := v1alpha1.NewCSIDriverProviderClient(c.cc).Version(ctx, &v1alpha1.VersionRequest{Version: apiVersion})
-	if err != nil {
+	reply, err := c.version(ctx)
+	switch {
+	case unimplemented(err):
+		return Runtime{}, nil
+	case err != nil:
 		return Runtime{}, callError(ctx, provider, err)
 	}
-	if reply.GetVersion() != apiVersion {
-		return Runtime{}, &Error{Reason: VersionIncompatible, Provider: provider}
+	if err := c.mismatch(otherVersion(reply.GetVersion())); err != nil {
+		return Runtime{}, err
 	}
 	return Runtime{Name: word(reply.GetRuntimeName()), Version: word(reply.GetRuntimeVersion())}, nil
 }

@@ -1,12 +1,14 @@
 package provider
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"github.com/portcullis-csi/portcullis/hardening"
 )
@@ -30,27 +32,59 @@ func validName(name string) bool {
 }
 
 // find looks for a provider's socket. The first directory that has one
-// decides: going on to the next when a socket is not trusted would let whoever
-// planted it hide behind a healthy mount.
-func (d *Deliverer) find(name string) (socket, error) {
+// decides, as with upstream: going on to the next when a socket is not trusted
+// would let whoever planted it hide behind a healthy mount. Only a trusted
+// socket that nobody serves, which a killed provider leaves behind, and which
+// upstream then calls for ever, gives way to one that somebody does serve.
+func (d *Deliverer) find(ctx context.Context, name string) (socket, error) {
 	if !validName(name) {
 		return socket{}, &Error{Reason: ProviderNotFound, detail: "the name is not made of 1 to 30 letters, digits, _ and -"}
 	}
+	found, err := d.candidates(name)
+	if err != nil {
+		return socket{}, err
+	}
+	for _, s := range found {
+		if err := hardening.CheckSocket(s.path, d.owners); err != nil {
+			return socket{}, untrusted(name, s.path, err)
+		}
+		if len(found) == 1 || !d.abandoned(ctx, name, s) {
+			return s, nil
+		}
+	}
+	if len(found) == 0 {
+		return socket{}, &Error{Reason: ProviderNotFound, Provider: name, detail: fmt.Sprintf("looked for %s.sock in %q", name, d.config.Dirs)}
+	}
+	return found[0], nil // where a provider that restarts is waited for
+}
+
+// candidates are the files of that name, in the order of the directories; a
+// file that two directories lead to is one.
+func (d *Deliverer) candidates(name string) ([]socket, error) {
+	var found []socket
 	for _, dir := range d.config.Dirs {
 		path := filepath.Join(dir, name+".sock")
 		info, err := os.Lstat(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil && len(found) == 0:
+			return nil, untrusted(name, path, err)
+		case err != nil, slices.ContainsFunc(found, func(s socket) bool { return os.SameFile(s.info, info) }):
+		default:
+			found = append(found, socket{path, info})
 		}
-		if err == nil {
-			err = hardening.CheckSocket(path, d.owners)
-		}
-		if err != nil {
-			return socket{}, &Error{Reason: SocketUntrusted, Provider: name, detail: fmt.Sprintf("%q %s", path, distrust(err))}
-		}
-		return socket{path, info}, nil
 	}
-	return socket{}, &Error{Reason: ProviderNotFound, Provider: name, detail: fmt.Sprintf("looked for %s.sock in %q", name, d.config.Dirs)}
+	return found, nil
+}
+
+// abandoned reports whether nobody serves a socket. One that is connected need
+// not be asked.
+func (d *Deliverer) abandoned(ctx context.Context, name string, s socket) bool {
+	return !d.upstream(name).connected(s) && hardening.SocketAbandoned(ctx, s.path)
+}
+
+func untrusted(name, path string, err error) error {
+	return &Error{Reason: SocketUntrusted, Provider: name, detail: fmt.Sprintf("%q %s", path, distrust(err))}
 }
 
 // distrust says what is wrong with a socket.

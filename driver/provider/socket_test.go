@@ -190,10 +190,11 @@ func TestReinstalledProvider(t *testing.T) {
 func TestCheckAndProviders(t *testing.T) {
 	good := providertest.New(t, decent())
 	providertest.Start(t, providertest.Config{Handler: decent(), Dir: good.Dir, Name: "odd", APIVersion: canary})
+	providertest.Start(t, providertest.Config{Handler: decent(), Dir: good.Dir, Name: "newer", APIVersion: "v1beta2"})
 	must(t, os.WriteFile(filepath.Join(good.Dir, "notes.txt"), nil, 0o600))
 	must(t, os.WriteFile(filepath.Join(good.Dir, "a b.sock"), nil, 0o600))
 	d := deliverer(t, quick, good.Dir, good.Dir+"/missing")
-	if diff := cmp.Diff([]string{"local", "odd"}, d.Providers()); diff != "" {
+	if diff := cmp.Diff([]string{"local", "newer", "odd"}, d.Providers()); diff != "" {
 		t.Errorf("Providers() (-want +got):\n%s", diff)
 	}
 	runtime, err := d.Check(t.Context(), "local")
@@ -201,7 +202,7 @@ func TestCheckAndProviders(t *testing.T) {
 		t.Errorf("Check(local) = %v, %v, want %v", runtime, err, want)
 	}
 	for name, want := range map[string]provider.Reason{
-		"odd": provider.VersionIncompatible, "gone": provider.ProviderNotFound, "": provider.ProviderNotFound, "../x": provider.ProviderNotFound,
+		"odd": "", "newer": provider.VersionIncompatible, "gone": provider.ProviderNotFound, "": provider.ProviderNotFound, "../x": provider.ProviderNotFound,
 	} {
 		_, err := d.Check(t.Context(), name)
 		if got := reasonOf(t, err); got != want || mentions(err, canary) {

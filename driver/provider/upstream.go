@@ -3,6 +3,8 @@ package provider
 import (
 	"context"
 	"sync"
+
+	"google.golang.org/grpc/connectivity"
 )
 
 // upstream is one provider: its slots and its connection.
@@ -47,6 +49,13 @@ func (u *upstream) use(d *Deliverer, s socket) (*conn, error) {
 	}
 	u.current.users++
 	return u.current, nil
+}
+
+// connected reports whether the connection to the socket file s is open.
+func (u *upstream) connected(s socket) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.current != nil && u.current.socket.same(s) && u.current.cc.GetState() == connectivity.Ready
 }
 
 // release ends a use of c.

@@ -33,6 +33,8 @@ type Config struct {
 	CutAfter int
 	// APIVersion answers Version; "" means v1alpha1.
 	APIVersion string
+	// Version answers Version in place of APIVersion; may be nil.
+	Version func(ctx context.Context, r *v1alpha1.VersionRequest) (*v1alpha1.VersionResponse, error)
 	// Options for the gRPC server.
 	Options []grpc.ServerOption
 }
@@ -46,6 +48,7 @@ type Provider struct {
 	config  Config
 	server  *grpc.Server
 	written atomic.Int64
+	asked   atomic.Int64
 
 	mu          sync.Mutex
 	calls       []*v1alpha1.MountRequest
@@ -114,6 +117,9 @@ func (p *Provider) Calls() []*v1alpha1.MountRequest {
 // Written returns how many bytes were written to connections so far.
 func (p *Provider) Written() int64 { return p.written.Load() }
 
+// Asked returns how often Version was called so far.
+func (p *Provider) Asked() int64 { return p.asked.Load() }
+
 // Forget drops the requests so far, which would otherwise be the leak that a
 // long test finds.
 func (p *Provider) Forget() {
@@ -150,7 +156,11 @@ func (s service) Mount(ctx context.Context, r *v1alpha1.MountRequest) (*v1alpha1
 }
 
 // Version answers with the configured version.
-func (s service) Version(context.Context, *v1alpha1.VersionRequest) (*v1alpha1.VersionResponse, error) {
+func (s service) Version(ctx context.Context, r *v1alpha1.VersionRequest) (*v1alpha1.VersionResponse, error) {
+	s.p.asked.Add(1)
+	if s.p.config.Version != nil {
+		return s.p.config.Version(ctx, r)
+	}
 	v := s.p.config.APIVersion
 	if v == "" {
 		v = "v1alpha1"
