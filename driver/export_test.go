@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/portcullis-csi/portcullis/driver/identity"
+	"github.com/portcullis-csi/portcullis/driver/provider"
 )
 
 // Locks opens targetLocks to tests.
@@ -84,8 +85,15 @@ func Brake(now time.Time, all ...Denial) (live, denied int, holds bool) {
 // NewMetrics makes every instrument of the driver.
 func NewMetrics(t testing.TB, m metric.Meter) {
 	t.Helper()
+	NewProviderMetrics(t, m, nil)
+}
+
+// NewProviderMetrics makes every instrument, those of providers with this
+// source.
+func NewProviderMetrics(t testing.TB, m metric.Meter, providers func() map[string]provider.Status) {
+	t.Helper()
 	none := func() int64 { return 0 }
-	if _, err := newMetrics(m, gauges{none, none, none, none, nil}); err != nil {
+	if _, err := newMetrics(m, gauges{none, none, none, none, providers}); err != nil {
 		t.Fatal(err)
 	}
 }

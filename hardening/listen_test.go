@@ -1,6 +1,7 @@
 package hardening_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -89,5 +90,31 @@ func TestListenRefuses(t *testing.T) {
 	}
 	if _, err := hardening.Listen(t.Context(), link); err == nil {
 		t.Error("Listen(symbolic link) = nil, want an error")
+	}
+}
+
+func TestSocketAbandoned(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.sock")
+	l, err := hardening.Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	abandoned := func(what, path string, want bool) {
+		t.Helper()
+		if got := hardening.SocketAbandoned(t.Context(), path); got != want {
+			t.Errorf("SocketAbandoned(%s) = %t, want %t", what, got, want)
+		}
+	}
+	abandoned("one that is served", path, false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	abandoned("one whose listener is gone", path, true)
+	abandoned("nothing", filepath.Join(dir, "nothing"), false)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if hardening.SocketAbandoned(ctx, path) {
+		t.Error("SocketAbandoned(given up) = true, want false: nobody has asked")
 	}
 }

@@ -16,3 +16,13 @@ func Run(args []string) int { return run(args) }
 func Flags() *pflag.FlagSet {
 	return newCommand(func(context.Context, options) error { return nil }).Flags()
 }
+
+// ProviderDirs returns where a plugin with these flags, besides the required
+// ones, would look for providers.
+func ProviderDirs(args []string) ([]string, error) {
+	var dirs []string
+	cmd := newCommand(func(_ context.Context, o options) error { dirs = o.providerDirs(); return nil })
+	cmd.SetArgs(append([]string{"--nodeid=n", "--cluster-name=c", "--policy=p"}, args...))
+	err := cmd.Execute()
+	return dirs, err
+}

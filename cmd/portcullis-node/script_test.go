@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -11,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	node "github.com/portcullis-csi/portcullis/cmd/portcullis-node"
 )
@@ -49,9 +54,33 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await},
+		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "kubelet": kubelet},
 		RequireUniqueNames: true,
 	})
+}
+
+// kubelet registers the plugin as kubelet does: kubelet REGISTRATION-SOCKET.
+func kubelet(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: kubelet REGISTRATION-SOCKET")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	dial := func(path string) *grpc.ClientConn {
+		cc, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+		ts.Check(err)
+		ts.Defer(func() { cc.Close() })
+		return cc
+	}
+	registrar := registerapi.NewRegistrationClient(dial(ts.MkAbs(args[0])))
+	info, err := registrar.GetInfo(ctx, &registerapi.InfoRequest{})
+	ts.Check(err)
+	node, err := csi.NewNodeClient(dial(info.GetEndpoint())).NodeGetInfo(ctx, &csi.NodeGetInfoRequest{})
+	ts.Check(err)
+	_, err = registrar.NotifyRegistrationStatus(ctx, &registerapi.RegistrationStatus{PluginRegistered: true})
+	ts.Check(err)
+	ts.Logf("registered %s of node %s", info.GetName(), node.GetNodeId())
 }
 
 // await asks until the answer matches: await URL STATUS REGEXP.

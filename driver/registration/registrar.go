@@ -49,6 +49,8 @@ var (
 	ErrRefused = errors.New("kubelet could not register the plugin; hint: the plugin's log has kubelet's words; check that --kubelet-registration-path is the CSI socket as kubelet sees it")
 )
 
+var errNotYet = errors.New("the socket for kubelet's registration is not there yet; hint: wait until the plugin serves")
+
 // Config of a Registrar. Every field is required but where it says otherwise.
 type Config struct {
 	Dir        string        // kubelet's plugins_registry, as this process sees it
@@ -96,7 +98,7 @@ func New(c Config) (*Registrar, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	return &Registrar{c: c, state: ErrWaiting}, nil
+	return &Registrar{c: c, state: ErrWaiting, apart: errNotYet}, nil
 }
 
 // Err returns nil once kubelet has registered the plugin and while the socket

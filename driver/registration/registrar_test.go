@@ -90,7 +90,7 @@ func running(t *testing.T) *node {
 	dir := registry(t)
 	must(t, os.Mkdir(dir, 0o750))
 	n := start(t, dir)
-	n.await("the socket", func() bool { return n.socket() != nil })
+	n.awaitSocket()
 	return n
 }
 
@@ -108,6 +108,12 @@ func (n *node) socket() os.FileInfo {
 		return nil
 	}
 	return info
+}
+
+// awaitSocket waits for a socket that kubelet has not called on yet.
+func (n *node) awaitSocket() {
+	n.t.Helper()
+	n.await("the socket", func() bool { return errors.Is(n.registrar.Err(), registration.ErrWaiting) && n.socket() != nil })
 }
 
 func (n *node) await(what string, ok func() bool) {
@@ -150,7 +156,6 @@ func (n *node) wantErr(want error) {
 
 func TestKubeletRegistersThePlugin(t *testing.T) {
 	n := running(t)
-	n.await("the first look", func() bool { return errors.Is(n.registrar.Err(), registration.ErrWaiting) })
 	if mode := n.socket().Mode(); mode != os.ModeSocket|0o600 {
 		t.Errorf("mode of the socket = %v, want a socket of mode 0600", mode)
 	}
@@ -241,7 +246,7 @@ func TestADirectoryThatComesLater(t *testing.T) {
 		t.Errorf("log has %d warnings after several looks, want 1:\n%s", got, n.log)
 	}
 	must(t, os.Mkdir(n.dir, 0o750))
-	n.await("the socket", func() bool { return errors.Is(n.registrar.Err(), registration.ErrWaiting) })
+	n.awaitSocket()
 	n.register(true, "")
 	n.wantErr(nil)
 }
@@ -265,7 +270,7 @@ func TestAnotherRegistrar(t *testing.T) {
 		t.Error("the socket of another process was replaced while it answered")
 	}
 	must(t, l.Close())
-	n.await("a socket of our own", func() bool { return errors.Is(n.registrar.Err(), registration.ErrWaiting) })
+	n.awaitSocket()
 	n.register(true, "")
 	n.wantErr(nil)
 }
@@ -280,9 +285,18 @@ func TestTheSocketOutlivesTheProcess(t *testing.T) {
 		t.Fatal("the socket is gone after the end, want it to stay")
 	}
 	next := start(t, n.dir)
-	next.await("the successor's socket", func() bool { return errors.Is(next.registrar.Err(), registration.ErrWaiting) && next.socket() != nil })
+	next.awaitSocket()
 	next.register(true, "")
 	next.wantErr(nil)
+}
+
+// TestBeforeTheFirstLook: nobody is waited for where there is no socket.
+func TestBeforeTheFirstLook(t *testing.T) {
+	r, err := registration.New(registration.Config{Dir: registry(t), DriverName: driverName, Endpoint: endpoint, Logger: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	if err := r.Err(); err == nil || errors.Is(err, registration.ErrWaiting) || !strings.Contains(err.Error(), "hint: ") {
+		t.Errorf("Err() before Run() = %v, want that there is no socket yet, with a hint", err)
+	}
 }
 
 func TestNewRefuses(t *testing.T) {
