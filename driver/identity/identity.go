@@ -32,9 +32,10 @@ type Confirmed struct {
 }
 
 // Cluster reads the objects that identify a pod. A missing object is an error
-// that is kube.ErrNotFound.
+// that is kube.ErrNotFound. The UID is the claimed one: a cache that holds an
+// earlier pod of the same name must not answer for it.
 type Cluster interface {
-	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	Pod(ctx context.Context, namespace, name, uid string) (*corev1.Pod, error)
 	Namespace(ctx context.Context, name string) (*corev1.Namespace, error)
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
 }
@@ -92,7 +93,7 @@ func (v *Verifier) Verify(ctx context.Context, c Claim) (Confirmed, error) {
 	if c.ContextUID != c.PodUID {
 		return Confirmed{}, &UnconfirmedError{"pod UID", "in the volume context is not the one in the target path"}
 	}
-	pod, err := v.c.Cluster.Pod(ctx, c.Namespace, c.Pod)
+	pod, err := v.c.Cluster.Pod(ctx, c.Namespace, c.Pod, c.PodUID)
 	if err != nil {
 		return Confirmed{}, unavailable("pod", err)
 	}

@@ -28,7 +28,7 @@ type cluster struct {
 
 var errTimeout = errors.New("context deadline exceeded while reading from 10.0.0.1")
 
-func (c *cluster) Pod(_ context.Context, _, name string) (*corev1.Pod, error) {
+func (c *cluster) Pod(_ context.Context, _, name, _ string) (*corev1.Pod, error) {
 	c.calls++
 	if c.broken == "pod" {
 		return nil, errTimeout

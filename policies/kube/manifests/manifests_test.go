@@ -89,7 +89,7 @@ func TestReadsEveryKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := open(t, directory(t, files...))
-			pod, err := d.Pod(t.Context(), "payments", "api-0")
+			pod, err := d.Pod(t.Context(), "payments", "api-0", "")
 			if err != nil || *pod.Spec.SecurityContext.FSGroup != 2000 || !*pod.Spec.Volumes[0].CSI.ReadOnly {
 				t.Errorf("Pod(...) = %+v, %v, want the manifest's", pod, err)
 			}
@@ -113,8 +113,8 @@ func TestReadsEveryKind(t *testing.T) {
 func TestNotFound(t *testing.T) {
 	d := open(t, directory(t, "pod.yaml", podYAML))
 	for name, get := range map[string]func(context.Context) error{
-		"pod of another name":      func(ctx context.Context) error { _, err := d.Pod(ctx, "payments", "x"); return err },
-		"pod of another namespace": func(ctx context.Context) error { _, err := d.Pod(ctx, "shop", "api-0"); return err },
+		"pod of another name":      func(ctx context.Context) error { _, err := d.Pod(ctx, "payments", "x", ""); return err },
+		"pod of another namespace": func(ctx context.Context) error { _, err := d.Pod(ctx, "shop", "api-0", ""); return err },
 		"namespace":                func(ctx context.Context) error { _, err := d.Namespace(ctx, "payments"); return err },
 		"service account":          func(ctx context.Context) error { _, err := d.ServiceAccount(ctx, "payments", "api"); return err },
 		"class":                    func(ctx context.Context) error { _, err := d.Class(ctx, "payments", "api-0"); return err },
@@ -295,7 +295,7 @@ func FuzzManifests(f *testing.F) {
 		}
 		defer d.Close()
 		for _, name := range []string{"api-0", "a", ""} {
-			pod, err := d.Pod(t.Context(), "payments", name)
+			pod, err := d.Pod(t.Context(), "payments", name, "")
 			if err == nil && (pod.Name != name || pod.Namespace != "payments") {
 				t.Errorf("Pod(payments, %q) = %s/%s, want the same", name, pod.Namespace, pod.Name)
 			}
@@ -325,7 +325,7 @@ func sameAsKubernetes(t *testing.T, text string, pod *corev1.Pod) {
 func BenchmarkPod(b *testing.B) {
 	d := open(b, directory(b, "a.yaml", podYAML, "b.yaml", namespaceYAML, "c.yaml", accountYAML, "d.yaml", classYAML))
 	for b.Loop() {
-		if _, err := d.Pod(b.Context(), "payments", "api-0"); err != nil {
+		if _, err := d.Pod(b.Context(), "payments", "api-0", ""); err != nil {
 			b.Fatalf("Pod(...) = %v, want no error", err)
 		}
 	}
@@ -351,5 +351,45 @@ func TestPodExists(t *testing.T) {
 	write(t, filepath.Join(dir, "pod.yaml"), "}{")
 	if _, err := d.PodExists(t.Context(), ""); err == nil {
 		t.Error("PodExists() of files that cannot be read = nil, want an error: no answer is not an absence")
+	}
+}
+
+func TestCSIDriver(t *testing.T) {
+	const driver = "apiVersion: storage.k8s.io/v1\nkind: CSIDriver\nmetadata: {name: NAME}\nspec: {podInfoOnMount: false, tokenRequests: [{audience: vault}]}\n"
+	named := func(name string) string { return strings.Replace(driver, "NAME", name, 1) }
+	type facts struct {
+		name      string
+		podInfo   bool
+		audiences int
+	}
+	for _, test := range []struct {
+		name string
+		text string
+		want facts
+	}{
+		{"stand-in", all(), facts{"", true, 0}},
+		{"of the directory", all() + "---\n" + named("a.example"), facts{"a.example", false, 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := open(t, directory(t, "all.yaml", test.text)).CSIDriver(t.Context())
+			if err != nil || got.Spec.PodInfoOnMount == nil {
+				t.Fatalf("CSIDriver() = %v, %v, want one that says whether kubelet names pods", got, err)
+			}
+			if seen := (facts{got.Name, *got.Spec.PodInfoOnMount, len(got.Spec.TokenRequests)}); seen != test.want {
+				t.Errorf("CSIDriver() = %+v, want %+v", seen, test.want)
+			}
+		})
+	}
+	d := open(t, directory(t, "a.yaml", named("a.example"), "b.yaml", named("b.example")))
+	if _, err := d.CSIDriver(t.Context()); err == nil || !strings.Contains(err.Error(), "more than one CSIDriver") {
+		t.Errorf("CSIDriver() of two = %v, want an error", err)
+	}
+	if _, err := manifests.Open(directory(t, "a.yaml", strings.Replace(named("a"), "name: a", "name: a, namespace: b", 1))); err == nil {
+		t.Error("Open(CSIDriver in a namespace) = nil, want an error")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.CSIDriver(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("CSIDriver() of a caller who gave up = %v, want %v", err, context.Canceled)
 	}
 }
