@@ -1,0 +1,184 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+)
+
+// listTimeout bounds the list that a cache begins with.
+const listTimeout = time.Minute
+
+// cached is what a watch has told so far of one kind.
+type cached struct {
+	kind     kind
+	selector string
+	list     func() runtime.Object // an empty one
+	accept   string                // of the list
+	client   rest.Interface
+	codec    runtime.ParameterCodec
+	clock    func() time.Time
+	informer cache.SharedIndexInformer
+
+	mu    sync.Mutex
+	heard time.Time // when the API server said something; zero: never
+}
+
+// addCaches makes the caches; nothing is asked before Run.
+func (r *Reader) addCaches() error {
+	scheme := newScheme()
+	own := prepared(r.c.REST)
+	own.GroupVersion, own.APIPath = &corev1.SchemeGroupVersion, "/api"
+	own.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	httpClient, err := rest.HTTPClientFor(own)
+	if err != nil {
+		return err
+	}
+	httpClient.CheckRedirect = noRedirect
+	client, err := rest.RESTClientForConfigAndClient(own, httpClient)
+	if err != nil {
+		return err
+	}
+	common := cached{client: client, codec: runtime.NewParameterCodec(scheme), clock: r.c.Clock}
+	r.pods = &cached{
+		kind: podKind, selector: onNode(r.c.Node), accept: acceptJSON,
+		list: func() runtime.Object { return &corev1.PodList{} },
+	}
+	r.namespaces = &cached{
+		kind: namespaceKind, accept: acceptList,
+		list: func() runtime.Object { return &metav1.PartialObjectMetadataList{} },
+	}
+	r.drivers = &cached{
+		kind: driverKind, selector: fields.OneTermEqualSelector("metadata.name", r.c.DriverName).String(), accept: acceptJSON,
+		list: func() runtime.Object { return &storagev1.CSIDriverList{} },
+	}
+	for c, of := range map[*cached]runtime.Object{r.pods: &corev1.Pod{}, r.namespaces: &metav1.PartialObjectMetadata{}, r.drivers: &storagev1.CSIDriver{}} {
+		c.client, c.codec, c.clock = common.client, common.codec, common.clock
+		if err := c.addInformer(of, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onNode selects the pods of a node.
+func onNode(node string) string { return fields.OneTermEqualSelector("spec.nodeName", node).String() }
+
+func (c *cached) addInformer(of runtime.Object, r *Reader) error {
+	c.informer = cache.NewSharedIndexInformerWithOptions(&cache.ListWatch{
+		ListWithContextFunc: c.listAll, WatchFuncWithContext: c.watch,
+	}, of, cache.SharedIndexInformerOptions{ObjectDescription: string(c.kind)})
+	if err := c.informer.SetTransform(strip); err != nil {
+		return err
+	}
+	return c.informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
+		if ctx.Err() != nil || errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+			return // ended, or begins anew, which is how watches live
+		}
+		reason, code := reasonOf(err)
+		if code != 0 {
+			err = nil // the API server's words
+		}
+		r.log.warn(ctx, &UnavailableError{Object: string(c.kind) + " (watch)", Reason: reason, Code: code}, err)
+	})
+}
+
+func (c *cached) request(options *metav1.ListOptions, accept string) *rest.Request {
+	options.FieldSelector = c.selector
+	s := c.kind.served()
+	return c.client.Get().AbsPath(s.root, s.resource).SetHeader("Accept", accept).VersionedParams(options, c.codec).MaxRetries(0)
+}
+
+func (c *cached) listAll(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	list := c.list()
+	if err := c.request(&options, c.accept).Do(ctx).Into(list); err != nil {
+		return nil, err
+	}
+	c.hear()
+	return list, nil
+}
+
+func (c *cached) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	options.Watch = true
+	w, err := c.request(&options, c.kind.accept()).Watch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
+		if e.Type != watch.Error {
+			c.hear()
+		}
+		return e, true
+	}), nil
+}
+
+func (c *cached) hear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = c.clock()
+}
+
+// quiet reports whether nothing was heard for so long that nobody knows what has
+// happened since.
+func (c *cached) quiet() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	age := c.clock().Sub(c.heard)
+	return c.heard.IsZero() || age < 0 || age >= quietAfter
+}
+
+// lookUp returns the cache's own object, which must not be changed.
+func lookUp[T object](c *cached, namespace, name string) (T, bool) {
+	var none T
+	if c.quiet() {
+		return none, false
+	}
+	found, exists, err := c.informer.GetStore().GetByKey(cache.NewObjectName(namespace, name).String())
+	if err != nil || !exists {
+		return none, false
+	}
+	o, ok := found.(T)
+	return o, ok
+}
+
+// Run fills the caches until the context ends. It may be called once.
+func (r *Reader) Run(ctx context.Context) error {
+	if !r.running.CompareAndSwap(false, true) {
+		return errors.New("run the caches of the API server: they were run before: make a new Reader")
+	}
+	var wg sync.WaitGroup
+	for _, c := range r.caches() {
+		wg.Go(func() { c.informer.RunWithContext(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (r *Reader) caches() []*cached { return []*cached{r.pods, r.namespaces, r.drivers} }
+
+// Synced returns nil once every cache has been filled, else an error that names
+// one that was not. Reads work all the same.
+func (r *Reader) Synced() error {
+	for _, c := range r.caches() {
+		if !c.informer.HasSynced() {
+			return fmt.Errorf("the API server has not yet listed every %s: check that it can be reached and that the plugin's ClusterRole is applied", c.kind)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,4 @@
+package apiserver
+
+// Strip is the transform of the caches.
+var Strip = strip

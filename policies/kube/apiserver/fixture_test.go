@@ -1,0 +1,427 @@
+package apiserver_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
+
+	"github.com/portcullis-csi/portcullis/policies/kube/apiserver"
+)
+
+const (
+	driverName = "secrets-store.csi.k8s.io"
+	podUID     = "11111111-1111-4111-8111-111111111111"
+	otherUID   = "22222222-2222-4222-8222-222222222222"
+	canary     = "Xcanary7"
+
+	podPath       = "/api/v1/namespaces/payments/pods/api-0"
+	namespacePath = "/api/v1/namespaces/payments"
+	accountPath   = "/api/v1/namespaces/payments/serviceaccounts/api"
+	classPath     = "/apis/secrets-store.csi.x-k8s.io/v1/namespaces/payments/secretproviderclasses/db"
+	driverPath    = "/apis/storage.k8s.io/v1/csidrivers/" + driverName
+	podsPath      = "/api/v1/pods"
+	keysPath      = "/openid/v1/jwks"
+	discoveryPath = "/.well-known/openid-configuration"
+)
+
+// libraryLog holds what client-go logs in all tests of this package.
+var libraryLog output
+
+func TestMain(m *testing.M) {
+	apiserver.LogTo(slog.New(slog.NewTextHandler(&libraryLog, nil)))
+	os.Exit(m.Run())
+}
+
+// output is a log that may be written while it is read.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// clock moves when it is told to.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// api answers as an API server does: objects by path, lists and watches of those
+// below a collection, 404 with details for the rest.
+type api struct {
+	*httptest.Server
+	t testing.TB
+
+	mu       sync.Mutex
+	version  int
+	objects  map[string]map[string]any
+	watchers map[chan map[string]any]string
+	asked    []*http.Request
+	answer   func(w http.ResponseWriter, r *http.Request) bool // in place of all this
+}
+
+func newAPI(t testing.TB) *api {
+	a := &api{t: t, objects: map[string]map[string]any{}, watchers: map[chan map[string]any]string{}}
+	a.Server = httptest.NewUnstartedServer(a)
+	a.EnableHTTP2 = true
+	a.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelError)
+	a.StartTLS()
+	t.Cleanup(func() {
+		a.breakWatches()
+		a.CloseClientConnections()
+		a.Close()
+	})
+	a.put(podPath, pod())
+	a.put(namespacePath, namespace())
+	a.put(accountPath, account())
+	a.put(classPath, class())
+	a.put(driverPath, csiDriver())
+	return a
+}
+
+// config reaches it.
+func (a *api) config() *rest.Config {
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate().Raw})
+	return &rest.Config{Host: a.URL, BearerToken: canary + "-token", TLSClientConfig: rest.TLSClientConfig{CAData: ca}}
+}
+
+// collection is where an object is listed, across namespaces.
+func collection(path string) string {
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	parts = parts[:len(parts)-1]
+	if i := slices.Index(parts, "namespaces"); i >= 0 && i < len(parts)-1 {
+		parts = slices.Delete(parts, i, i+2)
+	}
+	return "/" + strings.Join(parts, "/")
+}
+
+// put creates or replaces an object, as JSON has it.
+func (a *api) put(path string, o any) {
+	a.t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(text, &fields); err != nil {
+		a.t.Fatal(err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.version++
+	meta, ok := fields["metadata"].(map[string]any)
+	if !ok {
+		a.t.Fatalf("%s has no metadata", path)
+	}
+	meta["resourceVersion"] = strconv.Itoa(a.version)
+	event := "ADDED"
+	if a.objects[path] != nil {
+		event = "MODIFIED"
+	}
+	a.objects[path] = fields
+	a.tell(path, event, fields)
+}
+
+func (a *api) remove(path string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.version++
+	a.tell(path, "DELETED", a.objects[path])
+	delete(a.objects, path)
+}
+
+func (a *api) tell(path, event string, o any) {
+	for ch, of := range a.watchers {
+		if of == collection(path) {
+			ch <- map[string]any{"type": event, "object": o}
+		}
+	}
+}
+
+// breakWatches ends all watches that are under way.
+func (a *api) breakWatches() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for ch := range a.watchers {
+		close(ch)
+		delete(a.watchers, ch)
+	}
+}
+
+// answers has every request answered by f, until it returns false.
+func (a *api) answers(f func(w http.ResponseWriter, r *http.Request) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answer = f
+}
+
+// says has every request answered by this.
+func (a *api) says(code int, body string) {
+	a.answers(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Retry-After", "60")
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, body)
+		return true
+	})
+}
+
+// count returns how often a path was read.
+func (a *api) count(path string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, r := range a.asked {
+		if r.URL.Path == path && r.URL.Query().Get("watch") == "" {
+			n++
+		}
+	}
+	return n
+}
+
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	a.asked = append(a.asked, r)
+	answer := a.answer
+	a.mu.Unlock()
+	if answer != nil && answer(w, r) {
+		return
+	}
+	if r.URL.Query().Get("watch") != "" {
+		a.watch(w, r)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	if o, ok := a.objects[r.URL.Path]; ok {
+		writeJSON(w, shape(r, o))
+		return
+	}
+	if list := map[string]string{"/api/v1/pods": "PodList", "/api/v1/namespaces": "NamespaceList", "/apis/storage.k8s.io/v1/csidrivers": "CSIDriverList"}[r.URL.Path]; list != "" {
+		writeJSON(w, a.list(r, list))
+		return
+	}
+	parts := strings.Split(r.URL.Path, "/")
+	group := ""
+	if parts[1] == "apis" {
+		group = parts[2]
+	}
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = io.WriteString(w, notFound(group, parts[len(parts)-2], parts[len(parts)-1]))
+}
+
+func notFound(group, resource, name string) string {
+	return fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"%s","reason":"NotFound","details":{"name":%q,"group":%q,"kind":%q},"code":404}`,
+		canary, name, group, resource)
+}
+
+func (a *api) list(r *http.Request, kind string) any {
+	items := []any{}
+	for path, o := range a.objects {
+		if collection(path) == r.URL.Path {
+			items = append(items, shape(r, o))
+		}
+	}
+	version, typ := "v1", kind
+	if strings.Contains(r.URL.Path, "storage") {
+		version = "storage.k8s.io/v1"
+	}
+	if strings.Contains(r.Header.Get("Accept"), "PartialObjectMetadata") {
+		version, typ = "meta.k8s.io/v1", "PartialObjectMetadataList"
+	}
+	return map[string]any{"kind": typ, "apiVersion": version, "metadata": map[string]any{"resourceVersion": strconv.Itoa(a.version)}, "items": items}
+}
+
+// shape leaves only the metadata where that is asked for.
+func shape(r *http.Request, o map[string]any) map[string]any {
+	if !strings.Contains(r.Header.Get("Accept"), "PartialObjectMetadata") {
+		return o
+	}
+	return map[string]any{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": o["metadata"]}
+}
+
+func (a *api) watch(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("sendInitialEvents") != "" { // as API servers before 1.32
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
+		return
+	}
+	events := make(chan map[string]any, 100)
+	a.mu.Lock()
+	since, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
+	for path, o := range a.objects { // what was missed since the list
+		if v, _ := strconv.Atoi(o["metadata"].(map[string]any)["resourceVersion"].(string)); collection(path) == r.URL.Path && v > since {
+			events <- map[string]any{"type": "MODIFIED", "object": o}
+		}
+	}
+	a.watchers[events] = r.URL.Path
+	a.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json;stream=watch")
+	w.WriteHeader(http.StatusOK)
+	flusher, _ := w.(http.Flusher)
+	flusher.Flush()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			o, _ := e["object"].(map[string]any)
+			writeJSON(w, map[string]any{"type": e["type"], "object": shape(r, o)})
+			flusher.Flush()
+		}
+	}
+}
+
+func writeJSON(w io.Writer, o any) { _ = json.NewEncoder(w).Encode(o) }
+
+// fixture is a Reader of a fake API server.
+type fixture struct {
+	*apiserver.Reader
+	api   *api
+	clock *clock
+	log   *output
+}
+
+func newFixture(t testing.TB, changes ...func(*apiserver.Config)) *fixture {
+	t.Helper()
+	f := &fixture{api: newAPI(t), clock: newClock(), log: &output{}}
+	c := apiserver.Config{
+		REST: f.api.config(), Node: "node-1", DriverName: driverName, Clock: f.clock.Now, ReadTimeout: 5 * time.Second,
+		Logger: slog.New(slog.NewJSONHandler(f.log, nil)),
+	}
+	for _, change := range changes {
+		change(&c)
+	}
+	var err error
+	if f.Reader, err = apiserver.New(c); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// run runs the caches until the test ends, and waits until they are filled.
+func (f *fixture) run(t testing.TB) {
+	t.Helper()
+	f.start(t)
+	eventually(t, "Synced()", func() bool { return f.Synced() == nil })
+}
+
+func (f *fixture) start(t testing.TB) {
+	done := make(chan error, 1)
+	go func() { done <- f.Run(t.Context()) }()
+	t.Cleanup(func() {
+		if err := <-done; err != nil {
+			t.Errorf("Run() = %v, want nil", err)
+		}
+	})
+}
+
+// eventually waits for what other goroutines do.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s did not come true within 20 s", what)
+		}
+	}
+}
+
+func meta(namespace, name string, uid types.UID) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: name, Namespace: namespace, UID: uid,
+		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:x":{}}`)}}},
+		Annotations:   map[string]string{"kubectl.kubernetes.io/last-applied-configuration": canary, "tier": "1"},
+		Labels:        map[string]string{"team": "payments"},
+	}
+}
+
+func pod() *corev1.Pod {
+	return &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"},
+		ObjectMeta: meta("payments", "api-0", podUID),
+		Spec: corev1.PodSpec{
+			NodeName: "node-1", ServiceAccountName: "api",
+			Containers: []corev1.Container{{
+				Name: "main", Image: "registry.example/api:1", Args: []string{"--password=" + canary},
+				Env:          []corev1.EnvVar{{Name: "PASSWORD", Value: canary}},
+				VolumeMounts: []corev1.VolumeMount{{Name: "secrets", MountPath: "/s"}},
+			}},
+			Volumes: []corev1.Volume{{Name: "secrets", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{
+				Driver: driverName, ReadOnly: new(true), VolumeAttributes: map[string]string{"secretProviderClass": "db"},
+			}}}},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodPending},
+	}
+}
+
+func namespace() *corev1.Namespace {
+	return &corev1.Namespace{TypeMeta: metav1.TypeMeta{Kind: "Namespace", APIVersion: "v1"}, ObjectMeta: meta("", "payments", "ns-uid")}
+}
+
+func account() *corev1.ServiceAccount {
+	return &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{Kind: "ServiceAccount", APIVersion: "v1"}, ObjectMeta: meta("payments", "api", "sa-uid")}
+}
+
+func class() *spcv1.SecretProviderClass {
+	return &spcv1.SecretProviderClass{
+		TypeMeta:   metav1.TypeMeta{Kind: "SecretProviderClass", APIVersion: "secrets-store.csi.x-k8s.io/v1"},
+		ObjectMeta: meta("payments", "db", "class-uid"),
+		Spec:       spcv1.SecretProviderClassSpec{Provider: "local", Parameters: map[string]string{"objects": "- objectName: a\n"}},
+	}
+}
+
+func csiDriver() *storagev1.CSIDriver {
+	return &storagev1.CSIDriver{
+		TypeMeta:   metav1.TypeMeta{Kind: "CSIDriver", APIVersion: "storage.k8s.io/v1"},
+		ObjectMeta: meta("", driverName, "driver-uid"),
+		Spec:       storagev1.CSIDriverSpec{PodInfoOnMount: new(true)},
+	}
+}

@@ -1,0 +1,8 @@
+package apiserver
+
+const (
+	keyObject = "object"
+	keyReason = "reason"
+	keyCode   = "code"
+	keyError  = "error"
+)
