@@ -52,8 +52,8 @@ func prepared(c *rest.Config) *rest.Config {
 		own.UserAgent = userAgent
 	}
 	if own.Dial == nil && own.Transport == nil {
-		// Also a transport of its own: reads and watches share no connection, so
-		// that one that is stuck can be dropped.
+		// Also a transport of its own: reads and watches share no connection, and
+		// reads can leave one that is stuck.
 		own.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
 	}
 	return own

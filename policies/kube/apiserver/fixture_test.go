@@ -2,11 +2,16 @@ package apiserver_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -424,4 +429,19 @@ func csiDriver() *storagev1.CSIDriver {
 		ObjectMeta: meta("", driverName, "driver-uid"),
 		Spec:       storagev1.CSIDriverSpec{PodInfoOnMount: new(true)},
 	}
+}
+
+// selfSigned is a certificate authority of nobody.
+func selfSigned(t testing.TB) ([]byte, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }

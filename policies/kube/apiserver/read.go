@@ -66,14 +66,27 @@ func read[T object](ctx context.Context, r *Reader, n named) (T, error) {
 func (r *Reader) get(ctx context.Context, q question) ([]byte, error) {
 	bounded, cancel := context.WithTimeout(ctx, r.c.ReadTimeout)
 	defer cancel()
-	body, err := r.ask(bounded, q)
-	if err != nil && ctx.Err() != nil {
+	client := r.http.Load()
+	body, err := r.ask(bounded, client, q)
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return nil, fmt.Errorf("read %s: %w", q.object, ctx.Err()) // the caller's doing
+	case bounded.Err() != nil:
+		r.leave(client)
 	}
 	return body, err
 }
 
-func (r *Reader) ask(ctx context.Context, q question) ([]byte, error) {
+// leave has the next requests made over other connections: one that swallows
+// requests, as after a failover, looks like one that is slow. What is under way
+// goes on.
+func (r *Reader) leave(used *http.Client) {
+	if _, fresh, err := newClient(r.c.REST); err == nil && r.http.CompareAndSwap(used, fresh) {
+		utilnet.CloseIdleConnectionsFor(used.Transport)
+	}
+}
+
+func (r *Reader) ask(ctx context.Context, client *http.Client, q question) ([]byte, error) {
 	u := *r.base
 	u.Path = path.Join("/", u.Path, q.path)
 	u.RawQuery = q.query.Encode()
@@ -82,7 +95,7 @@ func (r *Reader) ask(ctx context.Context, q question) ([]byte, error) {
 		return nil, r.failed(ctx, q, err)
 	}
 	request.Header.Set("Accept", q.accept)
-	answer, err := r.http.Do(request)
+	answer, err := client.Do(request)
 	if err != nil {
 		return nil, r.failed(ctx, q, err)
 	}
@@ -111,8 +124,6 @@ func readAll(from io.Reader, limit int64) ([]byte, error) {
 // failed is the error of a request that has no answer. What the transport says
 // is not the API server's text, so the log may have it.
 func (r *Reader) failed(ctx context.Context, q question, err error) error {
-	// A connection that swallows requests must not get the next one as well.
-	utilnet.CloseIdleConnectionsFor(r.http.Transport)
 	e := &UnavailableError{Object: q.object, Reason: reasonOfTransport(err)}
 	if !errors.Is(ctx.Err(), context.Canceled) { // else nobody waits for it
 		r.log.warn(ctx, e, err)

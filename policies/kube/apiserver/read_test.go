@@ -18,9 +18,15 @@ import (
 // reads are all methods that read one object, without it.
 func reads() map[string]func(context.Context, *fixture) error {
 	return map[string]func(context.Context, *fixture) error{
-		"pod":                 func(ctx context.Context, f *fixture) error { _, err := f.Pod(ctx, "payments", "api-0", podUID); return err },
-		"namespace":           func(ctx context.Context, f *fixture) error { _, err := f.Namespace(ctx, "payments"); return err },
-		"service account":     func(ctx context.Context, f *fixture) error { _, err := f.ServiceAccount(ctx, "payments", "api"); return err },
+		"pod": func(ctx context.Context, f *fixture) error {
+			_, err := f.Pod(ctx, "payments", "api-0", podUID)
+			return err
+		},
+		"namespace": func(ctx context.Context, f *fixture) error { _, err := f.Namespace(ctx, "payments"); return err },
+		"service account": func(ctx context.Context, f *fixture) error {
+			_, err := f.ServiceAccount(ctx, "payments", "api")
+			return err
+		},
 		"SecretProviderClass": func(ctx context.Context, f *fixture) error { _, err := f.Class(ctx, "payments", "db"); return err },
 		"CSIDriver":           func(ctx context.Context, f *fixture) error { _, err := f.CSIDriver(ctx); return err },
 	}

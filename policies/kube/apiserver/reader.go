@@ -48,7 +48,7 @@ type Config struct {
 type Reader struct {
 	c       Config
 	base    *url.URL
-	http    *http.Client
+	http    atomic.Pointer[http.Client] // for single reads
 	decoder runtime.Decoder
 	running atomic.Bool
 	log     complaints
@@ -66,6 +66,7 @@ func New(c Config) (*Reader, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	c.REST = rest.CopyConfig(c.REST)
 	if c.ReadTimeout == 0 {
 		c.ReadTimeout = defaultReadTimeout
 	}
@@ -73,10 +74,12 @@ func New(c Config) (*Reader, error) {
 	r.log = complaints{logger: c.Logger, clock: c.Clock}
 	r.classes = newShared[*spcv1.SecretProviderClass](c)
 	r.accounts = newShared[*corev1.ServiceAccount](c)
-	var err error
-	if r.base, r.http, err = newClient(c.REST); err != nil {
+	base, client, err := newClient(c.REST)
+	if err != nil {
 		return nil, fmt.Errorf("configure the API server: %w", err)
 	}
+	r.base = base
+	r.http.Store(client)
 	if err := r.addCaches(); err != nil {
 		return nil, fmt.Errorf("configure the API server: %w", err)
 	}
