@@ -300,7 +300,7 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	since, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
 	for path, o := range a.objects { // what was missed since the list
-		if v, _ := strconv.Atoi(o["metadata"].(map[string]any)["resourceVersion"].(string)); collection(path) == r.URL.Path && v > since {
+		if collection(path) == r.URL.Path && versionOf(o) > since {
 			events <- map[string]any{"type": "MODIFIED", "object": o}
 		}
 	}
@@ -323,6 +323,13 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request) {
 			flusher.Flush()
 		}
 	}
+}
+
+func versionOf(o map[string]any) int {
+	meta, _ := o["metadata"].(map[string]any)
+	version, _ := meta["resourceVersion"].(string)
+	n, _ := strconv.Atoi(version)
+	return n
 }
 
 func writeJSON(w io.Writer, o any) { _ = json.NewEncoder(w).Encode(o) }
@@ -382,7 +389,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 func meta(namespace, name string, uid types.UID) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Name: name, Namespace: namespace, UID: uid,
-		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:x":{}}`)}}},
+		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: metav1.NewFieldsV1(`{"f:x":{}}`)}},
 		Annotations:   map[string]string{"kubectl.kubernetes.io/last-applied-configuration": canary, "tier": "1"},
 		Labels:        map[string]string{"team": "payments"},
 	}

@@ -250,7 +250,7 @@ func TestObjectsAreNotMixedUp(t *testing.T) {
 // A panic while reading is the end of one request, not of the process.
 func TestPanicIsAnError(t *testing.T) {
 	f := newFixture(t, func(c *apiserver.Config) {
-		c.REST.TLSClientConfig.CAData = nil
+		c.REST.CAData = nil
 		c.REST.Transport = panicking{}
 	})
 	for range 2 {

@@ -165,7 +165,7 @@ func typical(i int) *corev1.Pod {
 		p.Labels[fmt.Sprintf("app.kubernetes.io/label-%d", k)] = "some-value"
 		p.Annotations[fmt.Sprintf("example.com/annotation-%d", k)] = strings.Repeat("x", 60)
 	}
-	p.ManagedFields[0].FieldsV1 = &metav1.FieldsV1{Raw: []byte(`{"x":"` + strings.Repeat("f:metadata ", 300) + `"}`)}
+	p.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(`{"x":"` + strings.Repeat("f:metadata ", 300) + `"}`)
 	p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "kube-api-access", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}}},
 	}}})
