@@ -117,10 +117,14 @@ func (d *Driver) record(ctx context.Context, decision policies.Decision, e audit
 }
 
 func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phase, a *asked) (policies.Input, error) {
-	confirmed, err := d.c.Verifier.Verify(ctx, m.claim)
+	confirmed, err := d.c.Verifier.Verify(ctx, m.asks(phase))
 	if err != nil {
 		return policies.Input{}, err
 	}
+	if confirmed.ContextTokens {
+		m.tokens = m.contextTokens
+	}
+	d.tellUnverified(ctx, confirmed)
 	hardening.FaultPoint("decide/identity-confirmed")
 	d.budget.own(m.key, m.claim.Namespace) // which is confirmed now
 	a.class, err = d.c.Classes.Class(ctx, m.claim.Namespace, m.class)
@@ -128,12 +132,11 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 		return policies.Input{}, &classError{namespace: m.claim.Namespace, name: m.class, err: err}
 	}
 	hardening.FaultPoint("decide/class-read")
-	verified := false // no token is checked yet, and policy must be able to see that
 	input, effective, err := kube.BuildInput(kube.Facts{
 		Phase: phase, Now: d.c.Clock(), Cluster: d.c.Cluster, Node: d.c.Node, DriverName: d.c.DriverName,
 		Pod: confirmed.Pod, Namespace: confirmed.Namespace, ServiceAccount: confirmed.ServiceAccount, Class: a.class,
 		VolumeName: m.key.volume, VolumeMountGroup: m.group,
-		Tokens: tokenFacts(m.tokens), TokenVerified: &verified,
+		Tokens: confirmed.Tokens, TokenVerified: &confirmed.TokenVerified,
 	})
 	a.effective = effective
 	return input, err

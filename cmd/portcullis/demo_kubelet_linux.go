@@ -78,7 +78,7 @@ func (k *kubelet) target(pod *corev1.Pod) string {
 
 // publish makes the call of a pod's start, and of every republish after it.
 func (k *kubelet) publish(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
-	pod, err := k.pods.Pod(ctx, namespace, name)
+	pod, err := k.pods.Pod(ctx, namespace, name, "")
 	if err != nil {
 		return nil, err
 	}

@@ -190,7 +190,7 @@ func (s *stage) awaitContent(ctx context.Context, target string) error {
 }
 
 func playUnmount(ctx context.Context, s *stage, n *narrator) error {
-	pod, err := s.kubelet.pods.Pod(ctx, "payments", "api-0")
+	pod, err := s.kubelet.pods.Pod(ctx, "payments", "api-0", "")
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func playUnmount(ctx context.Context, s *stage, n *narrator) error {
 }
 
 func (s *stage) targetOf(ctx context.Context, namespace, name string) (string, error) {
-	pod, err := s.kubelet.pods.Pod(ctx, namespace, name)
+	pod, err := s.kubelet.pods.Pod(ctx, namespace, name, "")
 	if err != nil {
 		return "", err
 	}

@@ -38,7 +38,7 @@ func factsOfStory(t *testing.T, name string) kube.Facts {
 	defer d.Close()
 	f := facts()
 	var errs [4]error
-	f.Pod, errs[0] = d.Pod(t.Context(), s.namespace, s.pod)
+	f.Pod, errs[0] = d.Pod(t.Context(), s.namespace, s.pod, "")
 	f.Namespace, errs[1] = d.Namespace(t.Context(), s.namespace)
 	f.ServiceAccount, errs[2] = d.ServiceAccount(t.Context(), s.namespace, s.account)
 	f.Class, errs[3] = d.Class(t.Context(), s.namespace, s.class)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -23,7 +24,7 @@ type object interface {
 	metav1.Object
 }
 
-// key is what an object is found by; namespace is empty for namespaces.
+// key is what an object is found by; namespace is empty for Namespace and CSIDriver.
 type key struct{ kind, namespace, name string }
 
 // objects are all objects of a directory.
@@ -39,6 +40,7 @@ type decoder struct{ serializer *json.Serializer }
 func newDecoder() decoder {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.Namespace{}, &corev1.ServiceAccount{})
+	scheme.AddKnownTypes(storagev1.SchemeGroupVersion, &storagev1.CSIDriver{})
 	scheme.AddKnownTypes(spcv1.SchemeGroupVersion, &spcv1.SecretProviderClass{})
 	return decoder{json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Yaml: true, Strict: true})}
 }
@@ -74,7 +76,7 @@ func (d decoder) add(all *objects, file string, doc []byte) error {
 	}
 	decoded, gvk, err := d.serializer.Decode(doc, nil, nil)
 	if runtime.IsNotRegisteredError(err) {
-		return errors.New("is not a v1 Pod, Namespace or ServiceAccount, nor a v1 SecretProviderClass")
+		return errors.New("is not a v1 Pod, Namespace or ServiceAccount, nor a v1 SecretProviderClass or CSIDriver")
 	}
 	if runtime.IsMissingKind(err) || runtime.IsMissingVersion(err) {
 		// The library's own text repeats the whole document.
@@ -103,9 +105,9 @@ func checkKey(k key) error {
 	if len(validation.IsDNS1123Subdomain(k.name)) > 0 {
 		return fmt.Errorf("metadata.name of %s is missing or not a name", k.kind)
 	}
-	if k.kind == "Namespace" {
+	if k.kind == "Namespace" || k.kind == "CSIDriver" {
 		if k.namespace != "" {
-			return errors.New("metadata.namespace of a Namespace is set")
+			return fmt.Errorf("metadata.namespace of a %s is set", k.kind)
 		}
 		return nil
 	}

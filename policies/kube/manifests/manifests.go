@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
 
 	"github.com/portcullis-csi/portcullis/policies/kube"
@@ -40,8 +41,9 @@ func Open(dir string) (*Directory, error) {
 // Close releases the directory.
 func (d *Directory) Close() error { return d.root.Close() }
 
-// Pod returns a pod, or an error that is kube.ErrNotFound.
-func (d *Directory) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+// Pod returns a pod, or an error that is kube.ErrNotFound. Files are always
+// read anew, so which UID is expected makes no difference.
+func (d *Directory) Pod(ctx context.Context, namespace, name, _ string) (*corev1.Pod, error) {
 	return get[*corev1.Pod](ctx, d, key{"Pod", namespace, name})
 }
 
@@ -58,6 +60,33 @@ func (d *Directory) ServiceAccount(ctx context.Context, namespace, name string) 
 // Class returns a SecretProviderClass, or an error that is kube.ErrNotFound.
 func (d *Directory) Class(ctx context.Context, namespace, name string) (*spcv1.SecretProviderClass, error) {
 	return get[*spcv1.SecretProviderClass](ctx, d, key{"SecretProviderClass", namespace, name})
+}
+
+// CSIDriver returns the one CSIDriver object of the directory. Without one it is
+// a stand-in for development, without a name, that has podInfoOnMount and no
+// tokenRequests: whoever plays kubelet there is believed, and brings no tokens.
+func (d *Directory) CSIDriver(ctx context.Context) (*storagev1.CSIDriver, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	all, err := d.load()
+	if err != nil {
+		return nil, err
+	}
+	var found *storagev1.CSIDriver
+	for _, o := range all.byKey {
+		object, ok := o.(*storagev1.CSIDriver)
+		if ok && found != nil {
+			return nil, errors.New("there is more than one CSIDriver: keep the one of this driver")
+		}
+		if ok {
+			found = object
+		}
+	}
+	if found == nil {
+		return &storagev1.CSIDriver{Spec: storagev1.CSIDriverSpec{PodInfoOnMount: new(true)}}, nil
+	}
+	return found.DeepCopy(), nil
 }
 
 // PodExists reports whether a pod has this UID.

@@ -89,7 +89,7 @@ func TestReadsEveryKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := open(t, directory(t, files...))
-			pod, err := d.Pod(t.Context(), "payments", "api-0")
+			pod, err := d.Pod(t.Context(), "payments", "api-0", "")
 			if err != nil || *pod.Spec.SecurityContext.FSGroup != 2000 || !*pod.Spec.Volumes[0].CSI.ReadOnly {
 				t.Errorf("Pod(...) = %+v, %v, want the manifest's", pod, err)
 			}
@@ -113,8 +113,8 @@ func TestReadsEveryKind(t *testing.T) {
 func TestNotFound(t *testing.T) {
 	d := open(t, directory(t, "pod.yaml", podYAML))
 	for name, get := range map[string]func(context.Context) error{
-		"pod of another name":      func(ctx context.Context) error { _, err := d.Pod(ctx, "payments", "x"); return err },
-		"pod of another namespace": func(ctx context.Context) error { _, err := d.Pod(ctx, "shop", "api-0"); return err },
+		"pod of another name":      func(ctx context.Context) error { _, err := d.Pod(ctx, "payments", "x", ""); return err },
+		"pod of another namespace": func(ctx context.Context) error { _, err := d.Pod(ctx, "shop", "api-0", ""); return err },
 		"namespace":                func(ctx context.Context) error { _, err := d.Namespace(ctx, "payments"); return err },
 		"service account":          func(ctx context.Context) error { _, err := d.ServiceAccount(ctx, "payments", "api"); return err },
 		"class":                    func(ctx context.Context) error { _, err := d.Class(ctx, "payments", "api-0"); return err },
@@ -295,7 +295,7 @@ func FuzzManifests(f *testing.F) {
 		}
 		defer d.Close()
 		for _, name := range []string{"api-0", "a", ""} {
-			pod, err := d.Pod(t.Context(), "payments", name)
+			pod, err := d.Pod(t.Context(), "payments", name, "")
 			if err == nil && (pod.Name != name || pod.Namespace != "payments") {
 				t.Errorf("Pod(payments, %q) = %s/%s, want the same", name, pod.Namespace, pod.Name)
 			}
@@ -325,7 +325,7 @@ func sameAsKubernetes(t *testing.T, text string, pod *corev1.Pod) {
 func BenchmarkPod(b *testing.B) {
 	d := open(b, directory(b, "a.yaml", podYAML, "b.yaml", namespaceYAML, "c.yaml", accountYAML, "d.yaml", classYAML))
 	for b.Loop() {
-		if _, err := d.Pod(b.Context(), "payments", "api-0"); err != nil {
+		if _, err := d.Pod(b.Context(), "payments", "api-0", ""); err != nil {
 			b.Fatalf("Pod(...) = %v, want no error", err)
 		}
 	}

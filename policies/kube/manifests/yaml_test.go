@@ -19,7 +19,7 @@ func seen(t *testing.T, text string) string {
 		return ""
 	}
 	defer d.Close()
-	pod, err := d.Pod(t.Context(), "payments", "api-0")
+	pod, err := d.Pod(t.Context(), "payments", "api-0", "")
 	if err != nil {
 		return "no pod"
 	}
