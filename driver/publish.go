@@ -122,7 +122,9 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 		return policies.Input{}, err
 	}
 	if confirmed.ContextTokens {
-		m.tokens = m.contextTokens
+		if err := m.takeContextTokens(); err != nil {
+			return policies.Input{}, err
+		}
 	}
 	d.tellUnverified(ctx, confirmed)
 	hardening.FaultPoint("decide/identity-confirmed")

@@ -167,7 +167,6 @@ func acceptable() map[string]refusal {
 		"one writer":         mode(csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER),
 		"many of one node":   mode(csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER),
 		"a later kubelet's":  {covers: "volume_context", change: context("csi.storage.k8s.io/later", spill)},
-		"tokens in context":  {covers: "volume_context", change: context("csi.storage.k8s.io/serviceAccount.tokens", `{"vault":{"token":"`+spill+`"}}`)},
 		"empty publish info": {covers: "publish_context", change: func(r *csi.NodePublishVolumeRequest) { r.PublishContext = map[string]string{} }},
 		"secrets of a later kubelet": {covers: "secrets", change: func(r *csi.NodePublishVolumeRequest) {
 			r.Secrets = map[string]string{"csi.storage.k8s.io/later": spill}

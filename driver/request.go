@@ -110,6 +110,9 @@ type mountRequest struct {
 	// contextTokens came in the volume context, and take the place of tokens
 	// only once the identity says that kubelet wrote them.
 	contextTokens provider.Tokens
+	// contextProblem is what is wrong with them, if they turn out to be
+	// kubelet's: an author's are refused for being there at all.
+	contextProblem error
 
 	provider string // of the class, once that was read
 }
@@ -158,10 +161,17 @@ func (m *mountRequest) parseTokens(req *csi.NodePublishVolumeRequest) error {
 		return nil
 	}
 	if m.contextTokens, err = provider.ParseTokens(req.GetVolumeContext()); err != nil {
-		return &requestError{"volume_context[" + provider.TokensKey + "]", "does not hold " + textTokens, remedyTokens}
+		m.contextProblem = &requestError{"volume_context[" + provider.TokensKey + "]", "does not hold " + textTokens, remedyTokens}
 	}
 	m.claim.ContextTokens = m.contextTokens
 	return nil
+}
+
+// takeContextTokens has the provider get the tokens of the volume context,
+// which the identity has found to be kubelet's.
+func (m *mountRequest) takeContextTokens() error {
+	m.tokens = m.contextTokens
+	return m.contextProblem
 }
 
 // asks is the claim, as it is to be confirmed in a phase.

@@ -46,6 +46,7 @@ type cluster struct {
 	pod       *corev1.Pod
 	driver    *storagev1.CSIDriver // nil: not in the cluster
 	broken    string
+	mu        sync.Mutex
 	calls     int
 	askedUIDs []string
 }
@@ -54,6 +55,8 @@ type cluster struct {
 func clusterOf(p *corev1.Pod) *cluster { return &cluster{pod: p, driver: driverObject(nil)} }
 
 func (c *cluster) Pod(_ context.Context, _, name, uid string) (*corev1.Pod, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.calls++
 	c.askedUIDs = append(c.askedUIDs, uid)
 	if c.broken == "pod" {
@@ -80,6 +83,8 @@ func (c *cluster) ServiceAccount(_ context.Context, namespace, name string) (*co
 }
 
 func (c *cluster) CSIDriver(context.Context) (*storagev1.CSIDriver, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.calls++
 	switch {
 	case c.broken == "CSIDriver object":
