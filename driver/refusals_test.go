@@ -37,14 +37,14 @@ type refusal struct {
 	says   string // the reply up to its hint
 	remedy string
 	reason audit.Reason
-	// elsewhere: the request does not lead to the pod's volume, so that there
-	// is no republish of it.
+	// elsewhere: the request does not lead to the pod's volume, or is none that
+	// a republish refuses, so that there is no republish of it.
 	elsewhere bool
 }
 
 // refusals are all of them; the document has them in this order.
 func refusals() []refusal {
-	return slices.Concat(requestRefusals(), claimRefusals(), attributeRefusals(), podRefusals(), classRefusals(), policyRefusals())
+	return slices.Concat(requestRefusals(), claimRefusals(), attributeRefusals(), podRefusals(), tokenRefusals(), driverObjectRefusals(), classRefusals(), policyRefusals())
 }
 
 // run makes one first publish of the refused, in a world of its own.
