@@ -33,6 +33,7 @@ const (
 	ReasonPodNotFound         Reason = "PodNotFound"         // the API server does not know the pod
 	ReasonClassNotFound       Reason = "ClassNotFound"       // nor the SecretProviderClass
 	ReasonFactsUnavailable    Reason = "FactsUnavailable"    // the cluster did not answer
+	ReasonDriverObjectUnfit   Reason = "DriverObjectUnfit"   // the CSIDriver object is missing, or has authors of pods say who they are
 	ReasonAuditUnavailable    Reason = "AuditUnavailable"    // the log could not be written
 	ReasonProviderUnavailable Reason = "ProviderUnavailable" // no socket, or no answer
 	ReasonProviderUntrusted   Reason = "ProviderUntrusted"   // owner or mode of its socket
@@ -89,7 +90,7 @@ func reasons() []Reason {
 		ReasonBudgetExceeded, ReasonBeyondGrant, ReasonParametersChanged, ReasonFileRefused,
 		ReasonNoBundle, ReasonBundleExpired, ReasonEvaluationTimeout, ReasonEvaluationFailed,
 		ReasonMalformedDecision, ReasonInvalidInput,
-		ReasonPodNotFound, ReasonClassNotFound, ReasonFactsUnavailable, ReasonAuditUnavailable,
+		ReasonPodNotFound, ReasonClassNotFound, ReasonFactsUnavailable, ReasonDriverObjectUnfit, ReasonAuditUnavailable,
 		ReasonProviderUnavailable, ReasonProviderUntrusted, ReasonProviderDenied, ReasonProviderNotFound,
 		ReasonProviderInvalid, ReasonProviderError, ReasonVolumeFailed, ReasonUnmountFailed,
 		ReasonScrubIncomplete, ReasonDeadlineExceeded, ReasonAborted, ReasonRevocationHeld, ReasonTTLExpired, ReasonOrphaned, ReasonInternal,
@@ -133,7 +134,7 @@ func (r Reason) severity() Severity {
 	case ReasonProviderWroteTarget, ReasonVolumeCovered, ReasonLogTampered, ReasonBundleUntrusted, ReasonBundleRollback, ReasonRevocationHeld:
 		return SeverityCritical
 	case ReasonIdentityUnconfirmed, ReasonBeyondGrant, ReasonParametersChanged, ReasonProviderUntrusted,
-		ReasonAuditUnavailable, ReasonUnmountFailed, ReasonScrubIncomplete, ReasonForeignMountKept,
+		ReasonDriverObjectUnfit, ReasonAuditUnavailable, ReasonUnmountFailed, ReasonScrubIncomplete, ReasonForeignMountKept,
 		ReasonForeignMountUnmounted, ReasonBundleUnreadable, ReasonBundleUnsigned, ReasonBundleInvalid,
 		ReasonNoBundle, ReasonBundleExpired, ReasonFatalError, ReasonInternal, ReasonTTLExpired:
 		return SeverityHigh

@@ -38,6 +38,7 @@ const (
 	nodeName   = "node-1"
 	volume     = "secrets"
 	apiUID     = "11111111-1111-4111-8111-111111111111"
+	accountUID = "44444444-4444-4444-8444-444444444444"
 	canary     = "canary-8b1f0c9e-never-to-be-printed"
 )
 
@@ -60,7 +61,7 @@ metadata: {name: payments}
 ---
 apiVersion: v1
 kind: ServiceAccount
-metadata: {name: api, namespace: payments}
+metadata: {name: api, namespace: payments, uid: 44444444-4444-4444-8444-444444444444}
 ---
 apiVersion: secrets-store.csi.x-k8s.io/v1
 kind: SecretProviderClass
@@ -80,10 +81,11 @@ type pod struct {
 	namespace, name, uid, serviceAccount string
 	fsGroup                              string // "" for none
 	attributes                           map[string]string
+	tokens                               map[string]string // by audience, as kubelet hands them over
 }
 
 func apiPod() pod {
-	return pod{"payments", "api-0", apiUID, "api", "2000", map[string]string{"secretProviderClass": "db"}}
+	return pod{"payments", "api-0", apiUID, "api", "2000", map[string]string{"secretProviderClass": "db"}, nil}
 }
 
 func (p pod) manifest() string {
@@ -157,6 +159,7 @@ type setup struct {
 	events     audit.Appender // absent: a memoryLog
 	stateDir   string         // of volumes.db; absent: a new one
 	linger     time.Duration  // of old generations
+	keys       *tokenIssuer   // absent: a new one
 }
 
 // node is a whole node plugin on real sockets and real mounts, with the test
@@ -178,6 +181,7 @@ type node struct {
 	clock    *clock
 	stderr   *lockedBuffer // what the plugin logged
 	records  *driver.Records
+	issuer   *tokenIssuer
 }
 
 // lockedBuffer takes log lines from many goroutines.
@@ -239,7 +243,16 @@ func (n *node) build(s setup) {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { n.closed(facts.Close()) })
-	verifier, err := identity.New(identity.Config{Cluster: facts, Node: nodeName, DriverName: driverName})
+	n.issuer = s.keys
+	if n.issuer == nil {
+		n.issuer = newTokenIssuer(n.t)
+	}
+	keys, err := identity.NewKeys(identity.KeysConfig{Source: n.issuer})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	// Tokens are of the real time, whatever the driver's clock says.
+	verifier, err := identity.New(identity.Config{Cluster: facts, Node: nodeName, DriverName: driverName, Keys: keys})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -343,6 +356,7 @@ func (n *node) request(p pod) *csi.NodePublishVolumeRequest {
 		"csi.storage.k8s.io/serviceAccount.name": p.serviceAccount, "csi.storage.k8s.io/ephemeral": "true",
 	})
 	return &csi.NodePublishVolumeRequest{
+		Secrets:  kubeletTokens(p.tokens),
 		VolumeId: "csi-" + p.uid, TargetPath: n.target(p), Readonly: true, VolumeContext: attributes,
 		VolumeCapability: &csi.VolumeCapability{
 			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{VolumeMountGroup: p.fsGroup}},

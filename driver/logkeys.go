@@ -16,6 +16,7 @@ const (
 	keyProvider    = "provider"
 	keyDecision    = "decisionId"
 	keyCount       = "count"
+	keyAudience    = "audience"
 	keyDenied      = "deniedVolumes"
 	keyRevoked     = "revokedVolumes"
 	keyLive        = "liveVolumes"

@@ -118,10 +118,16 @@ func (d *Driver) record(ctx context.Context, decision policies.Decision, e audit
 }
 
 func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phase, a *asked) (policies.Input, error) {
-	confirmed, err := d.c.Verifier.Verify(ctx, m.claim)
+	confirmed, err := d.c.Verifier.Verify(ctx, m.asks(phase))
 	if err != nil {
 		return policies.Input{}, err
 	}
+	if confirmed.ContextTokens {
+		if err := m.takeContextTokens(); err != nil {
+			return policies.Input{}, err
+		}
+	}
+	d.tellUnverified(ctx, confirmed)
 	hardening.FaultPoint("decide/identity-confirmed")
 	d.budget.own(m.key, m.claim.Namespace) // which is confirmed now
 	a.class, err = d.c.Classes.Class(ctx, m.claim.Namespace, m.class)
@@ -133,12 +139,11 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 		Pod: confirmed.Pod.ResourceVersion, Namespace: confirmed.Namespace.ResourceVersion,
 		ServiceAccount: confirmed.ServiceAccount.ResourceVersion, Class: a.class.ResourceVersion,
 	}
-	verified := false // no token is checked yet, and policy must be able to see that
 	input, effective, err := kube.BuildInput(kube.Facts{
 		Phase: phase, Now: d.c.Clock(), Cluster: d.c.Cluster, Node: d.c.Node, DriverName: d.c.DriverName,
 		Pod: confirmed.Pod, Namespace: confirmed.Namespace, ServiceAccount: confirmed.ServiceAccount, Class: a.class,
 		VolumeName: m.key.volume, VolumeMountGroup: m.group,
-		Tokens: tokenFacts(m.tokens), TokenVerified: &verified,
+		Tokens: confirmed.Tokens, TokenVerified: &confirmed.TokenVerified,
 	})
 	a.effective = effective
 	return input, err

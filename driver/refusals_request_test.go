@@ -105,8 +105,8 @@ func targetRefusals() []refusal {
 		"dots in place of the UID":   replacing(uidOfTarget, ".."),
 		"another kind of volume":     replacing("kubernetes.io~csi", "kubernetes.io~secret"),
 		"UID in capitals":            replacing(uidOfTarget, strings.ToUpper("33333333-aaaa-4333-8333-000000000000")),
-		"UID without dashes":         replacing(uidOfTarget, strings.Repeat("3", 32)),
-		"UID of a static pod's hash": replacing(uidOfTarget, "264de746ed05c400fc34aa012602cab6"),
+		"UID that is too short":      replacing(uidOfTarget, strings.Repeat("3", 31)),
+		"UID of other digits":        replacing(uidOfTarget, strings.Repeat("g", 32)),
 		"volume in capitals":         replacing("/secrets/", "/Secrets/"),
 		"volume with a dot":          replacing("/secrets/", "/a.b/"),
 		"hidden volume":              replacing("/secrets/", "/.secrets/"),
@@ -122,6 +122,9 @@ func targetRefusals() []refusal {
 	} {
 		add(name, odd, change)
 	}
+	static := badRequest("", "target_path", "is a volume of a static pod, which has no identity that the API server vouches for", "run it as a DaemonSet")("", nil)
+	add("UID of a static pod's hash", static, replacing(uidOfTarget, "264de746ed05c400fc34aa012602cab6"))
+	add("UID without dashes", static, replacing(uidOfTarget, strings.Repeat("3", 32)))
 	nowhereMade := badRequest("", "target_path", "has no directory made by kubelet", "call the driver through kubelet, and check --kubelet-root")("", nil)
 	add("pod that kubelet does not know", nowhereMade, replacing(uidOfTarget, "44444444-4444-4444-8444-444444444444"))
 	add("volume that kubelet does not know", nowhereMade, replacing("/secrets/", "/others/"))

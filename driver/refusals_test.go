@@ -37,14 +37,14 @@ type refusal struct {
 	says   string // the reply up to its hint
 	remedy string
 	reason audit.Reason
-	// elsewhere: the request does not lead to the pod's volume, so that there
-	// is no republish of it.
+	// elsewhere: the request does not lead to the pod's volume, or is none that
+	// a republish refuses, so that there is no republish of it.
 	elsewhere bool
 }
 
 // refusals are all of them; the document has them in this order.
 func refusals() []refusal {
-	return slices.Concat(requestRefusals(), claimRefusals(), attributeRefusals(), podRefusals(), classRefusals(), policyRefusals())
+	return slices.Concat(requestRefusals(), claimRefusals(), attributeRefusals(), podRefusals(), tokenRefusals(), driverObjectRefusals(), classRefusals(), policyRefusals())
 }
 
 // run makes one first publish of the refused, in a world of its own.
@@ -167,7 +167,6 @@ func acceptable() map[string]refusal {
 		"one writer":         mode(csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER),
 		"many of one node":   mode(csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER),
 		"a later kubelet's":  {covers: "volume_context", change: context("csi.storage.k8s.io/later", spill)},
-		"tokens in context":  {covers: "volume_context", change: context("csi.storage.k8s.io/serviceAccount.tokens", `{"vault":{"token":"`+spill+`"}}`)},
 		"empty publish info": {covers: "publish_context", change: func(r *csi.NodePublishVolumeRequest) { r.PublishContext = map[string]string{} }},
 		"secrets of a later kubelet": {covers: "secrets", change: func(r *csi.NodePublishVolumeRequest) {
 			r.Secrets = map[string]string{"csi.storage.k8s.io/later": spill}

@@ -42,10 +42,13 @@ func volumeRefusals() []volumeRefusal {
 		{"stats of nothing", s + "volume_path", "volume_path", nothingThere, "publish it first", codes.NotFound,
 			stats("v", "", replacing("/secrets/", "/others/"))},
 	}
+	rows = append(rows, volumeRefusal{"unpublish of a static pod", u + "target_path", "target_path",
+		"target_path is a volume of a static pod, which has no identity that the API server vouches for", "run it as a DaemonSet", invalid,
+		unpublish("v", replacing(uidOfTarget, strings.Repeat("3", 32)))})
 	for name, change := range map[string]func(string) string{
 		"elsewhere": func(string) string { return "/etc" }, "slash at the end": func(t string) string { return t + "/" }, "dots": replacing("/pods/", "/pods/../pods/"),
 		"NUL": func(t string) string { return t + "\x00" }, "above": func(t string) string { return strings.TrimSuffix(t, "/mount") },
-		"UID without dashes": replacing(uidOfTarget, strings.Repeat("3", 32)),
+		"UID that is too short": replacing(uidOfTarget, strings.Repeat("3", 31)),
 	} {
 		const says = " is not a volume of a pod below the kubelet root"
 		rows = append(rows,

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/driver/identity"
 	"github.com/portcullis-csi/portcullis/driver/provider"
 	"github.com/portcullis-csi/portcullis/policies"
 )
@@ -94,13 +95,12 @@ func providerVersions(versions []objectVersion) []provider.ObjectVersion {
 	return out
 }
 
-// tokenFacts are the tokens of a request as policy sees them.
-func tokenFacts(t provider.Tokens) []policies.Token {
-	var tokens []policies.Token
-	for _, audience := range t.Audiences() {
-		tokens = append(tokens, policies.Token{Audience: audience})
+// tellUnverified tells operators why policy sees a token as not verified.
+func (d *Driver) tellUnverified(ctx context.Context, c identity.Confirmed) {
+	for _, t := range c.Unverified {
+		d.c.Logger.WarnContext(ctx, "service account token not verified", slog.String(keyNamespace, c.Pod.Namespace), slog.String(keyPod, c.Pod.Name),
+			slog.String(keyAudience, t.Audience), slog.String(keyCause, t.Problem))
 	}
-	return tokens
 }
 
 func (d *Driver) countDecision(ctx context.Context, phase policies.Phase, v policies.Verdict) {

@@ -1,7 +1,10 @@
 package driver
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 
@@ -11,6 +14,7 @@ import (
 	"github.com/portcullis-csi/portcullis/driver/identity"
 	"github.com/portcullis-csi/portcullis/driver/provider"
 	"github.com/portcullis-csi/portcullis/hardening"
+	"github.com/portcullis-csi/portcullis/policies"
 )
 
 // Keys of the volume context. All but the first are kubelet's.
@@ -34,6 +38,8 @@ const (
 	remedyInline  = "use an inline csi volume in the pod; persistent volumes are not supported"
 	remedyStaged  = "call the driver through kubelet: volumes of this driver are not staged"
 	remedyPodInfo = "set podInfoOnMount: true in the CSIDriver object"
+	remedyTokens  = "check tokenRequests in the CSIDriver object"
+	textTokens    = "service account tokens as kubelet writes them"
 )
 
 // requestError is a request that the driver refuses to act on.
@@ -75,11 +81,21 @@ func (d *Driver) parseTarget(field, path string) (target, error) {
 		return target{}, err
 	}
 	uid, volume, err := hardening.ParseTargetPath(d.c.KubeletRoot, path)
+	if e, ok := errors.AsType[*hardening.TargetError](err); ok && isStatic(e) {
+		return target{}, &requestError{field, "is a volume of a static pod, which has no identity that the API server vouches for", "run it as a DaemonSet"}
+	}
 	if err != nil {
 		return target{}, &requestError{field, "is not a volume of a pod below the kubelet root",
 			"give --kubelet-root the directory that kubelet uses (its --root-dir)"}
 	}
 	return target{key: targetKey{uid, volume}, path: path}, nil
+}
+
+// isStatic knows the UID of a static pod: kubelet makes it of the manifest's
+// digest, 32 hexadecimal digits and no dashes.
+func isStatic(e *hardening.TargetError) bool {
+	digest, err := hex.DecodeString(e.Value)
+	return e.Field == "pod uid" && err == nil && len(digest) == 16
 }
 
 // mountRequest is a publish call, parsed and checked, with its secrets in
@@ -88,9 +104,15 @@ type mountRequest struct {
 	target
 	claim   identity.Claim
 	class   string
-	group   *int64 // volume_mount_group
-	tokens  provider.Tokens
+	group   *int64           // volume_mount_group
+	tokens  provider.Tokens  // what the provider may get
 	secrets provider.Secrets // of nodePublishSecretRef
+	// contextTokens came in the volume context, and take the place of tokens
+	// only once the identity says that kubelet wrote them.
+	contextTokens provider.Tokens
+	// contextProblem is what is wrong with them, if they turn out to be
+	// kubelet's: an author's are refused for being there at all.
+	contextProblem error
 
 	provider string // of the class, once that was read
 }
@@ -98,6 +120,7 @@ type mountRequest struct {
 // wipe overwrites what kubelet handed over.
 func (m *mountRequest) wipe() {
 	m.tokens.Wipe()
+	m.contextTokens.Wipe()
 	m.secrets.Wipe()
 }
 
@@ -122,11 +145,40 @@ func parsePublish(req *csi.NodePublishVolumeRequest, t target) (*mountRequest, e
 	if claimErr != nil {
 		return m, claimErr
 	}
-	if m.tokens, err = provider.ParseTokens(req.GetSecrets()); err != nil {
-		return m, &requestError{"secrets", "do not hold service account tokens as kubelet writes them", "check tokenRequests in the CSIDriver object"}
-	}
 	m.secrets = provider.NewSecrets(req.GetSecrets())
-	return m, nil
+	return m, m.parseTokens(req)
+}
+
+// parseTokens reads the tokens from both places where kubelet may put them.
+// Which one is kubelet's is for the CSIDriver object to say.
+func (m *mountRequest) parseTokens(req *csi.NodePublishVolumeRequest) error {
+	var err error
+	if m.tokens, err = provider.ParseTokens(req.GetSecrets()); err != nil {
+		return &requestError{"secrets", "do not hold " + textTokens, remedyTokens}
+	}
+	m.claim.Tokens = m.tokens
+	if _, there := req.GetVolumeContext()[provider.TokensKey]; !there {
+		return nil
+	}
+	if m.contextTokens, err = provider.ParseTokens(req.GetVolumeContext()); err != nil {
+		m.contextProblem = &requestError{"volume_context[" + provider.TokensKey + "]", "does not hold " + textTokens, remedyTokens}
+	}
+	m.claim.ContextTokens = m.contextTokens
+	return nil
+}
+
+// takeContextTokens has the provider get the tokens of the volume context,
+// which the identity has found to be kubelet's.
+func (m *mountRequest) takeContextTokens() error {
+	m.tokens = m.contextTokens
+	return m.contextProblem
+}
+
+// asks is the claim, as it is to be confirmed in a phase.
+func (m *mountRequest) asks(phase policies.Phase) identity.Claim {
+	c := m.claim
+	c.Mounted = phase == policies.PhaseRotate
+	return c
 }
 
 // checkPublish refuses what no kubelet sends for an inline volume of this
@@ -214,12 +266,22 @@ func parseClaim(attributes map[string]string, k targetKey) (identity.Claim, erro
 		PodUID:         k.podUID,
 		Volume:         k.volume,
 		ContextUID:     attributes[attrPodUID],
-		Attributes:     attributes,
+		Attributes:     withoutTokens(attributes),
 	}
 	if attributes[attrEphemeral] != "true" {
 		return c, &requestError{"volume_context[" + attrEphemeral + "]", "is not true", remedyInline}
 	}
 	return c, nil
+}
+
+// withoutTokens keeps tokens out of what goes on as strings.
+func withoutTokens(attributes map[string]string) map[string]string {
+	if _, there := attributes[provider.TokensKey]; !there {
+		return attributes
+	}
+	rest := maps.Clone(attributes)
+	delete(rest, provider.TokensKey)
+	return rest
 }
 
 // claimProblem says what is wrong with one of kubelet's attributes. Without

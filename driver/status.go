@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,7 +117,10 @@ func clusterOutcome(err error) (outcome, bool) {
 		return outcome{codes.NotFound, audit.ReasonPodNotFound, metricPod, "the pod, its namespace or its service account is not in the cluster", hintRetries, ""}, true
 	}
 	if e, ok := errors.AsType[*identity.UnconfirmedError](err); ok {
-		return outcome{codes.PermissionDenied, audit.ReasonIdentityUnconfirmed, metricUnconfirmed, e.Error(), hintWrongNode, ""}, true
+		return outcome{codes.PermissionDenied, audit.ReasonIdentityUnconfirmed, metricUnconfirmed, e.Error(), cmp.Or(e.Remedy, hintWrongNode), ""}, true
+	}
+	if e, ok := errors.AsType[*identity.DriverObjectError](err); ok {
+		return outcome{codes.Unavailable, audit.ReasonDriverObjectUnfit, metricUnconfirmed, e.Error(), e.Remedy + "; the platform team owns it", ""}, true
 	}
 	_, unavailable := errors.AsType[*identity.UnavailableError](err)
 	_, incomplete := errors.AsType[*kube.MissingFactError](err)

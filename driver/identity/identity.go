@@ -4,24 +4,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
+	"github.com/portcullis-csi/portcullis/hardening"
+	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/kube"
 )
 
-// kubeletPrefix begins the volume attributes that kubelet adds; an author's
-// own keys of that form pass through beside them, so they are no evidence.
-const kubeletPrefix = "csi.storage.k8s.io/"
+// Tokens are the service account tokens that came with a request, by audience.
+type Tokens interface {
+	// Audiences returns the audiences, sorted. The audience "" is the API
+	// server's own.
+	Audiences() []string
+	// Token returns the token for an audience, and whether there is one.
+	Token(audience string) (*hardening.Plaintext, bool)
+}
 
 // Claim is what kubelet says: unconfirmed.
 type Claim struct {
 	Namespace, Pod, ServiceAccount string            // from the volume context
 	PodUID, Volume                 string            // from the target path
 	ContextUID                     string            // pod UID in the volume context
-	Attributes                     map[string]string // the whole volume context
+	Attributes                     map[string]string // the volume context; the tokens may be left out
+	// Mounted says that the volume is at its target already: the pod may be
+	// on its way out and still needs it kept fresh.
+	Mounted bool
+	// Tokens came among the secrets of the request, which only kubelet can
+	// write there; nil for none.
+	Tokens Tokens
+	// ContextTokens came in the volume context, where an author of pods may
+	// have written them; nil if the context has no such key.
+	ContextTokens Tokens
 }
 
 // Confirmed holds the objects that the cluster confirms.
@@ -29,21 +45,34 @@ type Confirmed struct {
 	Pod            *corev1.Pod
 	Namespace      *corev1.Namespace
 	ServiceAccount *corev1.ServiceAccount
+	// Tokens says of each audience whether its token was verified, sorted.
+	Tokens []policies.Token
+	// TokenVerified says that at least one token was, and none names anybody else.
+	TokenVerified bool
+	// Unverified says why, for the tokens that were not.
+	Unverified []UnverifiedToken
+	// ContextTokens says that kubelet's tokens are Claim.ContextTokens: the
+	// CSIDriver object has it put them there.
+	ContextTokens bool
 }
 
 // Cluster reads the objects that identify a pod. A missing object is an error
-// that is kube.ErrNotFound. The UID is the claimed one: a cache that holds an
-// earlier pod of the same name must not answer for it.
+// that is kube.ErrNotFound.
 type Cluster interface {
+	// Pod returns the pod of this name; uid is the one that is expected, so
+	// that a copy of an earlier pod of the same name is not the last word.
 	Pod(ctx context.Context, namespace, name, uid string) (*corev1.Pod, error)
 	Namespace(ctx context.Context, name string) (*corev1.Namespace, error)
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
+	// CSIDriver returns the object of this driver.
+	CSIDriver(ctx context.Context) (*storagev1.CSIDriver, error)
 }
 
 // UnconfirmedError says which part of a claim the cluster contradicts.
 type UnconfirmedError struct {
 	Field   string // what was compared
 	Problem string // our words, without the value
+	Remedy  string // "" where only a wrong caller explains it
 }
 
 // Error names the field.
@@ -54,7 +83,7 @@ func (e *UnconfirmedError) Error() string {
 // UnavailableError says that a fact could not be read. It is not evidence of
 // anything.
 type UnavailableError struct {
-	Object string // pod, namespace or service account
+	Object string // pod, namespace, service account, CSIDriver object or token keys
 	err    error
 }
 
@@ -64,11 +93,13 @@ func (e *UnavailableError) Error() string { return fmt.Sprintf("read %s: %v", e.
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.err }
 
-// Config of a Verifier; every field is required.
+// Config of a Verifier. Every field is required but where it says otherwise.
 type Config struct {
 	Cluster    Cluster
-	Node       string // name of this node
-	DriverName string // CSI driver name of our volumes
+	Node       string           // name of this node
+	DriverName string           // CSI driver name of our volumes
+	Keys       *Keys            // absent: no token is verified
+	Clock      func() time.Time // absent: time.Now
 }
 
 // Verifier confirms claims.
@@ -84,15 +115,37 @@ func New(c Config) (*Verifier, error) {
 	case c.DriverName == "":
 		return nil, errors.New("configure identity: DriverName is missing")
 	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
 	return &Verifier{c: c}, nil
 }
 
-// Verify confirms a claim. Errors are *UnconfirmedError, *UnavailableError, or
-// wrap kube.ErrNotFound.
+// Verify confirms a claim. Errors are *UnconfirmedError, *UnavailableError,
+// *DriverObjectError, *kube.SpoofError, *kube.FieldError, or wrap
+// kube.ErrNotFound.
 func (v *Verifier) Verify(ctx context.Context, c Claim) (Confirmed, error) {
 	if c.ContextUID != c.PodUID {
-		return Confirmed{}, &UnconfirmedError{"pod UID", "in the volume context is not the one in the target path"}
+		return Confirmed{}, &UnconfirmedError{Field: "pod UID", Problem: "in the volume context is not the one in the target path"}
 	}
+	object, err := v.driverObject(ctx)
+	if err != nil {
+		return Confirmed{}, err
+	}
+	tokens, fromContext, err := genuineTokens(object, c)
+	if err != nil {
+		return Confirmed{}, err
+	}
+	confirmed, err := v.objects(ctx, c)
+	if err != nil {
+		return Confirmed{}, err
+	}
+	confirmed.ContextTokens = fromContext
+	return v.checkTokens(ctx, confirmed, tokens)
+}
+
+// objects reads the pod and what belongs to it, and compares.
+func (v *Verifier) objects(ctx context.Context, c Claim) (Confirmed, error) {
 	pod, err := v.c.Cluster.Pod(ctx, c.Namespace, c.Pod, c.PodUID)
 	if err != nil {
 		return Confirmed{}, unavailable("pod", err)
@@ -109,58 +162,6 @@ func (v *Verifier) Verify(ctx context.Context, c Claim) (Confirmed, error) {
 		return Confirmed{}, unavailable("service account", err)
 	}
 	return Confirmed{Pod: pod, Namespace: ns, ServiceAccount: sa}, nil
-}
-
-func (v *Verifier) checkPod(pod *corev1.Pod, c Claim) error {
-	switch {
-	case pod.Namespace != c.Namespace || pod.Name != c.Pod:
-		return &UnconfirmedError{"pod", "has another name in the cluster"}
-	case string(pod.UID) != c.PodUID:
-		return &UnconfirmedError{"pod UID", "is not that of the pod of this name in the cluster"}
-	case pod.Spec.NodeName != v.c.Node:
-		return &UnconfirmedError{"node", "of the pod is not this node"}
-	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
-		return &UnconfirmedError{"pod", "has already ended"}
-	case serviceAccountOf(pod) != c.ServiceAccount:
-		return &UnconfirmedError{"service account", "is not the pod's in the cluster"}
-	}
-	return v.checkVolume(pod, c)
-}
-
-func (v *Verifier) checkVolume(pod *corev1.Pod, c Claim) error {
-	for _, vol := range pod.Spec.Volumes {
-		if vol.Name != c.Volume {
-			continue
-		}
-		if vol.CSI == nil || vol.CSI.Driver != v.c.DriverName {
-			return &UnconfirmedError{"volume", "of this name in the pod does not belong to this driver"}
-		}
-		if !maps.Equal(authored(vol.CSI.VolumeAttributes), authored(c.Attributes)) {
-			return &UnconfirmedError{"volume attributes", "differ from the pod's in the cluster"}
-		}
-		return nil
-	}
-	return &UnconfirmedError{"volume", "of this name is not in the pod"}
-}
-
-// authored returns the attributes that only the pod's author can have written.
-func authored(attributes map[string]string) map[string]string {
-	own := make(map[string]string, len(attributes))
-	for k, v := range attributes {
-		if !strings.HasPrefix(k, kubeletPrefix) {
-			own[k] = v
-		}
-	}
-	return own
-}
-
-// serviceAccountOf applies the API server's default, for manifests that were
-// never admitted.
-func serviceAccountOf(pod *corev1.Pod) string {
-	if pod.Spec.ServiceAccountName == "" {
-		return "default"
-	}
-	return pod.Spec.ServiceAccountName
 }
 
 func unavailable(object string, err error) error {

@@ -1,9 +1,8 @@
 package identity_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,96 +13,16 @@ import (
 	"github.com/portcullis-csi/portcullis/policies/kube"
 )
 
-const (
-	driverName = "secrets-store.csi.k8s.io"
-	podUID     = "11111111-1111-4111-8111-111111111111"
-)
-
-// cluster answers from fields; broken makes one kind of object unreadable.
-type cluster struct {
-	pod    *corev1.Pod
-	broken string
-	calls  int
-}
-
-var errTimeout = errors.New("context deadline exceeded while reading from 10.0.0.1")
-
-func (c *cluster) Pod(_ context.Context, _, name, _ string) (*corev1.Pod, error) {
-	c.calls++
-	if c.broken == "pod" {
-		return nil, errTimeout
-	}
-	if c.pod == nil {
-		return nil, fmt.Errorf("pod %s: %w", name, kube.ErrNotFound)
-	}
-	return c.pod, nil
-}
-
-func (c *cluster) Namespace(_ context.Context, name string) (*corev1.Namespace, error) {
-	if c.broken == "namespace" {
-		return nil, errTimeout
-	}
-	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, nil
-}
-
-func (c *cluster) ServiceAccount(_ context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
-	if c.broken == "service account" {
-		return nil, kube.ErrNotFound
-	}
-	return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}, nil
-}
-
-func pod(change func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "payments", Name: "api-0", UID: podUID},
-		Spec: corev1.PodSpec{
-			NodeName: "node-a", ServiceAccountName: "api",
-			Volumes: []corev1.Volume{{Name: "secrets", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{
-				Driver: driverName, VolumeAttributes: map[string]string{"secretProviderClass": "db"},
-			}}}},
-		},
-		Status: corev1.PodStatus{Phase: corev1.PodPending},
-	}
-	if change != nil {
-		change(p)
-	}
-	return p
-}
-
-func claim(change func(*identity.Claim)) identity.Claim {
-	c := identity.Claim{
-		Namespace: "payments", Pod: "api-0", ServiceAccount: "api", PodUID: podUID, ContextUID: podUID, Volume: "secrets",
-		Attributes: map[string]string{"secretProviderClass": "db", "csi.storage.k8s.io/pod.name": "api-0", "csi.storage.k8s.io/ephemeral": "true"},
-	}
-	if change != nil {
-		change(&c)
-	}
-	return c
-}
-
-func verifier(t *testing.T, c *cluster) *identity.Verifier {
-	t.Helper()
-	v, err := identity.New(identity.Config{Cluster: c, Node: "node-a", DriverName: driverName})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
 func TestVerifyConfirms(t *testing.T) {
 	for name, change := range map[string]func(*corev1.Pod){
 		"pending": nil,
 		"running": func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning },
-		"being deleted": func(p *corev1.Pod) {
-			now := metav1.Now()
-			p.DeletionTimestamp = &now // its containers still need their secrets
-		},
 		"second volume": func(p *corev1.Pod) {
 			p.Spec.Volumes = append([]corev1.Volume{{Name: "other"}}, p.Spec.Volumes...)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := verifier(t, &cluster{pod: pod(change)}).Verify(t.Context(), claim(nil))
+			got, err := verifier(t, clusterOf(pod(change)), nil).Verify(t.Context(), claim(nil))
 			if err != nil {
 				t.Fatalf("Verify() = %v, want nil", err)
 			}
@@ -116,8 +35,36 @@ func TestVerifyConfirms(t *testing.T) {
 
 func TestVerifyDefaultsTheServiceAccount(t *testing.T) {
 	p := pod(func(p *corev1.Pod) { p.Spec.ServiceAccountName = "" })
-	if _, err := verifier(t, &cluster{pod: p}).Verify(t.Context(), claim(func(c *identity.Claim) { c.ServiceAccount = "default" })); err != nil {
+	if _, err := verifier(t, clusterOf(p), nil).Verify(t.Context(), claim(func(c *identity.Claim) { c.ServiceAccount = "default" })); err != nil {
 		t.Errorf("Verify(default service account) = %v, want nil", err)
+	}
+}
+
+func deleted(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()) }
+
+// A pod may run for hours after its deletion: what is mounted is kept fresh.
+func TestVerifyConfirmsAPodOnItsWayOut(t *testing.T) {
+	c := claim(func(c *identity.Claim) { c.Mounted = true })
+	if _, err := verifier(t, clusterOf(pod(deleted)), nil).Verify(t.Context(), c); err != nil {
+		t.Errorf("Verify(mounted, being deleted) = %v, want nil", err)
+	}
+}
+
+func TestVerifyRefusesStaticPods(t *testing.T) {
+	for name, value := range map[string]string{"kubelet's": "264de746ed05c400fc34aa012602cab6", "an author's": "", "anything": "x"} {
+		p := pod(func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: value} })
+		_, err := verifier(t, clusterOf(p), nil).Verify(t.Context(), claim(nil))
+		e, ok := errors.AsType[*kube.FieldError](err)
+		if !ok || !strings.Contains(e.Field, "config.mirror") || !strings.Contains(e.Remedy, "DaemonSet") {
+			t.Errorf("Verify(%s mirror) = %v, want *kube.FieldError that names the annotation and DaemonSet", name, err)
+		}
+	}
+}
+
+func TestVerifyAsksForTheClaimedUID(t *testing.T) {
+	c := clusterOf(pod(nil))
+	if _, err := verifier(t, c, nil).Verify(t.Context(), claim(nil)); err != nil || !slices.Equal(c.askedUIDs, []string{podUID}) {
+		t.Errorf("Verify() = %v after asking for UIDs %v, want one call for the claimed one", err, c.askedUIDs)
 	}
 }
 
@@ -135,6 +82,9 @@ func TestVerifyRefusesWhatTheClusterContradicts(t *testing.T) {
 		"bound to no node":                         {func(p *corev1.Pod) { p.Spec.NodeName = "" }, nil, "node"},
 		"succeeded":                                {func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, nil, "pod"},
 		"failed":                                   {func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }, nil, "pod"},
+		"being deleted before anything is mounted": {deleted, nil, "pod"},
+		"no UID in the cluster nor in the claim":   {func(p *corev1.Pod) { p.UID = "" }, func(c *identity.Claim) { c.PodUID, c.ContextUID = "", "" }, "pod UID"},
+		"ended while mounted":                      {func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, func(c *identity.Claim) { c.Mounted = true }, "pod"},
 		"another service account":                  {func(p *corev1.Pod) { p.Spec.ServiceAccountName = "web" }, nil, "service account"},
 		"no such volume":                           {func(p *corev1.Pod) { p.Spec.Volumes[0].Name = "data" }, nil, "volume"},
 		"a volume of another driver":               {func(p *corev1.Pod) { p.Spec.Volumes[0].CSI.Driver = "other.csi" }, nil, "volume"},
@@ -144,7 +94,7 @@ func TestVerifyRefusesWhatTheClusterContradicts(t *testing.T) {
 		"another class in the request":             {nil, func(c *identity.Claim) { c.Attributes["secretProviderClass"] = "x" }, "volume attributes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := verifier(t, &cluster{pod: pod(c.pod)}).Verify(t.Context(), claim(c.claim))
+			_, err := verifier(t, clusterOf(pod(c.pod)), nil).Verify(t.Context(), claim(c.claim))
 			got, ok := errors.AsType[*identity.UnconfirmedError](err)
 			if !ok || got.Field != c.field {
 				t.Fatalf("Verify() = %v, want *UnconfirmedError of field %q", err, c.field)
@@ -157,11 +107,17 @@ func TestVerifyRefusesWhatTheClusterContradicts(t *testing.T) {
 }
 
 func TestVerifyAsksNobodyAboutAForgedUID(t *testing.T) {
-	c := &cluster{pod: pod(nil)}
-	_, err := verifier(t, c).Verify(t.Context(), claim(func(c *identity.Claim) { c.ContextUID = "" }))
+	c := clusterOf(pod(nil))
+	_, err := verifier(t, c, nil).Verify(t.Context(), claim(func(c *identity.Claim) { c.ContextUID = "" }))
 	if err == nil || c.calls != 0 {
 		t.Errorf("Verify() = %v after %d calls, want an error after none", err, c.calls)
 	}
+}
+
+func broken(object string) *cluster {
+	c := clusterOf(pod(nil))
+	c.broken = object
+	return c
 }
 
 func TestVerifyTellsMissingFromUnavailable(t *testing.T) {
@@ -169,13 +125,14 @@ func TestVerifyTellsMissingFromUnavailable(t *testing.T) {
 		cluster *cluster
 		missing bool
 	}{
-		"no pod":               {&cluster{}, true},
-		"no service account":   {&cluster{pod: pod(nil), broken: "service account"}, true},
-		"pod unreadable":       {&cluster{pod: pod(nil), broken: "pod"}, false},
-		"namespace unreadable": {&cluster{pod: pod(nil), broken: "namespace"}, false},
+		"no pod":                      {clusterOf(nil), true},
+		"no service account":          {broken("service account"), true},
+		"pod unreadable":              {broken("pod"), false},
+		"namespace unreadable":        {broken("namespace"), false},
+		"CSIDriver object unreadable": {broken("CSIDriver object"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := verifier(t, c.cluster).Verify(t.Context(), claim(nil))
+			got, err := verifier(t, c.cluster, nil).Verify(t.Context(), claim(nil))
 			_, unavailable := errors.AsType[*identity.UnavailableError](err)
 			if errors.Is(err, kube.ErrNotFound) != c.missing || unavailable == c.missing {
 				t.Errorf("Verify() = %v, want missing %t", err, c.missing)

@@ -11,8 +11,9 @@ import (
 )
 
 // TokensKey is where kubelet puts the service account tokens: among the
-// secrets of the request where the CSIDriver says serviceAccountTokenInSecrets.
-// Providers find them among the attributes under the same key.
+// secrets of the request where the CSIDriver says serviceAccountTokenInSecrets,
+// in the volume context where it does not. Providers find them among the
+// attributes under the same key either way.
 const TokensKey = kubeletPrefix + "serviceAccount.tokens"
 
 // kubeletPrefix begins the keys that only kubelet sets.
@@ -44,10 +45,10 @@ type wireToken struct {
 	ExpirationTimestamp string          `json:"expirationTimestamp"`
 }
 
-// ParseTokens reads the tokens from the secrets of a NodePublishVolume
-// request. No tokens is no error.
-func ParseTokens(secrets map[string]string) (Tokens, error) {
-	text := secrets[TokensKey]
+// ParseTokens reads the tokens from the secrets, or the volume context, of a
+// NodePublishVolume request. No tokens is no error.
+func ParseTokens(from map[string]string) (Tokens, error) {
+	text := from[TokensKey]
 	if text == "" {
 		return Tokens{}, nil
 	}

@@ -17,6 +17,9 @@ func (f Facts) check() (*corev1.CSIVolumeSource, error) {
 		return nil, &FieldError{"metadata.namespace", "of the SecretProviderClass is not the pod's",
 			"use a SecretProviderClass of the pod's own namespace"}
 	}
+	if err := CheckStatic(f.Pod); err != nil {
+		return nil, err
+	}
 	if err := f.checkMaps(); err != nil {
 		return nil, err
 	}
@@ -106,4 +109,17 @@ func (f Facts) volume() (*corev1.CSIVolumeSource, error) {
 		}
 	}
 	return nil, &FieldError{fmt.Sprintf("spec.volumes of pod %q", f.Pod.Name), "has no volume of this name", "name a volume of the pod"}
+}
+
+// CheckStatic refuses the mirror of a static pod: kubelet reads such a pod
+// from a file, so no API server has admitted it, nobody was asked whether it
+// may use its service account, and its UID is a digest of the file. Whoever
+// creates a pod with that annotation through the API says the same of it, and
+// kubelet deletes it. The error is a *FieldError.
+func CheckStatic(pod *corev1.Pod) error {
+	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
+		return &FieldError{entry("metadata.annotations", corev1.MirrorPodAnnotationKey), "marks a static pod, which has no identity that the API server vouches for",
+			"run it as a DaemonSet, or remove the annotation"}
+	}
+	return nil
 }

@@ -4,7 +4,8 @@
 // It promises what an API server would do with such files: fields are matched
 // exactly and unknown ones refused, an object exists once, and a change is
 // seen by the next call. It makes nothing up: an object that no file holds is
-// not found.
+// not found. The one exception is the CSIDriver object, for which there is a
+// stand-in.
 //
 // It does not promise that anybody admitted these objects, and so nothing here
 // is evidence: whoever writes the directory decides who is who. The caller
