@@ -15,7 +15,8 @@ INSECURE := -tags insecure
 # Packages with tests that need root, and packages whose tests rewrite files.
 ROOT_PACKAGES = $(shell grep -rlE 'hardeningtest\.Need(Root|Kernel)' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 GENERATED_PACKAGES = $(shell grep -rlE 'flag\.Bool."update"' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
-MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod))
+INTEGRATION_PACKAGES = $(shell grep -rlE '^//go:build .*\bintegration\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
+MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod test/*/*/go.mod))
 
 later = @echo "make $@: not yet: it comes with $(1)" >&2; exit 1
 
@@ -53,8 +54,10 @@ conformance: ## Run the CSI sanity suite against the built binary (needs root)
 	@[ "$$(id -u)" = 0 ] || { echo 'make conformance: needs root: it mounts tmpfs' >&2; exit 1; }
 	cd test/conformance && REQUIRE_ROOT=1 go test -count=1 $(TESTFLAGS) .
 
-integration: ## Run the tests against a real API server
-	$(call later,the facts from the API server)
+integration: ## Run the tests against a real etcd and kube-apiserver (needs root)
+	@[ "$$(id -u)" = 0 ] || { echo 'make integration: needs root: the plugin mounts tmpfs' >&2; exit 1; }
+	go run ./test/cluster build
+	REQUIRE_ROOT=1 go test -tags insecure,integration -count=1 $(TESTFLAGS) $(or $(INTEGRATION_PACKAGES),no-package-has-an-integration-test)
 
 e2e: ## Run the end-to-end tests under a real kubelet
 	$(call later,the image and chart and their tests on a real node)

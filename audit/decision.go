@@ -230,3 +230,16 @@ func (e Event) Took(d time.Duration) Event {
 	e.DurationMS = max(d.Milliseconds(), 0)
 	return e
 }
+
+// SawObjects returns the event with the resource versions that its decision was
+// made from. Objects of another source than an API server have none.
+func (e Event) SawObjects(s Seen) Event {
+	if s == (Seen{}) {
+		return e
+	}
+	e.Seen = &Seen{
+		Pod: vetted("resourceversion", s.Pod), Namespace: vetted("resourceversion", s.Namespace),
+		ServiceAccount: vetted("resourceversion", s.ServiceAccount), Class: vetted("resourceversion", s.Class),
+	}
+	return e
+}

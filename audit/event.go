@@ -30,6 +30,7 @@ type Event struct {
 	Secrets     []Secret   `json:"secrets,omitempty"`                  // what was asked for
 	Files       []File     `json:"files,omitempty"`                    // what was delivered
 	Policy      *Policy    `json:"policy,omitempty"`                   // what decided, and how
+	Seen        *Seen      `json:"seen,omitempty"`                     // which versions of the API objects the decision was made from
 	Rotation    *Rotation  `json:"rotation,omitempty"`                 // of secret.rotate with new content
 	Change      *Change    `json:"change,omitempty"`                   // of policy.change and config.change
 	Log         *LogState  `json:"log,omitempty"`                      // of log.opened, log.closed and audit.heartbeat
@@ -117,6 +118,15 @@ type Policy struct {
 	Rules         []Rule   `json:"rules,omitempty"`                        // that fired
 	Grants        []string `json:"grants,omitempty" check:"object"`        // that were used
 	Waivers       []string `json:"waivers,omitempty" check:"object"`       // that were used
+}
+
+// Seen holds the resource versions of the objects that a decision was made
+// from. What a cache held may be older than what the API server had.
+type Seen struct {
+	Pod            string `json:"pod,omitempty" check:"resourceversion"`            // of the pod
+	Namespace      string `json:"namespace,omitempty" check:"resourceversion"`      // of its namespace
+	ServiceAccount string `json:"serviceAccount,omitempty" check:"resourceversion"` // of its service account
+	Class          string `json:"class,omitempty" check:"resourceversion"`          // of the SecretProviderClass
 }
 
 // Rule is one rule that fired.

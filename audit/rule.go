@@ -27,6 +27,7 @@ var (
 	patternRelease   = regexp.MustCompile(`^([A-Za-z0-9(][-A-Za-z0-9_.+()]{0,127}|sha256:[0-9a-f]{64})$`)
 	patternRule      = regexp.MustCompile(`^(PR-[0-9]{3,4}|sha256:[0-9a-f]{64})$`)
 	patternObject    = regexp.MustCompile(`^([A-Za-z0-9][-A-Za-z0-9_.]{0,62}|sha256:[0-9a-f]{64})$`)
+	patternRV        = regexp.MustCompile(`^([0-9A-Za-z][-0-9A-Za-z]{0,63}|sha256:[0-9a-f]{64})$`)
 	patternTraceID   = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	patternSpanID    = regexp.MustCompile(`^[0-9a-f]{16}$`)
 )
@@ -126,6 +127,8 @@ func patternOf(tag string) *regexp.Regexp {
 		return patternRule
 	case "object":
 		return patternObject
+	case "resourceversion":
+		return patternRV
 	case "traceid":
 		return patternTraceID
 	case "spanid":

@@ -44,7 +44,8 @@ func samples(t *testing.T) []sample {
 	allow, deny := policiestest.Allow(t), policiestest.Deny(t)
 	undecided := policiestest.Undecided(t)
 	rotate, denyRotate := policiestest.Allow(t, rotating), policiestest.Deny(t, rotating)
-	intent := audit.Decided(allow)
+	seen := audit.Seen{Pod: "48213", Namespace: "977", ServiceAccount: "1021", Class: "47110"}
+	intent := audit.Decided(allow).SawObjects(seen)
 	monitored := policiestest.Engine(t, "", policiestest.WithConfig(`monitor: {until: 2026-03-31, rules: ["*"]}`)).Decide(t.Context(), policiestest.Input())
 	later := noon().Add(time.Hour)
 	newer := files()

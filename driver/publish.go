@@ -30,6 +30,7 @@ type asked struct {
 	decision  policies.Decision
 	effective kube.Effective
 	class     *spcv1.SecretProviderClass
+	seen      audit.Seen
 	intent    string    // id of the durable intent event
 	notAfter  time.Time // end of the bundle that decided; zero for none
 	begin     time.Time
@@ -80,7 +81,7 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 	}
 	hardening.FaultPoint("decide/decided")
 	d.countDecision(ctx, phase, a.decision.Verdict())
-	event := audit.Decided(a.decision)
+	event := audit.Decided(a.decision).SawObjects(a.seen)
 	a.intent = event.ID
 	err = d.record(ctx, a.decision, event)
 	hardening.FaultPoint("decide/recorded")
@@ -128,6 +129,10 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 		return policies.Input{}, &classError{namespace: m.claim.Namespace, name: m.class, err: err}
 	}
 	hardening.FaultPoint("decide/class-read")
+	a.seen = audit.Seen{
+		Pod: confirmed.Pod.ResourceVersion, Namespace: confirmed.Namespace.ResourceVersion,
+		ServiceAccount: confirmed.ServiceAccount.ResourceVersion, Class: a.class.ResourceVersion,
+	}
 	verified := false // no token is checked yet, and policy must be able to see that
 	input, effective, err := kube.BuildInput(kube.Facts{
 		Phase: phase, Now: d.c.Clock(), Cluster: d.c.Cluster, Node: d.c.Node, DriverName: d.c.DriverName,

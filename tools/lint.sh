@@ -7,12 +7,16 @@ cd "$(dirname "$0")/.."
 golangci=$(tools/tool.sh golangci golangci-lint)
 "$golangci" run ./...
 "$golangci" run --build-tags insecure ./cmd/...
+# And the tests against a real API server.
+for dir in $(grep -rlE '^//go:build .*\bintegration\b' --include='*.go' . | xargs -r -n1 dirname | sort -u); do
+	"$golangci" run --build-tags insecure,integration "$dir"
+done
 # And the tests that only make attack runs, and what only they are built with.
 for dir in $(grep -rlE '^//go:build .*\b(attack|faultpoints)\b' --include='*.go' . | xargs -r -n1 dirname | sort -u); do
 	"$golangci" run --build-tags insecure,attack,faultpoints "$dir"
 done
 # And the modules of their own, which ./... does not see: same rules, but for
-# what they exist for.
+# what they exist for. Not test/cluster/hyper, which would mean all of Kubernetes.
 for module in test/*/go.mod; do
 	(cd "$(dirname "$module")" && "$golangci" run ./...)
 done

@@ -21,10 +21,8 @@ var (
 // field that is named like a credential, anywhere: the first thing that is wrong
 // with a text is seldom the only one.
 func credentialText(text string) bool {
-	if checkText(text) == nil {
-		if root, err := parseDocument(text); err == nil {
-			return credentialKey(root)
-		}
+	if root, err := parseDocument(objectsParameter, text); err == nil {
+		return credentialKey(root.yaml)
 	}
 	return credentialLine(text)
 }

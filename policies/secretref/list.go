@@ -22,15 +22,25 @@ func listOf(p Params) list {
 }
 
 // tooMany tells a list that is beyond the bounds from one that cannot be read.
-func (l list) tooMany() bool { return errors.Is(l.err, errTooMany) }
+func (l list) tooMany() bool { return tooMany(l.err) }
+
+func tooMany(err error) bool {
+	_, ok := errors.AsType[*tooManyError](err)
+	return ok
+}
 
 // credentials names the parameters that hold a literal credential. objects is
 // one if it has a field that is named like one, at any depth: what can be read
 // for certain has no such field.
 func (l list) credentials(p Params) []string {
-	names := literalCredentials(p.Parameters)
-	if l.err != nil && credentialText(p.Parameters[objectsParameter]) && !slices.Contains(names, objectsParameter) {
-		names = append(names, objectsParameter)
+	return withCredentialText(literalCredentials(p.Parameters), p.Parameters, objectsParameter, l.err)
+}
+
+// withCredentialText adds a parameter that could not be read for certain to the
+// literal credentials if it has a field that is named like one.
+func withCredentialText(names []string, parameters map[string]string, parameter string, err error) []string {
+	if err != nil && credentialText(parameters[parameter]) && !slices.Contains(names, parameter) {
+		names = append(names, parameter)
 		slices.Sort(names)
 	}
 	return names
@@ -39,23 +49,45 @@ func (l list) credentials(p Params) []string {
 // requests turns the list into requests; valid is the provider's rule for the
 // names of objects.
 func (l list) requests(p Params, backend string, valid func(string) bool) []policies.Request {
-	if l.err != nil {
-		return unparsed(p, problem(l.err))
-	}
-	requests := make([]policies.Request, len(l.objects))
-	files := make([]string, len(l.objects))
+	secrets := make([]secret, len(l.objects))
+	err := l.err
 	for i, o := range l.objects {
-		id := ID{Provider: p.Provider, Backend: backend, Path: o.name, Version: o.version}.String()
+		if err == nil && !valid(o.name) {
+			err = uncertain("an objectName has an empty element, . or .., or a character that a provider could read as another path")
+		}
+		id := ID{Provider: p.Provider, Backend: backend, Path: o.name, Version: o.version}
+		secrets[i] = secret{id: id, file: o.file(), mode: o.mode, uid: o.uid}
+	}
+	return requestsOf(p, secrets, err)
+}
+
+// secret is one secret that a provider would fetch, and the file it would
+// become.
+type secret struct {
+	id   ID
+	file string
+	mode *uint32
+	uid  *int64
+}
+
+// requestsOf turns what a reader found into requests, or into the one request of
+// parameters that cannot be read: for err, or since an id or a file cannot be.
+func requestsOf(p Params, secrets []secret, err error) []policies.Request {
+	if err != nil {
+		return unparsed(p, problem(err))
+	}
+	requests := make([]policies.Request, len(secrets))
+	files := make([]string, len(secrets))
+	for i, s := range secrets {
+		id := s.id.String()
 		switch {
-		case !valid(o.name):
-			return unparsed(p, "an objectName has an empty element, . or .., or a character that a provider could read as another path")
-		case !validFile(o.file()):
+		case !validFile(s.file):
 			return unparsed(p, "an object has no usable file name: set objectAlias to a relative path")
 		case len(id) > maxIDBytes:
 			return unparsed(p, "an objectName with its objectVersion is too long")
 		}
-		files[i] = o.file()
-		requests[i] = policies.Request{Secret: id, File: o.file(), Mode: o.mode, UID: o.uid}
+		files[i] = s.file
+		requests[i] = policies.Request{Secret: id, File: s.file, Mode: s.mode, UID: s.uid}
 	}
 	if conflicting(files) {
 		return unparsed(p, "two objects have the same file, or the file of one is the directory of another")
@@ -68,5 +100,8 @@ func problem(err error) string {
 	if s, ok := errors.AsType[*syntaxError](err); ok {
 		return s.problem
 	}
-	return "objects cannot be read"
+	if e, ok := errors.AsType[*tooManyError](err); ok {
+		return e.Error()
+	}
+	return "the parameters cannot be read"
 }

@@ -24,3 +24,10 @@ func (localReader) Read(p Params) Reading {
 	reading.Requests = list.requests(p, localBackend, validFile)
 	return reading
 }
+
+func (localReader) syntax() Syntax {
+	return Syntax{
+		Provider: localProvider, List: objectsParameter, ID: "local://node/<objectName>[@<objectVersion>]",
+		File: "`objectAlias`, else `objectName`", Unparsed: []string{"any parameter but `objects`"},
+	}
+}

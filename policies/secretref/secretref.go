@@ -52,13 +52,47 @@ type Reader interface {
 	Read(p Params) Reading
 }
 
+// Syntax describes how one provider's parameters are read. docs/POLICIES.md
+// shows it.
+type Syntax struct {
+	Provider    string   // name in the class
+	List        string   // parameter with the list of secrets
+	ID          string   // form of an id, with the parameters it is made of
+	File        string   // where the name of a file comes from
+	Scoping     []string // parameters that a grant must list with their values
+	Credentials []string // parameters that are literal credentials by their name alone
+	Unparsed    []string // what is not read for certain although the provider takes it
+}
+
+// described is a Reader that tells its syntax.
+type described interface {
+	Reader
+	syntax() Syntax
+}
+
+// readers are the providers with a syntax of their own.
+func readers() []described {
+	return []described{localReader{}}
+}
+
 // For returns the reader of a provider's syntax. An unknown provider is read
 // by the widespread `objects` array.
 func For(provider string) Reader {
-	if provider == localProvider {
-		return localReader{}
+	for _, r := range readers() {
+		if r.syntax().Provider == provider {
+			return r
+		}
 	}
 	return genericReader{}
+}
+
+// Syntaxes returns the syntaxes of the providers that are known.
+func Syntaxes() []Syntax {
+	all := make([]Syntax, 0, len(readers()))
+	for _, r := range readers() {
+		all = append(all, r.syntax())
+	}
+	return all
 }
 
 // unparsed is the only request of parameters that cannot be read for certain.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/portcullis-csi/portcullis/audit"
 	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
+	"github.com/portcullis-csi/portcullis/test/plugintest"
 )
 
 // Two generations of one volume: the second has other bytes, a name less and a
@@ -143,7 +144,7 @@ func (k *killing) killEverywhere(s story) (kills int) {
 		kills++
 		k.converge(s)
 	}
-	k.plugin.stop()
+	k.plugin.Stop()
 	k.events()
 	k.auditVerify()
 	if k.protection == "mlock" && k.locked == 0 {
@@ -160,7 +161,7 @@ func (k *killing) passings(s story) []passing {
 	k.begin(s)
 	k.arm(passing{})
 	s.act(k)
-	k.plugin.stop()
+	k.plugin.Stop()
 	list := k.passed()
 	for _, p := range list {
 		k.trace[p.name] = true
@@ -195,11 +196,11 @@ func (k *killing) die(s story, at passing) {
 	k.t.Helper()
 	k.arm(at)
 	s.act(k)
-	if err := k.plugin.awaitEnd(); err != nil {
+	if err := k.plugin.AwaitEnd(); err != nil {
 		k.t.Fatal(err)
 	}
-	if last := k.passed(); !k.plugin.killed() || len(last) == 0 || last[len(last)-1] != at {
-		k.t.Fatalf("the plugin ended with %v, having passed %v", k.plugin.cmd.ProcessState, last)
+	if last := k.passed(); !k.plugin.Killed() || len(last) == 0 || last[len(last)-1] != at {
+		k.t.Fatalf("the plugin ended with %v, having passed %v", k.plugin.Cmd.ProcessState, last)
 	}
 	k.plugin = nil
 }
@@ -219,13 +220,13 @@ func (k *killing) converge(s story) {
 	}
 	k.arm(passing{})
 	k.ensure()
-	if text := k.plugin.stderr(); strings.Contains(text, "not readable") {
+	if text := k.plugin.Stderr(); strings.Contains(text, "not readable") {
 		k.t.Fatalf("volumes.db is damaged:\n%s", text)
 	}
 	k.expectLocked()
 	s.retry(k)
 	k.expectLocked()
-	eventually(k.t, "log after the restart", func() error {
+	plugintest.Eventually(k.t, "log after the restart", func() error {
 		events, err := k.eventsNow()
 		if err != nil {
 			return err
@@ -310,7 +311,7 @@ func (k *killing) expectUnpublished() {
 func (k *killing) prepareMount() {
 	k.t.Helper()
 	k.expectFirst()
-	eventually(k.t, "volumes.db", func() error {
+	plugintest.Eventually(k.t, "volumes.db", func() error {
 		text, err := os.ReadFile(k.path("state/volumes.db"))
 		if err == nil && !strings.Contains(string(text), k.pod.uid) {
 			err = errors.New("the volume is not in it")
@@ -332,7 +333,7 @@ func (k *killing) interrupt() {
 	k.t.Helper()
 	k.arm(passing{"deliver/attached", 1})
 	k.publish()
-	if err := k.plugin.awaitEnd(); err != nil {
+	if err := k.plugin.AwaitEnd(); err != nil {
 		k.t.Fatal(err)
 	}
 	k.plugin = nil
@@ -343,8 +344,8 @@ func (k *killing) restart() {
 	k.t.Helper()
 	k.plugin = k.launch()
 	select {
-	case <-k.plugin.serving:
-	case <-k.plugin.ended:
+	case <-k.plugin.Serving:
+	case <-k.plugin.Ended:
 	}
 }
 

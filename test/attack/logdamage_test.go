@@ -48,7 +48,7 @@ func newLogged(t *testing.T) *logged {
 	l := &logged{node: n, mounted: n.pod("api-0", 1, "db"), other: n.pod("api-1", 2, "db"), kept: map[string][]byte{}}
 	p := n.start()
 	must(t, p.publish(l.mounted))
-	p.stop()
+	p.Stop()
 	l.before = n.events()
 	for _, name := range []string{logFile, keyFile, vkeyFile} {
 		l.kept[name] = n.read(name)
@@ -202,7 +202,7 @@ func TestP8ADamagedLogStopsGrantingAndNothingElse(t *testing.T) {
 			if got := l.evidence(); got != evidence {
 				t.Errorf("the log was %s and is %s, want it left alone", evidence, got)
 			}
-			p.kill()
+			p.Kill()
 			if out, err := l.runAuditVerify(); (err == nil) == strings.HasPrefix(name, "file: ") {
 				t.Errorf("portcullis audit verify = %v\n%s", err, out)
 			}
@@ -248,8 +248,8 @@ func (l *logged) expectNoGrants(p *plugin) {
 		l.t.Errorf("unpublish = %v, want nil", err)
 	}
 	l.expectGone(l.mounted)
-	if strings.Contains(p.stderr(), "panic") {
-		l.t.Errorf("the plugin panicked:\n%s", p.stderr())
+	if strings.Contains(p.Stderr(), "panic") {
+		l.t.Errorf("the plugin panicked:\n%s", p.Stderr())
 	}
 }
 
@@ -271,7 +271,7 @@ func (l *logged) expectGrants(p *plugin) {
 		}
 	}
 	l.expectGone(l.other)
-	p.stop()
+	p.Stop()
 	if err := historyOf(l.events()).check(""); err != nil {
 		l.t.Error(err)
 	}
@@ -349,7 +349,7 @@ func TestP8ALogThatChangesUnderThePluginStopsGrantingAndNothingElse(t *testing.T
 			p := l.start()
 			damage(l)
 			l.expectNoGrants(p)
-			p.kill()
+			p.Kill()
 			l.restore()
 			l.expectGrants(l.start())
 		})
@@ -373,6 +373,6 @@ func TestP8ALogThatRotsUnderThePluginCostsOneRestart(t *testing.T) {
 	if err := p.publish(l.other); !isUnavailable(err) {
 		t.Errorf("publish = %v, want Unavailable", err)
 	}
-	must(t, p.awaitEnd())
+	must(t, p.AwaitEnd())
 	l.expectNoGrants(l.start())
 }

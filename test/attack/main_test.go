@@ -3,47 +3,16 @@
 package attack_test
 
 import (
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"syscall"
 	"testing"
+
+	"github.com/portcullis-csi/portcullis/test/plugintest"
 )
 
-// programsEnv names the directory for built programs. Where it is set, the
-// test binary runs in its own mount namespace.
-const programsEnv = "ATTACK_TEST_PROGRAMS"
+func TestMain(m *testing.M) { os.Exit(plugintest.Main(m)) }
 
-// TestMain runs the tests in a mount namespace of their own, so that a failed
-// one leaves nothing on the machine.
-func TestMain(m *testing.M) {
-	if os.Geteuid() == 0 && os.Getenv(programsEnv) == "" {
-		code, err := runIsolated()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-		os.Exit(code)
-	}
-	os.Exit(m.Run()) // as another user every test says that it needs root
-}
-
-func runIsolated() (code int, err error) {
-	dir, err := os.MkdirTemp("", "attack")
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), programsEnv+"="+dir)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err = cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return max(exit.ExitCode(), 1), nil
-	}
-	if err != nil {
-		return 1, fmt.Errorf("run in a mount namespace: %w", err)
-	}
-	return 0, nil
+// program builds a command of the project, once for all tests.
+func program(t testing.TB, name, tags string) string {
+	t.Helper()
+	return plugintest.Program(t, plugintest.Programs(), name, tags)
 }

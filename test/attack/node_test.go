@@ -7,14 +7,12 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
@@ -25,6 +23,7 @@ import (
 	"github.com/portcullis-csi/portcullis/driver/provider/providertest"
 	"github.com/portcullis-csi/portcullis/hardening"
 	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
+	"github.com/portcullis-csi/portcullis/test/plugintest"
 )
 
 const (
@@ -34,9 +33,7 @@ const (
 	namespace  = "payments"
 	account    = "api"
 	group      = 2000 // fsGroup of the pods
-	// patience is how long a condition may take to come true. It is long, since
-	// machines are slow and shared, and nothing waits for it to pass.
-	patience = 60 * time.Second
+	patience   = plugintest.Patience
 )
 
 // node is a machine whose kubelet is the test: a directory for everything, a
@@ -48,7 +45,7 @@ const (
 //	api := n.pod("api-0", 1, "db")        // a pod with a volume of that class
 //	p := n.start()                        // the plugin, serving
 //	err := p.publish(api)
-//	p.kill()                              // the mount stays
+//	p.Kill()                              // the mount stays
 type node struct {
 	t        testing.TB
 	dir      string // a tmpfs
@@ -67,7 +64,7 @@ type node struct {
 func newNode(t testing.TB, flags ...string) *node {
 	t.Helper()
 	hardeningtest.NeedRoot(t)
-	n := &node{t: t, health: freeAddress(t), metrics: freeAddress(t), flags: flags, tags: "insecure"}
+	n := &node{t: t, health: plugintest.FreeAddress(t), metrics: plugintest.FreeAddress(t), flags: flags, tags: "insecure"}
 	n.serve(nil)
 	n.makeDir()
 	for _, dir := range []string{"kubelet/pods", "state", "manifests", "providers"} {
@@ -98,22 +95,6 @@ func (n *node) makeDir() {
 		n.t.Fatalf("mount tmpfs: %v", err)
 	}
 	n.t.Cleanup(func() { _ = unix.Unmount(n.dir, unix.MNT_DETACH) })
-}
-
-// addresses counts those that were given out.
-var addresses atomic.Uint32
-
-// freeAddress returns a loopback address with a port that was free a moment
-// ago. Each has another host, so that tests at the same time do not meet.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	host := fmt.Sprintf("127.%d.%d.%d:0", 1+os.Getpid()%250, 1+os.Getpid()/250%250, 1+addresses.Add(1)%250)
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (n *node) path(rel string) string { return filepath.Join(n.dir, rel) }
@@ -248,20 +229,4 @@ func (n *node) mounts() []string {
 		}
 	}
 	return points
-}
-
-// eventually waits until f returns nil.
-func eventually(t testing.TB, what string, f func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v, and still after %v", what, err, patience)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
 }

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
+	"github.com/portcullis-csi/portcullis/test/plugintest"
 )
 
 // damages are what a disk, a crash or an administrator can do to volumes.db.
@@ -94,7 +95,7 @@ func TestP8NoVolumesDBKeepsThePluginFromItsWork(t *testing.T) {
 				must(t, p.publish(v))
 			}
 			used := n.metric(budgetMetric)
-			p.stop()
+			p.Stop()
 			damage(t, n.path("state/volumes.db"), n.read("state/volumes.db"))
 			p = n.start()
 			if code, text := n.ready(); code != http.StatusOK {
@@ -116,7 +117,7 @@ func TestP8NoVolumesDBKeepsThePluginFromItsWork(t *testing.T) {
 			if got := n.metric(budgetMetric); got != 0 {
 				t.Errorf("budget in use after the last unpublish = %d, want 0", got)
 			}
-			p.stop()
+			p.Stop()
 			if err := historyOf(n.events()).check(""); err != nil {
 				t.Error(err)
 			}
@@ -155,7 +156,7 @@ func TestNamespaceBudgetSurvivesTheLossOfVolumesDB(t *testing.T) {
 			p := n.start()
 			must(t, p.publish(one))
 			expectCode(t, p.publish(two), codes.ResourceExhausted)
-			p.stop()
+			p.Stop()
 			must(t, os.Remove(n.path("state/volumes.db")))
 			p = n.start()
 			must(t, p.publish(one))
@@ -163,7 +164,7 @@ func TestNamespaceBudgetSurvivesTheLossOfVolumesDB(t *testing.T) {
 			must(t, p.unpublish(one))
 			must(t, p.publish(two))
 			must(t, p.unpublish(two))
-			p.stop()
+			p.Stop()
 		})
 	}
 }
@@ -211,7 +212,7 @@ func TestP8AStateDirectoryThatCannotBeWritten(t *testing.T) {
 				mounted, other := n.pod("api-0", 1, "db"), n.pod("api-1", 2, "db")
 				p := n.start()
 				must(t, p.publish(mounted))
-				p.stop()
+				p.Stop()
 				if damaged {
 					must(t, os.WriteFile(n.path("state/volumes.db"), []byte("damaged"), 0o600))
 				}
@@ -226,12 +227,12 @@ func TestP8AStateDirectoryThatCannotBeWritten(t *testing.T) {
 				}
 				must(t, p.unpublish(mounted))
 				n.expectGone(mounted)
-				p.kill()
+				p.Kill()
 				undo()
 				p = n.start()
 				must(t, p.publish(other))
 				must(t, p.unpublish(other))
-				p.stop()
+				p.Stop()
 				if err := historyOf(n.events()).check(""); err != nil {
 					t.Error(err)
 				}
@@ -252,7 +253,7 @@ func TestP8AVolumeThatAnswersNoOpenKeepsNoPluginFromStarting(t *testing.T) {
 	for _, v := range []pod{hostile, other} {
 		must(t, p.publish(v))
 	}
-	p.kill()
+	p.Kill()
 	var st unix.Stat_t
 	must(t, unix.Stat(hostile.target, &st))
 	files := map[pod][]string{hostile: filesWithContent(t, hostile.target), other: filesWithContent(t, other.target)}
@@ -279,11 +280,11 @@ func TestP8AVolumeThatAnswersNoOpenKeepsNoPluginFromStarting(t *testing.T) {
 	n.expectGone(hostile)
 	n.expectGone(other)
 	letGo()
-	eventually(t, "the volume that was held up", func() error {
+	plugintest.Eventually(t, "the volume that was held up", func() error {
 		if p.opens(st.Dev) {
 			return errors.New("is still open")
 		}
 		return nil
 	})
-	p.stop()
+	p.Stop()
 }

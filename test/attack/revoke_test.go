@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/test/plugintest"
 )
 
 // TestP9KillWhileRevoking kills the plugin at every step of a revocation, under
@@ -57,12 +58,12 @@ func newRevoking(t *testing.T, protection string) *revoking {
 	}
 	r.ensure()
 	r.each(r.publishFirst)
-	r.plugin.stop()
+	r.plugin.Stop()
 	r.plugin = nil
 	r.grant(false)
 	r.ensure()
 	r.each(r.publishFirst) // denied, for the first time
-	r.plugin.stop()        // which writes volumes.db
+	r.plugin.Stop()        // which writes volumes.db
 	r.plugin = nil
 	return r
 }
@@ -127,11 +128,11 @@ func (r *revoking) killEverywhere() {
 		r.ensure()
 		r.arm(at)
 		r.publishUntilKilled()
-		if err := r.plugin.awaitEnd(); err != nil {
+		if err := r.plugin.AwaitEnd(); err != nil {
 			r.t.Fatal(err)
 		}
-		if last := r.passed(); !r.plugin.killed() || len(last) == 0 || last[len(last)-1] != at {
-			r.t.Fatalf("the plugin ended with %v, having passed %v", r.plugin.cmd.ProcessState, last)
+		if last := r.passed(); !r.plugin.Killed() || len(last) == 0 || last[len(last)-1] != at {
+			r.t.Fatalf("the plugin ended with %v, having passed %v", r.plugin.Cmd.ProcessState, last)
 		}
 		r.plugin = nil
 		r.arm(passing{})
@@ -150,7 +151,7 @@ func (r *revoking) killEverywhere() {
 	}
 	revoked := r.pods[:len(steps)+1]
 	r.expectEvents(revoked)
-	r.plugin.stop()
+	r.plugin.Stop()
 	r.plugin = nil
 	r.grant(true)
 	r.ensure()
@@ -161,7 +162,7 @@ func (r *revoking) killEverywhere() {
 			r.t.Fatalf("NodeUnpublishVolume() = %v, want nil", err)
 		}
 	}
-	r.plugin.stop()
+	r.plugin.Stop()
 	r.auditVerify()
 }
 
@@ -171,7 +172,7 @@ func (r *revoking) steps() []passing {
 	r.t.Helper()
 	r.pod = r.pods[0]
 	r.ensure()
-	eventually(r.t, "second evaluation", func() error {
+	plugintest.Eventually(r.t, "second evaluation", func() error {
 		r.arm(passing{})
 		err := r.plugin.publish(r.pod)
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "were revoked") {
@@ -192,7 +193,7 @@ func (r *revoking) steps() []passing {
 // expectRevoked republishes, as kubelet does, until the volume is empty.
 func (r *revoking) expectRevoked() {
 	r.t.Helper()
-	eventually(r.t, "revocation", func() error {
+	plugintest.Eventually(r.t, "revocation", func() error {
 		if err := r.plugin.publish(r.pod); err != nil && status.Code(err) != codes.Unavailable {
 			return err
 		}
@@ -209,7 +210,7 @@ func (r *revoking) expectRevoked() {
 
 func (r *revoking) expectFirstAgain() {
 	r.t.Helper()
-	eventually(r.t, "content after the grant came back", func() error {
+	plugintest.Eventually(r.t, "content after the grant came back", func() error {
 		if err := r.plugin.publish(r.pod); err != nil {
 			return err
 		}
@@ -225,7 +226,7 @@ func (r *revoking) expectFirstAgain() {
 // expectEvents waits until the log tells of each revocation.
 func (r *revoking) expectEvents(pods []pod) {
 	r.t.Helper()
-	eventually(r.t, "revocations in the log", func() error {
+	plugintest.Eventually(r.t, "revocations in the log", func() error {
 		events, err := r.eventsNow()
 		if err != nil {
 			return err
