@@ -85,7 +85,7 @@ func Brake(now time.Time, all ...Denial) (live, denied int, holds bool) {
 func NewMetrics(t testing.TB, m metric.Meter) {
 	t.Helper()
 	none := func() int64 { return 0 }
-	if _, err := newMetrics(m, gauges{none, none, none, none}); err != nil {
+	if _, err := newMetrics(m, gauges{none, none, none, none, none, none}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -29,7 +29,7 @@ type metrics struct {
 }
 
 // gauges are read when somebody asks.
-type gauges struct{ inUse, legacy, held, orphans func() int64 }
+type gauges struct{ inUse, legacy, held, orphans, pending, dropped func() int64 }
 
 func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
 	b := meterBuilder{m: m}
@@ -52,6 +52,8 @@ func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
 	b.gauge("portcullis_legacy_volumes", "Volumes of the upstream driver that still wait for their pod to restart", read.legacy)
 	b.gauge("portcullis_orphaned_volumes", "Mounted volumes whose pod neither kubelet nor the API server knows", read.orphans)
 	b.gauge("portcullis_revocations_held", "Denied volumes whose revocation the brake holds back", read.held)
+	b.gauge("portcullis_status_pending", "SecretProviderClassPodStatus objects that the API server does not have yet as they should be", read.pending)
+	b.observed("portcullis_pod_events_dropped", "Events for pods that nobody will read, since the API server did not take them", read.dropped)
 	if b.err != nil {
 		return nil, fmt.Errorf("make metrics: %w", b.err)
 	}
@@ -95,6 +97,16 @@ func secondsBoundaries() []float64 {
 
 func (b *meterBuilder) gauge(name, description string, read func() int64) {
 	_, err := b.m.Int64ObservableGauge(name, metric.WithDescription(description),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(read())
+			return nil
+		}))
+	b.keep(err)
+}
+
+// observed is a counter that somebody else keeps.
+func (b *meterBuilder) observed(name, description string, read func() int64) {
+	_, err := b.m.Int64ObservableCounter(name, metric.WithDescription(description),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(read())
 			return nil

@@ -39,7 +39,7 @@ type Event struct {
 	Pod       string // its name
 	PodUID    string
 	Volume    string // name of the volume in the pod
-	Reason    string // of RotationFailed and UnmountFailed: a word of the audit log's list of reasons
+	Reason    string // of RotationFailed: a word of the audit log's list of reasons
 }
 
 // EventsConfig configures Events. Every field is required but where it says

@@ -60,7 +60,7 @@ func said(ev Event) (s saying, known bool) {
 			"the SecretProviderClass of volume %q has secretObjects, which are not written as Kubernetes Secrets; hint: read the files of the volume"}
 	case UnmountFailed:
 		s = saying{"UnmountFailed", corev1.EventTypeWarning, componentNode,
-			"volume %q could not be unmounted: " + because + "; hint: kubelet tries again; ask the platform team for the log of the node plugin on this node"}
+			"volume %q could not be unmounted; hint: kubelet tries again by itself; the platform team sees why in the log of the node plugin on this node"}
 	default:
 		return saying{}, false
 	}

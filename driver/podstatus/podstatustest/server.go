@@ -1,8 +1,10 @@
 package podstatustest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -27,8 +29,9 @@ type Fault func(r *http.Request) *apierrors.StatusError
 
 // Server is an API server in memory.
 type Server struct {
-	t    testing.TB
-	http *httptest.Server
+	t     testing.TB
+	http  *httptest.Server
+	ended chan struct{}
 
 	mu       sync.Mutex
 	version  int
@@ -45,7 +48,7 @@ type Server struct {
 // Start returns a server that ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, objects: map[types.NamespacedName]*spcv1.SecretProviderClassPodStatus{}, pods: map[types.NamespacedName]string{}}
+	s := &Server{t: t, ended: make(chan struct{}), objects: map[types.NamespacedName]*spcv1.SecretProviderClassPodStatus{}, pods: map[types.NamespacedName]string{}}
 	mux := http.NewServeMux()
 	const all = "/apis/" + spcv1.GroupName + "/v1/"
 	const path = all + "namespaces/{namespace}/" + statuses
@@ -58,7 +61,10 @@ func Start(t testing.TB) *Server {
 	mux.HandleFunc("POST /api/v1/namespaces/{namespace}/events", s.createEvent)
 	mux.HandleFunc("PATCH /api/v1/namespaces/{namespace}/events/{name}", s.patchEvent)
 	s.http = httptest.NewServer(s.around(mux))
-	t.Cleanup(s.http.Close)
+	t.Cleanup(func() {
+		close(s.ended) // what still waits for an answer
+		s.http.Close()
+	})
 	return s
 }
 
@@ -168,10 +174,18 @@ func (s *Server) around(next http.Handler) http.Handler {
 			s.inFlight--
 			s.mu.Unlock()
 		}()
+		// Only a server that has read the body notices that its client is gone.
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		if latency > 0 {
 			select {
 			case <-time.After(latency):
 			case <-r.Context().Done():
+				return
+			case <-s.ended:
 				return
 			}
 		}
