@@ -75,8 +75,10 @@ type Config struct {
 	Logger         *slog.Logger
 	Clock          func() time.Time // absent: time.Now
 	Rotation       Rotation
-	MaxVolumeBytes int64 // content of one volume
-	MaxNodeBytes   int64 // tmpfs of all volumes of the node
+	MaxVolumeBytes int64       // content of one volume
+	MaxNodeBytes   int64       // tmpfs of all volumes of the node
+	Statuses       PodStatuses // absent: no status objects are written
+	Events         PodEvents   // absent: pods are told nothing beyond kubelet's events
 	// Providers is what health checks of providers found, by name; absent where
 	// none are made.
 	Providers func() map[string]provider.Status
@@ -115,10 +117,17 @@ func New(c Config) (*Driver, error) {
 	}
 	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes, c.largestVolume())}
 	var err error
-	if d.metrics, err = newMetrics(c.Meter, gauges{d.budget.inUse, d.legacy.count, d.held, d.orphans.count, c.Providers}); err != nil {
+	if d.metrics, err = newMetrics(c.Meter, d.gauges()); err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+func (d *Driver) gauges() gauges {
+	return gauges{
+		inUse: d.budget.inUse, legacy: d.legacy.count, held: d.held, orphans: d.orphans.count,
+		pending: d.statusesPending, dropped: d.eventsDropped, providers: d.c.Providers,
+	}
 }
 
 func (c Config) check() error {

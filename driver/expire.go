@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/driver/podstatus"
 	"github.com/portcullis-csi/portcullis/policies"
 )
 
@@ -59,6 +60,7 @@ func (d *Driver) expire(ctx context.Context, r revocation, rec record) error {
 		rec.TTLMissed = true
 		d.c.Records.put(rec)
 		d.c.Recorder.Owe(audit.TTLMissed(r.asked.intent, r.asked.decision))
+		d.tellPod(podstatus.TTLMissed, rec, "")
 	}
 	if o.OnExpire != policies.OnLossScrub {
 		return nil

@@ -93,7 +93,7 @@ func NewMetrics(t testing.TB, m metric.Meter) {
 func NewProviderMetrics(t testing.TB, m metric.Meter, providers func() map[string]provider.Status) {
 	t.Helper()
 	none := func() int64 { return 0 }
-	if _, err := newMetrics(m, gauges{none, none, none, none, providers}); err != nil {
+	if _, err := newMetrics(m, gauges{none, none, none, none, none, none, providers}); err != nil {
 		t.Fatal(err)
 	}
 }

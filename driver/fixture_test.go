@@ -160,6 +160,7 @@ type setup struct {
 	stateDir   string         // of volumes.db; absent: a new one
 	linger     time.Duration  // of old generations
 	keys       *tokenIssuer   // absent: a new one
+	configure  func(*driver.Config)
 }
 
 // node is a whole node plugin on real sockets and real mounts, with the test
@@ -288,13 +289,16 @@ func (n *node) build(s setup) {
 		recorder = s.recorder(recorder)
 	}
 	n.metrics = sdkmetric.NewManualReader()
-	n.driver, err = driver.New(driver.Config{
+	config := driver.Config{
 		DriverName: driverName, Version: "test", Node: nodeName, Cluster: "test", KubeletRoot: n.root, Volumes: n.volumes,
 		Verifier: verifier, Classes: facts, Pods: facts, Policy: n.policy, Recorder: recorder, Deliverer: deliverer, Records: n.records,
 		Meter:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(n.metrics)).Meter(driver.MeterScope),
 		Logger: logger, Clock: n.clock.now, Rotation: s.rotation, MaxVolumeBytes: s.maxVolume, MaxNodeBytes: s.maxNode,
-	})
-	if err != nil {
+	}
+	if s.configure != nil {
+		s.configure(&config)
+	}
+	if n.driver, err = driver.New(config); err != nil {
 		n.t.Fatal(err)
 	}
 }

@@ -32,8 +32,8 @@ type metrics struct {
 
 // gauges are read when somebody asks.
 type gauges struct {
-	inUse, legacy, held, orphans func() int64
-	providers                    func() map[string]provider.Status
+	inUse, legacy, held, orphans, pending, dropped func() int64
+	providers                                      func() map[string]provider.Status
 }
 
 func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
@@ -59,6 +59,8 @@ func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
 	b.gauge("portcullis_revocations_held", "Denied volumes whose revocation the brake holds back", read.held)
 	b.providerGauge("portcullis_provider_up", "Whether a provider answered the last --provider-health-check: 1 or 0, by provider", read.providers, providerUp)
 	b.providerGauge("portcullis_provider_last_success_timestamp_seconds", "When a provider last answered a --provider-health-check, in Unix time, by provider", read.providers, providerSuccess)
+	b.gauge("portcullis_status_pending", "SecretProviderClassPodStatus objects that the API server does not have yet as they should be", read.pending)
+	b.observed("portcullis_pod_events_dropped", "Events for pods that nobody will read, since the API server did not take them", read.dropped)
 	if b.err != nil {
 		return nil, fmt.Errorf("make metrics: %w", b.err)
 	}
@@ -119,6 +121,16 @@ func (b *meterBuilder) providerGauge(name, description string, read func() map[s
 					o.Observe(v, with("provider", name))
 				}
 			}
+			return nil
+		}))
+	b.keep(err)
+}
+
+// observed is a counter that somebody else keeps.
+func (b *meterBuilder) observed(name, description string, read func() int64) {
+	_, err := b.m.Int64ObservableCounter(name, metric.WithDescription(description),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(read())
 			return nil
 		}))
 	b.keep(err)

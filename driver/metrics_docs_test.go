@@ -39,6 +39,11 @@ func (m noting) Int64ObservableGauge(name string, o ...metric.Int64ObservableGau
 	return m.Meter.Int64ObservableGauge(name, o...)
 }
 
+func (m noting) Int64ObservableCounter(name string, o ...metric.Int64ObservableCounterOption) (metric.Int64ObservableCounter, error) {
+	m.note(name+"_total", "counter", metric.NewInt64ObservableCounterConfig(o...).Description())
+	return m.Meter.Int64ObservableCounter(name, o...)
+}
+
 func TestOperationsDocumentsEveryMetric(t *testing.T) {
 	var rows []string
 	driver.NewMetrics(t, noting{rows: &rows})

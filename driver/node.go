@@ -84,7 +84,7 @@ func (d *Driver) publishOver(ctx context.Context, req *csi.NodePublishVolumeRequ
 		if _, known := d.c.Records.get(t.key); known {
 			return d.foreign(ctx, t)
 		}
-		d.keepLegacy(ctx, t.key)
+		d.keepLegacy(ctx, req, t.key)
 		return nil
 	case hardening.StateOccupied:
 		return d.refuse(ctx, &mountRequest{target: t}, errOccupied)

@@ -11,6 +11,7 @@ import (
 	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
 
 	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/driver/podstatus"
 	"github.com/portcullis-csi/portcullis/driver/provider"
 	"github.com/portcullis-csi/portcullis/hardening"
 	"github.com/portcullis-csi/portcullis/policies"
@@ -56,6 +57,7 @@ func (d *Driver) publish(ctx context.Context, m *mountRequest, dir *hardening.Ta
 	}
 	d.remember(m, a, got)
 	hardening.FaultPoint("publish/remembered")
+	d.tellMounted(m, a)
 	d.countClamped(ctx, grant.Provider(), got)
 	return nil
 }
@@ -290,6 +292,16 @@ func (d *Driver) remember(m *mountRequest, a asked, got provider.Delivered) {
 	d.c.Logger.Info("volume mounted", slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod),
 		slog.String(keyVolume, rec.Volume), slog.String(keyProvider, rec.Provider), slog.String(keyDecision, rec.DecisionID),
 		slog.Int(keyCount, len(got.Files)), slog.Duration(keyDuration, now.Sub(a.begin)))
+}
+
+// tellMounted tells whoever is interested what is new on the node. The pod has
+// its secrets: nothing here may fail or wait.
+func (d *Driver) tellMounted(m *mountRequest, a asked) {
+	rec, _ := d.c.Records.get(m.key)
+	d.tellStatus(rec)
+	if len(a.class.Spec.SecretObjects) > 0 {
+		d.tellPod(podstatus.NotSynced, rec, "")
+	}
 }
 
 // look opens the target and says what is there. A directory that kubelet has

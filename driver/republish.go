@@ -14,6 +14,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/driver/podstatus"
 	"github.com/portcullis-csi/portcullis/driver/provider"
 	"github.com/portcullis-csi/portcullis/hardening"
 	"github.com/portcullis-csi/portcullis/policies"
@@ -211,6 +212,10 @@ func (d *Driver) fetchAgain(ctx context.Context, r revocation, rec record) error
 	rec.DueAt, rec.Versions, rec.Denial = now.Add(d.refreshAfter(a.decision.Obligations)), versionsOf(got), rec.Denial.restored()
 	d.c.Records.put(rec)
 	hardening.FaultPoint("refresh/remembered")
+	d.tellStatus(rec)
+	if got.Changed {
+		d.tellPod(podstatus.Rotated, rec, "")
+	}
 	d.metrics.rotated(ctx, rec.Provider, "", now.Sub(a.begin).Seconds())
 	d.countClamped(ctx, rec.Provider, got)
 	return nil
@@ -266,6 +271,9 @@ func (d *Driver) postpone(ctx context.Context, t target, err error) {
 	d.c.Records.put(rec)
 	o := classify(err)
 	d.metrics.rotated(ctx, rec.Provider, o.metric, 0)
+	if o.reason != audit.ReasonAborted { // or it is the end of the pod that ended the refresh
+		d.tellPod(podstatus.RotationFailed, rec, o.reason)
+	}
 	d.c.Logger.WarnContext(ctx, "refresh failed, the mounted content stays", slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod),
 		slog.String(keyVolume, rec.Volume), slog.String(keyError, o.text), slog.String(keyCause, causeOf(err)), slog.Int(keyCount, rec.Failures))
 }

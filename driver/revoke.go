@@ -99,6 +99,7 @@ func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
 	rec.Versions = nil
 	d.c.Records.put(rec)
 	hardening.FaultPoint("revoke/remembered")
+	d.tellStatus(rec)
 	d.logDenial(rec, "mounted secrets revoked: the volume is empty")
 	return r.err
 }

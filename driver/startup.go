@@ -33,6 +33,7 @@ func (d *Driver) Recover(intents []audit.Intent) error {
 		if !known {
 			d.c.Records.put(d.rebuilt(k, i, len(mounts)))
 		}
+		d.tellStatusAgain(rec)
 		d.budget.settle(k, rec.Namespace, m.SizeBytes)
 	}
 	for _, k := range d.c.Records.keys() {

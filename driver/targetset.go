@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
 )
 
 // targetSet is a set of targets.
@@ -38,10 +40,11 @@ func (l *targetSet) count() int64 {
 }
 
 // keepLegacy leaves a volume of the upstream driver as it is.
-func (d *Driver) keepLegacy(ctx context.Context, k targetKey) {
+func (d *Driver) keepLegacy(ctx context.Context, req *csi.NodePublishVolumeRequest, k targetKey) {
 	if d.legacy.add(k) {
 		d.c.Logger.WarnContext(ctx, "volume of the upstream driver found: restart the pod to protect it",
 			slog.String(keyPodUID, k.podUID), slog.String(keyVolume, k.volume))
+		d.tellLegacy(req, k)
 	}
 	d.metrics.publishSkipped.Add(ctx, 1, with())
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/driver/podstatus"
 	"github.com/portcullis-csi/portcullis/hardening"
 )
 
@@ -27,6 +28,8 @@ func (d *Driver) unpublish(_ context.Context, t target) error {
 	if err != nil {
 		// Kubelet shows nobody that an unmount failed, so we must.
 		d.c.Recorder.Owe(audit.Unmounted(subject, audit.ReasonUnmountFailed))
+		rec, _ := d.c.Records.get(t.key)
+		d.tellPod(podstatus.UnmountFailed, rec, "")
 		d.c.Logger.Error("unmount failed", slog.String(keyPodUID, t.key.podUID), slog.String(keyVolume, t.key.volume), slog.Any(keyError, err))
 		return fmt.Errorf("unmount: %w", err)
 	}
@@ -66,4 +69,7 @@ func (d *Driver) forget(t target) {
 	d.budget.release(t.key)
 	d.legacy.remove(t.key)
 	d.orphans.forget(t.key)
+	if d.c.Statuses != nil {
+		d.c.Statuses.Forget(t.key.podUID, t.key.volume)
+	}
 }

@@ -83,6 +83,11 @@ func ParseTargetPath(kubeletRoot, target string) (podUID, volume string, err err
 	return podUID, volume, nil
 }
 
+// TargetPath is the target path of a volume, as the kubelet writes it.
+func TargetPath(kubeletRoot, podUID, volume string) string {
+	return path.Join(kubeletRoot, podsName, podUID, csiVolumes, volume, mountName)
+}
+
 func checkTarget(podUID, volume string) error {
 	if !isUID(podUID) {
 		// Static pods have UIDs without dashes; they cannot hold a token and

@@ -62,6 +62,9 @@ func TestParseTargetPath(t *testing.T) {
 				if err != nil || uid != podUID || volume != "secrets" {
 					t.Errorf("ParseTargetPath(%q) = %q, %q, %v, want %q, secrets, nil", tt.target, uid, volume, err, podUID)
 				}
+				if again := hardening.TargetPath(tt.root, uid, volume); again != tt.target {
+					t.Errorf("TargetPath(%q, %q, %q) = %q, want %q", tt.root, uid, volume, again, tt.target)
+				}
 				return
 			}
 			e, ok := errors.AsType[*hardening.TargetError](err)
@@ -94,7 +97,7 @@ func FuzzParseTargetPath(f *testing.F) {
 			return
 		}
 		// What is accepted is the only spelling of itself.
-		if want := path.Join(root, "pods", uid, "volumes/kubernetes.io~csi", volume, "mount"); target != want || !path.IsAbs(target) {
+		if want := hardening.TargetPath(root, uid, volume); target != want || !path.IsAbs(target) {
 			t.Errorf("ParseTargetPath(%q, %q) = %q, %q, which spells %q", root, target, uid, volume, want)
 		}
 		if len(uid) != 36 || strings.ContainsAny(uid+volume, "/.\x00") || volume == "" {

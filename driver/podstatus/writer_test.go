@@ -1,0 +1,473 @@
+package podstatus_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
+
+	"github.com/portcullis-csi/portcullis/driver/podstatus"
+	"github.com/portcullis-csi/portcullis/driver/podstatus/podstatustest"
+)
+
+const (
+	statuses = "secretproviderclasspodstatuses"
+	created  = "POST " + statuses
+	gotten   = "GET " + statuses
+	updated  = "PUT " + statuses
+	deleted  = "DELETE " + statuses
+	uid      = "11111111-1111-4111-8111-111111111111"
+	older    = "00000000-0000-4000-8000-000000000000"
+	name     = "api-0-payments-db"
+)
+
+// log takes what a writer logs.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) count(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), part)
+}
+
+// world is a writer and its API server.
+type world struct {
+	*podstatus.Writer
+	t      *testing.T
+	server *podstatustest.Server
+	log    *log
+	stop   context.CancelFunc
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, server: podstatustest.Start(t)}
+	w.server.AddPod("payments", "api-0", uid)
+	w.restart()
+	return w
+}
+
+// restart puts a new writer in place of the one there was. It does not run.
+func (w *world) restart() {
+	w.t.Helper()
+	if w.stop != nil {
+		w.stop()
+	}
+	w.log = &log{}
+	var err error
+	w.Writer, err = podstatus.NewWriter(podstatus.WriterConfig{
+		REST: w.server.REST(), Node: "node-1", Logger: slog.New(slog.NewTextHandler(w.log, nil)),
+		FirstRetry: time.Millisecond, LongestRetry: 20 * time.Millisecond,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// run starts the writer, and ends it with the test at the latest.
+func (w *world) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Run(ctx)
+	}()
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+	})
+	w.t.Cleanup(w.stop)
+}
+
+// running is a world whose writer has read what there is.
+func running(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.run()
+	w.server.Quiet(1, w.written)
+	return w
+}
+
+func (w *world) written() bool { return w.Pending() == 0 }
+
+// expect waits for the writer to be done, and compares all requests.
+func (w *world) expect(want ...string) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, w.server.Quiet(len(want), w.written)); diff != "" {
+		w.t.Errorf("requests (-want +got):\n%s", diff)
+	}
+}
+
+func status(volume string, objects ...podstatus.Object) podstatus.Status {
+	return podstatus.Status{
+		Namespace: "payments", Pod: "api-0", PodUID: uid, Class: "db", Volume: volume,
+		TargetPath: "/var/lib/kubelet/pods/" + uid + "/volumes/kubernetes.io~csi/" + volume + "/mount", Objects: objects,
+	}
+}
+
+func objects(pairs ...string) []podstatus.Object {
+	var out []podstatus.Object
+	for i := 0; i < len(pairs); i += 2 {
+		out = append(out, podstatus.Object{ID: pairs[i], Version: pairs[i+1]})
+	}
+	return out
+}
+
+// versions are the objects of the stored status, "id=version" each.
+func (w *world) versions() string {
+	w.t.Helper()
+	o := w.server.Object("payments", name)
+	if o == nil {
+		return "none"
+	}
+	var words []string
+	for _, v := range o.Status.Objects {
+		words = append(words, v.ID+"="+v.Version)
+	}
+	return strings.Join(words, " ")
+}
+
+func TestFirstStatusIsOneCreate(t *testing.T) {
+	w := running(t)
+	w.Set(status("secrets", objects("user", "2", "password", "7")...))
+	w.expect(gotten, created)
+	if got, want := w.versions(), "password=7 user=2"; got != want {
+		t.Errorf("objects = %q, want %q", got, want)
+	}
+}
+
+func TestUnchangedStatusIsNotWritten(t *testing.T) {
+	w := running(t)
+	for range 5 {
+		w.Set(status("secrets", objects("password", "7")...))
+		w.expect(gotten, created)
+	}
+}
+
+func TestChangedVersionsAreOneUpdate(t *testing.T) {
+	w := running(t)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.expect(gotten, created)
+	w.Set(status("secrets", objects("password", "8")...))
+	w.expect(gotten, created, updated)
+	if got, want := w.versions(), "password=8"; got != want {
+		t.Errorf("objects = %q, want %q", got, want)
+	}
+}
+
+// There and back before anybody looked is no change.
+func TestRevertedStatusIsNotWritten(t *testing.T) {
+	w := newWorld(t)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.run()
+	w.expect(gotten, created)
+	w.server.SlowDown(50 * time.Millisecond)
+	w.Set(status("other", objects("password", "7")...)) // sorts first, takes the target path
+	w.server.Quiet(3, func() bool { return true })
+	w.Set(status("secrets", objects("password", "8")...))
+	w.Set(status("secrets", objects("password", "7")...))
+	w.expect(gotten, created, updated)
+}
+
+func TestManyChangesAreOneWriteWhileOneWaits(t *testing.T) {
+	w := running(t)
+	w.server.SlowDown(100 * time.Millisecond)
+	w.Set(status("secrets", objects("password", "0")...))
+	w.server.Quiet(2, func() bool { return true }) // the create is on its way
+	for i := range 100 {
+		w.Set(status("secrets", objects("password", fmt.Sprint(i+1))...))
+	}
+	w.expect(gotten, created, updated)
+	if got, want := w.versions(), "password=100"; got != want {
+		t.Errorf("objects = %q, want %q", got, want)
+	}
+}
+
+func TestRestartWritesNothingAgain(t *testing.T) {
+	w := running(t)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.expect(gotten, created)
+	w.restart()
+	w.Set(status("secrets", objects("password", "7")...))
+	w.run()
+	w.expect(gotten, created, gotten)
+}
+
+// More objects than one page holds, most of them of others.
+func TestRestartReadsInPages(t *testing.T) {
+	w := newWorld(t)
+	for i := range 1200 {
+		o := stored(fmt.Sprintf("pod-%04d-payments-db", i), older)
+		if i%2 == 1 {
+			o.Labels[spcv1.InternalNodeLabel] = "node-2"
+		}
+		w.server.Put(o)
+	}
+	for _, i := range []int{0, 1198} {
+		o := stored(fmt.Sprintf("pod-%04d-payments-db", i), uid)
+		o.OwnerReferences[0].Name = fmt.Sprintf("pod-%04d", i)
+		s := status("secrets")
+		s.Pod = o.OwnerReferences[0].Name
+		o.Status = podstatus.Merge(s)
+		w.server.Put(o)
+		w.Set(s)
+	}
+	w.run()
+	w.expect(gotten, gotten)
+}
+
+// Where the plugin may not list, a write that is not needed is found out.
+func TestRestartWithoutListReadsEachObject(t *testing.T) {
+	w := running(t)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.expect(gotten, created)
+	w.restart()
+	w.server.Break(only("GET", "/"+statuses, forbidden()))
+	w.Set(status("secrets", objects("password", "7")...))
+	w.run()
+	w.expect(gotten, created, gotten, created, gotten)
+	if n := w.log.count("not read"); n != 1 {
+		t.Errorf("%d lines about the list, want 1", n)
+	}
+}
+
+func TestTwoVolumesOfOneClassShareAnObject(t *testing.T) {
+	w := running(t)
+	w.Set(status("b", objects("password", "7", "user", "1")...))
+	w.expect(gotten, created)
+	w.Set(status("a", objects("password", "6", "host", "3")...))
+	w.expect(gotten, created, updated)
+	if got, want := w.versions(), "host=3 password=6 user=1"; got != want {
+		t.Errorf("objects = %q, want %q", got, want)
+	}
+	if got, want := w.server.Object("payments", name).Status.TargetPath, status("a").TargetPath; got != want {
+		t.Errorf("targetPath = %q, want that of the first volume, %q", got, want)
+	}
+	w.Forget(uid, "a")
+	w.expect(gotten, created, updated, updated)
+	if got, want := w.versions(), "password=7 user=1"; got != want {
+		t.Errorf("objects = %q, want %q", got, want)
+	}
+	w.Forget(uid, "b")
+	w.Forget(uid, "b")
+	w.expect(gotten, created, updated, updated)
+	if n := w.Held(); n != 0 {
+		t.Errorf("the writer holds %d things of a pod that is gone, want none", n)
+	}
+}
+
+func TestForgottenVolumeIsNotWritten(t *testing.T) {
+	w := newWorld(t)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.Forget(uid, "secrets")
+	w.run()
+	w.expect(gotten)
+	w.server.Break(func(r *http) *fault { return unavailable() })
+	w.Set(status("secrets", objects("password", "7")...))
+	w.server.Quiet(3, func() bool { return true })
+	w.Forget(uid, "secrets")
+	w.server.Break(nil)
+	n := len(w.server.Quiet(3, w.written)) // one may have been on its way
+	time.Sleep(100 * time.Millisecond)     // five times the longest wait
+	if got := w.server.Requests(); len(got) > n || w.server.Objects() > 0 || w.Held() > 0 {
+		t.Errorf("requests = %q after Forget with %d before it, %d objects, %d things held", got, n, w.server.Objects(), w.Held())
+	}
+}
+
+func TestFieldsOfOthersStay(t *testing.T) {
+	w := running(t)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.expect(gotten, created)
+	o := w.server.Object("payments", name)
+	o.Labels["team"], o.Annotations = "payments", map[string]string{"note": "kept"}
+	w.server.Put(o)
+	w.Set(status("secrets", objects("password", "8")...))
+	w.expect(gotten, created, updated, gotten, updated) // a conflict, read, written
+	o = w.server.Object("payments", name)
+	if o.Labels["team"] != "payments" || o.Annotations["note"] != "kept" || w.versions() != "password=8" {
+		t.Errorf("object = %v %v %s, want the fields of others and version 8", o.Labels, o.Annotations, w.versions())
+	}
+}
+
+func TestDeletedObjectIsMadeAgain(t *testing.T) {
+	w := running(t)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.expect(gotten, created)
+	w.server.Delete("payments", name)
+	w.Set(status("secrets", objects("password", "8")...))
+	w.expect(gotten, created, updated, created)
+	if got, want := w.versions(), "password=8"; got != want {
+		t.Errorf("objects = %q, want %q", got, want)
+	}
+}
+
+// stored is an object as the API server may have it.
+func stored(name, podUID string) *spcv1.SecretProviderClassPodStatus {
+	return &spcv1.SecretProviderClassPodStatus{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "payments", Name: name, Labels: map[string]string{spcv1.InternalNodeLabel: "node-1"},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "api-0", UID: types.UID(podUID)}},
+	}}
+}
+
+func TestObjectOfAnEarlierPodIsReplaced(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*spcv1.SecretProviderClassPodStatus)
+	}{
+		{"of a pod of the same name", func(*spcv1.SecretProviderClassPodStatus) {}},
+		{"of another node", func(o *spcv1.SecretProviderClassPodStatus) { o.Labels[spcv1.InternalNodeLabel] = "node-2" }},
+		{"without labels", func(o *spcv1.SecretProviderClassPodStatus) { o.Labels = nil }},
+		{"of nobody", func(o *spcv1.SecretProviderClassPodStatus) { o.OwnerReferences = nil }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := running(t)
+			before := stored(name, older)
+			test.change(before)
+			w.server.Put(before)
+			was := w.server.Object("payments", name).UID
+			w.Set(status("secrets", objects("password", "7")...))
+			w.expect(gotten, created, gotten, "GET pods", deleted, created)
+			o := w.server.Object("payments", name)
+			if o == nil || o.UID == was || len(o.OwnerReferences) != 1 || o.OwnerReferences[0].UID != uid || w.versions() != "password=7" {
+				t.Errorf("object = %v, want a new one, of the new pod alone", o)
+			}
+		})
+	}
+}
+
+func TestObjectOfALaterPodIsLeftAlone(t *testing.T) {
+	w := running(t)
+	w.server.Put(stored(name, older)) // which is the later one here
+	w.server.AddPod("payments", "api-0", older)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.expect(gotten, created, gotten, "GET pods")
+	if o := w.server.Object("payments", name); o.OwnerReferences[0].UID != older || w.Held() != 0 {
+		t.Errorf("owner = %s and %d things held, want the pod that has the name and nothing", o.OwnerReferences[0].UID, w.Held())
+	}
+}
+
+func TestObjectThatIsBeingDeletedIsWaitedFor(t *testing.T) {
+	w := running(t)
+	o := stored(name, older)
+	o.Finalizers = []string{"example.com/slow"}
+	w.server.Put(o)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.server.Quiet(12, func() bool { return w.Pending() == 1 })
+	w.server.Delete("payments", name) // the finalizer is done
+	w.server.Quiet(13, w.written)
+	if got, want := w.versions(), "password=7"; got != want {
+		t.Errorf("objects = %q, want %q", got, want)
+	}
+	if n := strings.Count(strings.Join(w.server.Requests(), " "), deleted); n != 1 {
+		t.Errorf("%d deletions, want 1", n)
+	}
+}
+
+// A pod of a StatefulSet comes back to the node before the old one's volumes
+// are unmounted: what is forgotten then is not the new one's.
+func TestNewPodOfTheSameNameOnTheSameNode(t *testing.T) {
+	w := running(t)
+	before := status("secrets", objects("password", "7")...)
+	before.PodUID = older
+	w.server.AddPod("payments", "api-0", older)
+	w.Set(before)
+	w.expect(gotten, created)
+	w.server.AddPod("payments", "api-0", uid)
+	w.Set(status("secrets", objects("password", "7")...))
+	w.Forget(older, "secrets")
+	w.expect(gotten, created, created, gotten, "GET pods", deleted, created)
+	if o := w.server.Object("payments", name); o == nil || o.OwnerReferences[0].UID != uid {
+		t.Errorf("object = %v, want that of the new pod", o)
+	}
+	w.Forget(uid, "secrets")
+	if n := w.Held(); n != 0 {
+		t.Errorf("the writer holds %d things of pods that are gone, want none", n)
+	}
+}
+
+func TestRunLeavesNoGoroutine(t *testing.T) {
+	before := runtime.NumGoroutine()
+	w := newWorld(t)
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.Run(ctx)
+		}()
+		w.Set(status("secrets", objects("password", fmt.Sprint(len(w.server.Requests())))...))
+		w.server.Quiet(1, w.written)
+		cancel()
+		<-done
+	}
+	if w.versions() == "none" {
+		t.Error("nothing was written")
+	}
+	own := func() bool {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		return bytes.Contains(stacks, []byte("workqueue")) || bytes.Contains(stacks, []byte("podstatus.(*Writer)"))
+	}
+	for deadline := time.Now().Add(5 * time.Second); own(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("goroutines = %d, %d before, some of them of the writer", runtime.NumGoroutine(), before)
+		}
+	}
+}
+
+func TestSetDoesNotWait(t *testing.T) {
+	w := running(t)
+	w.server.SlowDown(200 * time.Millisecond)
+	var took []time.Duration
+	for i := range 1000 {
+		s := status("secrets", objects("password", fmt.Sprint(i))...)
+		s.Pod = fmt.Sprintf("api-%d", i%100)
+		s.PodUID = fmt.Sprintf("%s-%d", uid[:30], i%100)
+		begin := time.Now()
+		w.Set(s)
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	t.Logf("Set: median %v, 99th of 100 %v", took[len(took)/2], took[len(took)*99/100])
+	if median := took[len(took)/2]; median > time.Millisecond {
+		t.Errorf("Set took %v in the median, want microseconds", median)
+	}
+	if n := w.server.MostAtOnce(); n > 4 {
+		t.Errorf("%d requests at once, want 4 at most", n)
+	}
+}
+
+func TestWriterConfigIsChecked(t *testing.T) {
+	full := podstatus.WriterConfig{REST: podstatustest.Start(t).REST(), Node: "node-1", Logger: slog.New(slog.DiscardHandler)}
+	for field, drop := range map[string]func(*podstatus.WriterConfig){
+		"REST":   func(c *podstatus.WriterConfig) { c.REST = nil },
+		"Node":   func(c *podstatus.WriterConfig) { c.Node = "" },
+		"Logger": func(c *podstatus.WriterConfig) { c.Logger = nil },
+	} {
+		c := full
+		drop(&c)
+		if _, err := podstatus.NewWriter(c); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("NewWriter without %s = %v, want an error that names it", field, err)
+		}
+	}
+}
