@@ -47,7 +47,7 @@ func tokenRefusals() []refusal {
 		unconfirmed("of another namespace", "namespace", bind("namespace", "kube-system")),
 		unconfirmed("of another pod", "pod", bind("pod", ref("other", apiUID))),
 		unconfirmed("of an earlier pod", "pod UID", func(b map[string]any) {
-			name, _ := b["pod"].(map[string]any)["name"].(string) //nolint:errcheck,forcetypeassert // made by token
+			name, _ := b["pod"].(map[string]any)["name"].(string) //nolint:forcetypeassert // made by token
 			b["pod"] = ref(name, apiUID)
 		}),
 		unconfirmed("of another account", "service account", bind("serviceaccount", ref("admin", accountUID))),

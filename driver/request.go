@@ -34,12 +34,12 @@ const (
 
 // Remedies that several fields share.
 const (
-	remedyKubelet = "kubelet sets it; call the driver through kubelet"
-	remedyInline  = "use an inline csi volume in the pod; persistent volumes are not supported"
-	remedyStaged  = "call the driver through kubelet: volumes of this driver are not staged"
-	remedyPodInfo = "set podInfoOnMount: true in the CSIDriver object"
-	remedyTokens  = "check tokenRequests in the CSIDriver object"
-	textTokens    = "service account tokens as kubelet writes them"
+	remedyKubelet  = "kubelet sets it; call the driver through kubelet"
+	remedyInline   = "use an inline csi volume in the pod; persistent volumes are not supported"
+	remedyStaged   = "call the driver through kubelet: volumes of this driver are not staged"
+	remedyPodInfo  = "set podInfoOnMount: true in the CSIDriver object"
+	remedyAudience = "check tokenRequests in the CSIDriver object"
+	textTokens     = "service account tokens as kubelet writes them"
 )
 
 // requestError is a request that the driver refuses to act on.
@@ -154,14 +154,14 @@ func parsePublish(req *csi.NodePublishVolumeRequest, t target) (*mountRequest, e
 func (m *mountRequest) parseTokens(req *csi.NodePublishVolumeRequest) error {
 	var err error
 	if m.tokens, err = provider.ParseTokens(req.GetSecrets()); err != nil {
-		return &requestError{"secrets", "do not hold " + textTokens, remedyTokens}
+		return &requestError{"secrets", "do not hold " + textTokens, remedyAudience}
 	}
 	m.claim.Tokens = m.tokens
 	if _, there := req.GetVolumeContext()[provider.TokensKey]; !there {
 		return nil
 	}
 	if m.contextTokens, err = provider.ParseTokens(req.GetVolumeContext()); err != nil {
-		m.contextProblem = &requestError{"volume_context[" + provider.TokensKey + "]", "does not hold " + textTokens, remedyTokens}
+		m.contextProblem = &requestError{"volume_context[" + provider.TokensKey + "]", "does not hold " + textTokens, remedyAudience}
 	}
 	m.claim.ContextTokens = m.contextTokens
 	return nil

@@ -176,14 +176,14 @@ func (k *Keys) fetch(ctx context.Context, old *keySet) (set *keySet, err error) 
 	began := k.c.Clock()
 	issuer, err := k.c.Source.Issuer(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read issuer: %v", err)
+		return nil, fmt.Errorf("read issuer: %v", err) //nolint:errorlint // see above
 	}
 	if issuer == "" {
 		return nil, errors.New("read issuer: it is empty")
 	}
 	text, err := k.c.Source.JWKS(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read key set: %v", err)
+		return nil, fmt.Errorf("read key set: %v", err) //nolint:errorlint // see above
 	}
 	keys, err := parseKeySet(text)
 	if err != nil {

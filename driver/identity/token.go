@@ -22,7 +22,7 @@ const (
 type unverified string
 
 const (
-	notAToken      unverified = "is not a JSON Web Token as the API server writes it"
+	malformed      unverified = "is not a JSON Web Token as the API server writes it"
 	wrongAlgorithm unverified = "is signed with an algorithm that is not the key's, or not accepted"
 	unknownKey     unverified = "is signed with a key that the cluster does not publish"
 	badSignature   unverified = "has a signature that is not the cluster's"
@@ -82,7 +82,7 @@ func (v *Verifier) checkToken(ctx context.Context, tokens Tokens, audience strin
 		return nil
 	})
 	if used != nil {
-		return claims{}, wiped, nil //nolint:nilerr // the request is over, and with it its tokens
+		return claims{}, wiped, nil // the request is over, and with it its tokens
 	}
 	return t, problem, err
 }
@@ -92,11 +92,11 @@ func (v *Verifier) checkToken(ctx context.Context, tokens Tokens, audience strin
 func (v *Verifier) verifyToken(ctx context.Context, token []byte, audience string) (claims, unverified, error) {
 	parts, ok := split(token)
 	if !ok {
-		return claims{}, notAToken, nil
+		return claims{}, malformed, nil
 	}
 	header, ok := parseHeader(parts.header)
 	if !ok {
-		return claims{}, notAToken, nil
+		return claims{}, malformed, nil
 	}
 	set, err := v.c.Keys.current(ctx)
 	if err != nil {
@@ -112,7 +112,7 @@ func (v *Verifier) verifyToken(ctx context.Context, token []byte, audience strin
 	}
 	t, ok := parseClaims(parts.payload)
 	if !ok {
-		return claims{}, notAToken, nil
+		return claims{}, malformed, nil
 	}
 	if !slices.Contains(set.issuers(v.c.Clock()), t.issuer) {
 		if set, err = v.c.Keys.latest(ctx); err != nil {
@@ -133,7 +133,7 @@ func verifySignature(set *keySet, h header, p parts) unverified {
 	signature, ok := decodePart(p.signature)
 	defer clear(signature)
 	if !ok {
-		return notAToken
+		return malformed
 	}
 	if !key.verify(p.signed, signature) {
 		return badSignature

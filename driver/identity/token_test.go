@@ -358,17 +358,17 @@ func TestSeveralAudiences(t *testing.T) {
 	key, forger := p256(t, "k1"), p256(t, "k1")
 	k := newKeys(t, newSource(key))
 	claimed := tokens{
-		"vault": key.mint(apiClaims()), "aws": forger.mint(apiClaims(audience("aws"))), "": key.mint(apiClaims(audience(issuer))), "gcp": key.mint(apiClaims()),
+		"vault": key.mint(apiClaims()), "aws": forger.mint(apiClaims(audience("aws"))), "": key.mint(apiClaims(audience(issuer))), "gcp": key.mint(apiClaims()), "zz": "x",
 	}
 	got, err := verifier(t, clusterOf(pod(nil)), k).Verify(t.Context(), with(claimed))
 	if err != nil || !got.TokenVerified {
 		t.Fatalf("Verify() = %v, token verified %t, want nil and true", err, got.TokenVerified)
 	}
-	want := []policies.Token{{Audience: "", Verified: true}, {Audience: "aws"}, {Audience: "gcp"}, {Audience: "vault", Verified: true}}
+	want := []policies.Token{{Audience: "", Verified: true}, {Audience: "aws"}, {Audience: "gcp"}, {Audience: "vault", Verified: true}, {Audience: "zz"}}
 	if diff := cmp.Diff(want, got.Tokens); diff != "" {
 		t.Errorf("Verify().Tokens (-want +got):\n%s", diff)
 	}
-	problems := []identity.UnverifiedToken{{Audience: "aws", Problem: badSignature}, {Audience: "gcp", Problem: wrongAudience}}
+	problems := []identity.UnverifiedToken{{Audience: "aws", Problem: badSignature}, {Audience: "gcp", Problem: wrongAudience}, {Audience: "zz", Problem: notAToken}}
 	if diff := cmp.Diff(problems, got.Unverified); diff != "" {
 		t.Errorf("Verify().Unverified (-want +got):\n%s", diff)
 	}
