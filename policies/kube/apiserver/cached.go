@@ -110,7 +110,9 @@ func (c *cached) listAll(ctx context.Context, options metav1.ListOptions) (runti
 	if err := c.request(&options, c.accept).Do(ctx).Into(list); err != nil {
 		return nil, err
 	}
-	c.hear()
+	if pages, ok := list.(metav1.ListInterface); ok && pages.GetContinue() == "" {
+		c.hear() // the last page: until then the cache holds what was before
+	}
 	return list, nil
 }
 
@@ -120,12 +122,24 @@ func (c *cached) watch(ctx context.Context, options metav1.ListOptions) (watch.I
 	if err != nil {
 		return nil, err
 	}
+	// A list that comes as a stream takes the cache's place when it is complete.
+	complete := options.SendInitialEvents == nil || !*options.SendInitialEvents
 	return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
-		if e.Type != watch.Error {
+		complete = complete || endsList(e)
+		if complete && e.Type != watch.Error {
 			c.hear()
 		}
 		return e, true
 	}), nil
+}
+
+// endsList reports whether all that was there before has been streamed.
+func endsList(e watch.Event) bool {
+	if e.Type != watch.Bookmark {
+		return false
+	}
+	o, ok := e.Object.(metav1.Object)
+	return ok && o.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
 }
 
 func (c *cached) hear() {

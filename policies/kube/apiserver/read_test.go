@@ -80,7 +80,6 @@ func TestReadsLive(t *testing.T) {
 
 func TestHowItAsks(t *testing.T) {
 	f := newFixture(t)
-	f.api.put(podsPath+"/x", pod()) // no matter that the fake serves no keys
 	for _, ask := range asks() {
 		_ = ask(t.Context(), f)
 	}

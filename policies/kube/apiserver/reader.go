@@ -26,8 +26,9 @@ const (
 	// to other callers: pods of one Deployment start together. It is also how
 	// long granting outlives the API server.
 	shareFor = 2 * time.Second
-	// quietAfter is when a watch that says nothing is not believed any more.
-	// The API server sends a bookmark each minute.
+	// quietAfter is when a watch that says nothing is not believed any more. The
+	// API server sends a bookmark each minute, or less often while nothing at all
+	// changes: then reads are live for a while.
 	quietAfter = 3 * time.Minute
 )
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -333,4 +334,62 @@ func TestPodExists(t *testing.T) {
 	f.api.says(http.StatusOK, version+`,"continue":"for ever"},"items":[]}`)
 	_, err = f.PodExists(t.Context(), otherUID)
 	checkUnavailable(t, err, "pods of this node", apiserver.InvalidAnswer)
+}
+
+// The list that a watch begins with takes the cache's place when it is complete:
+// half of one says nothing about what the cache holds.
+func TestHalfAListIsNotHeard(t *testing.T) {
+	end := map[string]any{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": map[string]any{
+		"resourceVersion": "90", "annotations": map[string]any{"k8s.io/initial-events-end": "true"},
+	}}
+	item := map[string]any{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": map[string]any{"name": "payments", "uid": "ns-uid", "resourceVersion": "80"}}
+	for name, test := range map[string]struct {
+		streamed bool
+		complete bool
+	}{
+		"stream": {true, false}, "whole stream": {true, true}, "page": {false, false}, "whole page": {false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.run(t)
+			f.clock.pass(3 * time.Minute)
+			var asked atomic.Int64
+			f.api.answers(func(w http.ResponseWriter, r *http.Request) bool {
+				query := r.URL.Query()
+				switch {
+				case r.URL.Path != namespacesPath || !test.streamed && query.Get("sendInitialEvents") != "":
+					return false
+				case query.Get("sendInitialEvents") != "":
+					asked.Add(1)
+					w.Header().Set("Content-Type", "application/json;stream=watch")
+					writeJSON(w, map[string]any{"type": "ADDED", "object": item})
+					if test.complete {
+						writeJSON(w, map[string]any{"type": "BOOKMARK", "object": end})
+					}
+					return true
+				case query.Get("watch") != "":
+					w.WriteHeader(http.StatusGone) // so that it is listed again
+					return true
+				case test.streamed || query.Get("continue") != "":
+					w.WriteHeader(http.StatusForbidden)
+					return true
+				}
+				asked.Add(1)
+				next := "page 2"
+				if test.complete {
+					next = ""
+				}
+				writeJSON(w, map[string]any{"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": map[string]any{"resourceVersion": "80", "continue": next}, "items": []any{item}})
+				return true
+			})
+			f.api.breakWatches()
+			eventually(t, "the list begins again twice", func() bool { return asked.Load() > 1 })
+			before := f.api.count(namespacePath)
+			_, err := f.Namespace(t.Context(), "payments")
+			if live := f.api.count(namespacePath) > before; err != nil || live == test.complete {
+				t.Errorf("Namespace() = %v, read live %t, want the cache believed: %t", err, live, test.complete)
+			}
+		})
+	}
 }
