@@ -59,6 +59,6 @@ func (c *complaints) due(e UnavailableError) bool {
 
 // LogTo sends what the Kubernetes client library logs to this logger, in place
 // of the standard error. It is a setting of the whole process: main calls it
-// once, before anything else of this package. The library writes no objects at
-// the level of debug and above.
+// once, before anything else of this package. At the level of debug and above the
+// library writes no objects; it may write what the API server says of an error.
 func LogTo(logger *slog.Logger) { klog.SetSlogLogger(logger) }

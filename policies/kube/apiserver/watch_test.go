@@ -200,20 +200,24 @@ func TestErrorsOfAWatchAreNotHeard(t *testing.T) {
 			return false
 		}
 		if r.URL.Query().Get("watch") == "" {
+			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusForbidden)
+			writeJSON(w, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": canary, "reason": "Forbidden", "code": 403})
 			return true
 		}
 		w.Header().Set("Content-Type", "application/json;stream=watch")
 		writeJSON(w, map[string]any{"type": "ERROR", "object": map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": canary, "reason": "Expired", "code": 410}})
 		return true
 	})
-	f.api.breakWatches()
-	eventually(t, "the list after the watch fails", func() bool { return f.api.count(namespacesPath) > 1 })
+	eventually(t, "the list after the watch fails", func() bool {
+		f.api.breakWatches() // also one that begins only now
+		return f.api.count(namespacesPath) > 1
+	})
 	before := f.api.count(namespacePath)
 	if _, err := f.Namespace(t.Context(), "payments"); err != nil || f.api.count(namespacePath) != before+1 {
 		t.Errorf("Namespace() = %v, want it read live", err)
 	}
-	eventually(t, "the log says so", func() bool { return strings.Contains(f.log.String(), "namespace (watch)") })
+	eventually(t, "the log says so", func() bool { return strings.Contains(f.log.String(), `"object":"namespace (watch)","reason":"forbidden","code":403`) })
 	if log := f.log.String() + libraryLog.String(); strings.Contains(log, canary) {
 		t.Errorf("log = %s, want no text of the API server", log)
 	}
@@ -357,6 +361,9 @@ func TestHalfAListIsNotHeard(t *testing.T) {
 			var asked atomic.Int64
 			f.api.answers(func(w http.ResponseWriter, r *http.Request) bool {
 				query := r.URL.Query()
+				if r.URL.Path == namespacesPath {
+					w.Header().Set("Content-Type", "application/json")
+				}
 				switch {
 				case r.URL.Path != namespacesPath || !test.streamed && query.Get("sendInitialEvents") != "":
 					return false
@@ -383,8 +390,10 @@ func TestHalfAListIsNotHeard(t *testing.T) {
 				writeJSON(w, map[string]any{"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": map[string]any{"resourceVersion": "80", "continue": next}, "items": []any{item}})
 				return true
 			})
-			f.api.breakWatches()
-			eventually(t, "the list begins again twice", func() bool { return asked.Load() > 1 })
+			eventually(t, "the list begins again twice", func() bool {
+				f.api.breakWatches() // also one that begins only now
+				return asked.Load() > 1
+			})
 			before := f.api.count(namespacePath)
 			_, err := f.Namespace(t.Context(), "payments")
 			if live := f.api.count(namespacePath) > before; err != nil || live == test.complete {
