@@ -217,7 +217,9 @@ func TestErrorsOfAWatchAreNotHeard(t *testing.T) {
 	if _, err := f.Namespace(t.Context(), "payments"); err != nil || f.api.count(namespacePath) != before+1 {
 		t.Errorf("Namespace() = %v, want it read live", err)
 	}
-	eventually(t, "the log says so", func() bool { return strings.Contains(f.log.String(), `"object":"namespace (watch)","reason":"forbidden","code":403`) })
+	eventually(t, "the log says so", func() bool {
+		return strings.Contains(f.log.String(), `"object":"namespace (watch)","reason":"forbidden","code":403`)
+	})
 	if log := f.log.String() + libraryLog.String(); strings.Contains(log, canary) {
 		t.Errorf("log = %s, want no text of the API server", log)
 	}
