@@ -194,6 +194,13 @@ func TestQuietWatchIsNotBelieved(t *testing.T) {
 func TestErrorsOfAWatchAreNotHeard(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
+	changed := namespace()
+	changed.Labels["team"] = "shop" // a watch that told something is begun again where it ended
+	f.api.put(namespacePath, changed)
+	eventually(t, "the watch tells", func() bool {
+		n, err := f.Namespace(t.Context(), "payments")
+		return err == nil && n.Labels["team"] == "shop"
+	})
 	f.clock.pass(3 * time.Minute)
 	f.api.answers(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != namespacesPath || r.URL.Query().Get("sendInitialEvents") != "" {
