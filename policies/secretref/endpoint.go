@@ -57,5 +57,5 @@ func canonicalHost(u *url.URL) (string, bool) {
 		return strings.ToLower(host), hostPattern.MatchString(host)
 	}
 	ip, err := netip.ParseAddr(host)
-	return "[" + ip.String() + "]", err == nil && ip.Is6() && ip.Zone() == ""
+	return "[" + ip.String() + "]", err == nil && ip.Zone() == ""
 }

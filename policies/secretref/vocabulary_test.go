@@ -68,7 +68,10 @@ func TestCredentialsGoNowhere(t *testing.T) {
 		"https://user:" + canary + "@host.example", "-----BEGIN EC PRIVATE KEY-----\n" + canary, "- a: \"-----BEGIN PRIVATE KEY-----" + canary + "\"\n",
 		"- secretPath: /a\n  fileName: \"-----BEGIN PRIVATE KEY-----" + canary + "\"\n", "- secretPath: /a\n  fileName: b\n  secretArgs: {password: " + canary + "}\n",
 	}
-	for provider, p := range vocabularies() {
+	all := vocabularies()
+	all["conjur 0.1.0"] = conjur("", "conjur.org/configurationVersion", "0.1.0", "secrets", "- a: x")
+	for name, p := range all {
+		provider, _, _ := strings.Cut(name, " ")
 		s := syntaxOf(t, provider)
 		names := slices.Concat(s.Scoping, s.Credentials, []string{s.List, "password", "conjur.org/secrets"})
 		for _, name := range names {
@@ -99,6 +102,25 @@ func checkNoCredential(t *testing.T, got secretref.Reading, about, canary string
 	for _, name := range got.LiteralCredentials {
 		if slices.Contains(got.Safe, name) {
 			t.Errorf("Read(%s) shows %s, which holds a credential", about, name)
+		}
+	}
+}
+
+// A problem reaches policy and events: it names fields in our words and never in
+// the author's.
+func TestProblemsDoNotRepeatTheAuthor(t *testing.T) {
+	const canary = "Xcanary7"
+	for name, r := range map[string]secretref.Reading{
+		"file":     readConjur(conjur("- " + canary + ": 0440")),
+		"variable": readConjur(conjur("- a: \"" + canary + ":x\"")),
+		"version":  readConjur(conjur("- a: x", "conjur.org/configurationVersion", canary)),
+		"unknown":  readConjur(conjur("- a: x", canary, "x")),
+		"field":    readAkeyless(akeyless("- " + canary + ": x")),
+		"argument": readAkeyless(akeyless("- secretPath: /a\n  fileName: b\n  secretArgs: {" + canary + ": 0440}")),
+		"gateway":  readAkeyless(akeyless("- secretPath: /a\n  fileName: b", "akeylessGatewayURL", canary)),
+	} {
+		if problem := r.Requests[0].ParseError; problem == "" || strings.Contains(problem, canary) {
+			t.Errorf("Read(%s) = problem %q, want one without %s", name, problem, canary)
 		}
 	}
 }
