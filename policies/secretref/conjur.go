@@ -23,7 +23,7 @@ const (
 var conjurAccountPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // conjurReader reads the parameters of CyberArk Conjur's provider, versions
-// 0.0.1 to 0.2.3. It reads nothing but its parameters and the pod: there are no
+// 0.1 and 0.2. It reads nothing but its parameters and the pod: there are no
 // defaults of its own for them.
 type conjurReader struct{}
 
