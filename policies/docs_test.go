@@ -2,7 +2,6 @@ package policies_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -35,44 +34,6 @@ func section(t *testing.T, heading string) string {
 	}
 	text, _, _ := strings.Cut(rest, "\n## ")
 	return text
-}
-
-// TestDocumentListsEveryField compares the table of fields with the schema.
-func TestDocumentListsEveryField(t *testing.T) {
-	var root node
-	if err := json.Unmarshal(policies.InputSchema(), &root); err != nil {
-		t.Fatal(err)
-	}
-	want := fieldRows("", &root)
-	var got []string
-	for line := range strings.Lines(section(t, "## Input")) {
-		if cells := strings.Split(line, " | "); strings.HasPrefix(line, "| `") {
-			got = append(got, cells[0]+" "+strings.TrimSpace(cells[2])+" "+strings.TrimSuffix(cells[3], " |\n"))
-		}
-	}
-	slices.Sort(want)
-	slices.Sort(got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("docs/POLICIES.md lists other fields (-schema +document):\n%s", diff)
-	}
-}
-
-func fieldRows(path string, n *node) []string {
-	var rows []string
-	for _, name := range slices.Sorted(maps.Keys(n.Properties)) {
-		child := n.Properties[name]
-		optional := "optional"
-		if slices.Contains(n.Required, name) {
-			optional = ""
-		}
-		full := strings.TrimPrefix(path+"."+name, ".")
-		rows = append(rows, fmt.Sprintf("| `%s` %s %s", full, optional, child.Description))
-		rows = append(rows, fieldRows(full, child)...)
-		if child.Items != nil {
-			rows = append(rows, fieldRows(full+"[]", child.Items)...)
-		}
-	}
-	return rows
 }
 
 // TestDocumentListsEveryRule compares the table of rules with what Rego and Go

@@ -160,6 +160,29 @@ func match(requests []policies.Request, files []replyFile) ([]matched, error) {
 	return out, nil
 }
 
+// sameObjects compares the ids that a provider reports with those of what was
+// decided on, where its ids say what it fetched: the files may have the granted
+// names and other content. The ids are text from outside and not repeated.
+func sameObjects(want []string, reported []ObjectVersion) error {
+	if want == nil {
+		return nil
+	}
+	missing := make(map[string]bool, len(want))
+	for _, id := range want {
+		missing[id] = true
+	}
+	for _, v := range reported {
+		if !missing[v.ID] {
+			return &fault{BeyondGrant, "it reports another object than the granted ones"}
+		}
+		delete(missing, v.ID)
+	}
+	if len(missing) > 0 {
+		return &fault{BeyondGrant, "it does not report every granted object"}
+	}
+	return nil
+}
+
 // all gives every file to one request, in the order of paths.
 func all(r policies.Request, files []replyFile) []matched {
 	out := make([]matched, 0, len(files))

@@ -110,6 +110,9 @@ func (d *Deliverer) Deliver(ctx context.Context, c Call) (Delivered, error) {
 	hardening.FaultPoint("provider/replied")
 	name := c.Grant.Provider()
 	files, delivered, err := accept(c.Grant, r)
+	if err == nil {
+		err = sameObjects(c.Effective.ObjectIDs(), delivered.Versions)
+	}
 	if err != nil {
 		return Delivered{}, faultError(name, err)
 	}

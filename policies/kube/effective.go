@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"slices"
 )
 
 // What an Effective shows.
@@ -21,6 +22,7 @@ const (
 type Effective struct {
 	provider string
 	digest   string
+	objects  []string
 	// merged returns the map. A closure hides it from printers that reflect
 	// over unexported fields.
 	merged func() map[string]string
@@ -32,8 +34,15 @@ func (e Effective) Provider() string { return e.provider }
 // Digest returns the parametersSha256: SHA-256 in hexadecimal over the JSON of
 // the whole merged map with sorted keys and without white space. The values of
 // literal credentials are replaced by a constant before, so that not even a
-// digest of them leaves; a class that has any is denied.
+// digest of them leaves; a class that has any is denied. With providers that read
+// their list from the pod's annotations those are part of the map, each as
+// "annotation <name>".
 func (e Effective) Digest() string { return e.digest }
+
+// ObjectIDs returns the ids that the provider has to report, and no others, in
+// no order: with providers that read their list from the pod, it may have
+// changed since the decision. nil: the provider's ids say nothing for certain.
+func (e Effective) ObjectIDs() []string { return slices.Clone(e.objects) }
 
 // Attributes returns what is sent to the provider: the merged parameters and
 // extra, which holds kubelet's keys as rebuilt from confirmed facts. What was

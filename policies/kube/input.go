@@ -44,7 +44,7 @@ func BuildInput(f Facts) (policies.Input, Effective, error) {
 	if err != nil {
 		return policies.Input{}, Effective{}, err
 	}
-	effective, changed, err := Merge(f.Class, csi.VolumeAttributes)
+	effective, changed, err := merge(f.Class, csi.VolumeAttributes, f.Pod.Annotations)
 	if err != nil {
 		return policies.Input{}, Effective{}, err
 	}

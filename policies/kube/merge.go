@@ -42,8 +42,12 @@ var (
 // Merge returns the parameters that the provider will get, and the sorted names
 // of those that the volume's attributes changed or added. As in the upstream
 // driver the attributes win over the class. Errors are *FieldError or
-// *SpoofError.
+// *SpoofError. Providers that read the pod's annotations find none.
 func Merge(class *spcv1.SecretProviderClass, volumeAttributes map[string]string) (Effective, []string, error) {
+	return merge(class, volumeAttributes, nil)
+}
+
+func merge(class *spcv1.SecretProviderClass, volumeAttributes, podAnnotations map[string]string) (Effective, []string, error) {
 	provider := string(class.Spec.Provider)
 	if !providerPattern.MatchString(provider) {
 		return Effective{}, nil, &FieldError{"spec.provider", "of the SecretProviderClass is not a provider name",
@@ -63,11 +67,11 @@ func Merge(class *spcv1.SecretProviderClass, volumeAttributes map[string]string)
 	if err := checkSize(merged, policies.MaxParameterBytes, fieldParameters); err != nil {
 		return Effective{}, nil, err
 	}
-	digest, err := digestOf(provider, merged)
+	digest, objects, err := identify(provider, merged, podAnnotations)
 	if err != nil {
 		return Effective{}, nil, err
 	}
-	e := Effective{provider: provider, digest: digest, merged: func() map[string]string { return merged }}
+	e := Effective{provider: provider, digest: digest, objects: objects, merged: func() map[string]string { return merged }}
 	return e, overrides(class.Spec.Parameters, volumeAttributes), nil
 }
 
@@ -115,15 +119,29 @@ func checkSize(m map[string]string, limit int, field string) error {
 	return nil
 }
 
-// digestOf reads the parameters once only to learn which hold credentials.
-func digestOf(provider string, merged map[string]string) (string, error) {
-	credentials := read(provider, merged, nil, "").LiteralCredentials
-	canonical, err := json.Marshal(secretref.Redact(merged, credentials))
+// annotationPrefix begins what stands for an annotation in the digest. No
+// parameter's name has a space.
+const annotationPrefix = "annotation "
+
+// identify reads the parameters to learn which hold credentials, which
+// annotations of the pod say what they leave open, and what the provider will
+// report. Without those annotations in the digest a grant of parameters in full
+// would be one of whatever anybody writes into the pod.
+func identify(provider string, merged, podAnnotations map[string]string) (digest string, objects []string, err error) {
+	reading := read(provider, merged, podAnnotations, "")
+	identity := secretref.Redact(merged, reading.LiteralCredentials)
+	for name, value := range reading.Annotations {
+		if !utf8.ValidString(value) {
+			return "", nil, &FieldError{entry("metadata.annotations", name), "is not UTF-8", "write the list in UTF-8"}
+		}
+		identity[annotationPrefix+name] = value
+	}
+	canonical, err := json.Marshal(identity)
 	if err != nil {
-		return "", fmt.Errorf("digest parameters: %w", err)
+		return "", nil, fmt.Errorf("digest parameters: %w", err)
 	}
 	sum := sha256.Sum256(canonical)
-	return hex.EncodeToString(sum[:]), nil
+	return hex.EncodeToString(sum[:]), reading.ObjectIDs, nil
 }
 
 // read leaves out the class's name: it is in no provider's syntax.

@@ -14,6 +14,8 @@ const (
 	// backendDigits of a digest are kept. Whoever writes classes chooses the
 	// text, so it must be too long to search for one that collides.
 	backendDigits = 32
+	// redactedValue stands for a literal credential.
+	redactedValue = "[literal credential]"
 )
 
 // genericReader reads the `objects` array of a provider that is not known.
@@ -59,7 +61,7 @@ func Redact(parameters map[string]string, names []string) map[string]string {
 	maps.Copy(redacted, parameters)
 	for _, name := range names {
 		if _, ok := redacted[name]; ok {
-			redacted[name] = "[literal credential]"
+			redacted[name] = redactedValue
 		}
 	}
 	return redacted

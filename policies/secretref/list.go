@@ -95,6 +95,19 @@ func requestsOf(p Params, secrets []secret, err error) []policies.Request {
 	return requests
 }
 
+// objectIDs returns the ids by which a provider reports the secrets, if they
+// could be read.
+func objectIDs(requests []policies.Request, secrets []secret, id func(secret) string) []string {
+	if requests[0].ParseError != "" {
+		return nil
+	}
+	ids := make([]string, len(secrets))
+	for i, s := range secrets {
+		ids[i] = id(s)
+	}
+	return ids
+}
+
 // problem returns our own words for an error of parseObjects.
 func problem(err error) string {
 	if s, ok := errors.AsType[*syntaxError](err); ok {

@@ -44,6 +44,12 @@ type Reading struct {
 	// LiteralCredentials names the parameters that hold a credential in
 	// plain text, sorted.
 	LiteralCredentials []string
+	// Annotations are those of the pod that were read in place of a parameter.
+	// They identify what is asked for along with the parameters.
+	Annotations map[string]string `json:",omitempty"`
+	// ObjectIDs are the ids by which the provider reports what it fetched for
+	// each of Requests, nil where its ids say nothing.
+	ObjectIDs []string `json:",omitempty"`
 }
 
 // Reader reads one provider's syntax. Read is a pure function of p: both gates
@@ -72,7 +78,7 @@ type described interface {
 
 // readers are the providers with a syntax of their own.
 func readers() []described {
-	return []described{localReader{}}
+	return []described{akeylessReader{}, conjurReader{}, localReader{}}
 }
 
 // For returns the reader of a provider's syntax. An unknown provider is read
