@@ -200,12 +200,9 @@ func (v vaultReader) syntax() Syntax {
 		File:    "`objectName`",
 		Scoping: v.scopes(),
 		Unparsed: []string{
-			"a parameter, or a field of an object, that is not known", "no `roleName`", "one setting under two names",
-			"an address that is not `http(s)://host[:port][/path]`", "a namespace with other characters than letters, digits and `._-/`",
-			"`secretPath` with an empty element, `.`, `..`, `%` or `\\`, or with the query names `list`, `scan` or `help`",
-			"`method` other than GET, LIST, POST and PUT", "`filePermission` in quotes (the provider refuses it) or as `0o`",
-			"`secretArgs` other than strings, decimals, `true` and `false` in lists and maps",
-			"one `secretPath` and `method` with two `secretArgs` (the provider sends only the first)",
+			"parameters and fields that are not known", "one setting under two names", "addresses other than `http(s)://host[:port][/path]`",
+			"a `secretPath` with an empty element, `.`, `..`, `%` or `\\`", "methods other than GET, LIST, POST and PUT",
+			"`filePermission` in quotes", "one `secretPath` and `method` with two `secretArgs`",
 		},
 	}
 }

@@ -34,7 +34,8 @@ func vaultBackend(address, namespace string) (string, error) {
 		if host == defaultBackend {
 			return "", uncertain("the address has the host default, which stands for the provider's own setting")
 		}
-		if port != "" && !(scheme == "https" && port == "443") && !(scheme == "http" && port == "80") {
+		standard := scheme == "https" && port == "443" || scheme == "http" && port == "80"
+		if port != "" && !standard {
 			host += ":" + port
 		}
 		if backend = host + m[4]; scheme == "http" {

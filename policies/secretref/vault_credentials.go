@@ -60,15 +60,14 @@ func vaultCredentialText(text string) bool {
 }
 
 // vaultCredentialObject is credentialKey for one object, whose own secretKey is
-// no credential if it is plain text.
+// no credential.
 func vaultCredentialObject(n *yaml.Node) bool {
 	if n.Kind != yaml.MappingNode {
 		return credentialKey(n)
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		own := key.Value == fieldSecretKey && value.Kind == yaml.ScalarNode
-		if key.Kind == yaml.ScalarNode && credentialName(key.Value) && !own || credentialKey(value) {
+		if key.Kind == yaml.ScalarNode && credentialName(key.Value) && key.Value != fieldSecretKey || credentialKey(value) {
 			return true
 		}
 	}

@@ -197,7 +197,7 @@ func (f fields) number(name string) (*uint32, error) {
 	if !ok {
 		return nil, nil //nolint:nilnil // absent is an answer of its own
 	}
-	if n.decorated() || n.yaml.Tag != "!!int" || n.yaml.Style != 0 || !vaultModePattern.MatchString(n.yaml.Value) {
+	if n.decorated() || n.yaml.Style != 0 || !vaultModePattern.MatchString(n.yaml.Value) {
 		return nil, uncertain(name + " is not a plain number such as 0440: write it without quotes")
 	}
 	mode, err := strconv.ParseUint(n.yaml.Value, 0, 32)

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -240,8 +242,8 @@ func vaultValues() []string {
 		"GET", "get", "PUT", "POST", "LIST", "PATCH", "DELETE", "base64", "BASE64", "utf-8", "hex", "'h\u0065x'", "0644", "0624", "420", "0o644", "'0644'",
 		"0x1a4", "08", "00", "0000", "00644", "4_20", "4755", "-1", "99999", "{}", "[]", "{a: 1}", "{a: [1, true, x]}", "{a: {b: c}}", "{b: 1, a: 2}",
 		"{a: 1.5}", "{a: 1e3}", "{a: null}", "{a: }", "{1: a}", "{a: yes}", "{a: 'x/y'}", "{a: '<&>'}", "{a: 010}", "{a: 12345678901234567890}",
-		"{a: 2001-01-01}", "{a: 'true'}", "{a: '1'}", "{a: {}}", "{a: []}", "{a: -5}", "{a: +5}", "{a: \"\\u2028\"}", "{? a : b}", "!!map {a: b}", "&x {a: b}",
-		"\n    a: 1\n    b: x", "\n    a: |\n      true", "\n    a: >-\n      5", "\n    - a", "\n    a:\n    - b\n    - c: d")
+		"{a: 2001-01-01}", "{a: 'true'}", "{a: '1'}", "{a: {}}", "{a: []}", "{a: -5}", "{a: -0}", "{a: +5}", "{a: \"\\u2028\"}", "{? a : b}", "!!map {a: b}", "&x {a: b}",
+		"\n    a: 1\n    b: x", "\n    a: |\n      true", "\n    a: >-\n      5", "\n    a: >-\n      true", "\n    - a", "\n    a:\n    - b\n    - c: d")
 }
 
 func TestVaultAgrees(t *testing.T) {
@@ -309,4 +311,43 @@ func FuzzReadVault(f *testing.F) {
 		}
 		checkVault(t, provider, parameters)
 	})
+}
+
+// Two requests that differ in anything that the server or the file sees have two
+// ids; vaultFetches says whether they do.
+func FuzzVaultTwoRequestsTwoSecrets(f *testing.F) {
+	f.Add("a", "k", "GET", "x", "1", "https://h", "n", "a", "k", "PUT", "x", "1", "https://h", "n")
+	f.Add("a?x=1", "", "", "", "", "https://h:443", "n/", "a/?x=1", "", "", "", "", "https://H", "n")
+	f.Add("a", "", "PUT", "x", "y/z", "http://h", "n,method=PUT", "a", "", "", "x", "y/z", "http://h", "n")
+	f.Add("a?version=1", "k@1", "", "", "", "", "", "a", "k@1", "", "", "", "https://default", "")
+	f.Add("a{", "k", "", "b", "}", "https://h/v1", "", "v1/a{", "k", "", "b", "}", "https://h", "")
+	f.Fuzz(func(t *testing.T, p1, k1, m1, n1, v1, a1, ns1, p2, k2, m2, n2, v2, a2, ns2 string) {
+		one := vaultQuoted(p1, k1, m1, n1, v1, a1, ns1)
+		two := vaultQuoted(p2, k2, m2, n2, v2, a2, ns2)
+		if !checkVault(t, "vault", one) || !checkVault(t, "vault", two) {
+			return
+		}
+		first, err1 := vaultFetches("vault", one)
+		second, err2 := vaultFetches("vault", two)
+		if err1 != nil || err2 != nil {
+			return // reported by checkVault
+		}
+		same := normal(t, first[0]) == normal(t, second[0])
+		ids := [2]string{readAll("vault", one).Requests[0].Secret, readAll("vault", two).Requests[0].Secret}
+		if (ids[0] == ids[1]) != same {
+			t.Errorf("ids of %q and %q = %q, want them equal only if the requests are", one, two, ids)
+		}
+	})
+}
+
+// vaultQuoted are parameters with one object, all of whose fields are in quotes.
+func vaultQuoted(path, key, method, name, value, address, namespace string) map[string]string {
+	objects := fmt.Sprintf("- objectName: f\n  secretPath: %s\n  secretKey: %s\n  method: %s\n",
+		strconv.Quote(path), strconv.Quote(key), strconv.Quote(method))
+	if name != "" {
+		objects += fmt.Sprintf("  secretArgs: {%s: %s}\n", strconv.Quote(name), strconv.Quote(value))
+	}
+	parameters := vaultParameters(objects, "vaultAddress", address, "vaultNamespace", namespace)
+	maps.DeleteFunc(parameters, func(_, value string) bool { return value == "" })
+	return parameters
 }
