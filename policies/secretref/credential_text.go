@@ -44,9 +44,11 @@ func credentialKey(n *yaml.Node) bool {
 	return slices.ContainsFunc(n.Content, credentialKey)
 }
 
-func credentialLine(text string) bool {
+// credentialLine finds fields in a text that no parser took. Those of exactly
+// the known names are the provider's own, and hold no credential.
+func credentialLine(text string, known ...string) bool {
 	// These end lines in YAML 1.1, which is one reason not to have parsed.
 	text = strings.NewReplacer("\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n").Replace(text)
 	found := append(fieldInText.FindAllStringSubmatch(text, -1), complexKey.FindAllStringSubmatch(text, -1)...)
-	return slices.ContainsFunc(found, func(m []string) bool { return credentialName(m[1]) })
+	return slices.ContainsFunc(found, func(m []string) bool { return credentialName(m[1]) && !slices.Contains(known, m[1]) })
 }

@@ -78,7 +78,7 @@ type described interface {
 
 // readers are the providers with a syntax of their own.
 func readers() []described {
-	return []described{akeylessReader{}, conjurReader{}, localReader{}}
+	return append([]described{akeylessReader{}, conjurReader{}, localReader{}}, vaultReaders()...)
 }
 
 // For returns the reader of a provider's syntax. An unknown provider is read

@@ -26,7 +26,7 @@ func TestLocalKnowsObjectsOnly(t *testing.T) {
 // The local reader's secrets are files of every node: whatever another provider
 // calls itself, it must not be able to name them.
 func TestOnlyLocalIsLocal(t *testing.T) {
-	for _, provider := range []string{"Local", "LOCAL", "local-", "node", "vault"} {
+	for _, provider := range []string{"Local", "LOCAL", "local-", "node", "Vault"} {
 		got := read(provider, "- objectName: a").Requests
 		want := []policies.Request{ask(provider+"://default/a", "a")}
 		if diff := cmp.Diff(want, got); diff != "" {
