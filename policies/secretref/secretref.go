@@ -72,7 +72,7 @@ type described interface {
 
 // readers are the providers with a syntax of their own.
 func readers() []described {
-	return []described{localReader{}}
+	return []described{localReader{}, awsReader{}, azureReader{}, gcpReader{}}
 }
 
 // For returns the reader of a provider's syntax. An unknown provider is read
