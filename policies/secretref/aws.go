@@ -49,13 +49,12 @@ func (awsReader) Read(p Params) Reading {
 func (awsReader) syntax() Syntax {
 	return Syntax{
 		Provider: awsProvider, List: objectsParameter,
-		ID: "aws://[<account>:]<region>[+<failoverRegion>[=<failoverObject>[,<its objectVersionLabel>]]]/secretsmanager/<objectName>[#<path of jmesPath>][@<objectVersion>][@[<objectVersion>,]label=<objectVersionLabel>], " +
-			"or .../ssmparameter/<objectName>[#...][@<objectVersion or objectVersionLabel>]; of an ARN its account, region and name; region `default` where the class has none",
+		ID:      "aws://[<account>:]<region>[+<failoverRegion>[=<failoverObject>]]/<objectType>/<objectName>[#<path>][@<version>]",
 		File:    "`objectAlias`, else `objectName`, `/` becomes `_` or `pathTranslation`; one more for each `objectAlias` of `jmesPath`",
 		Scoping: awsScoping(),
 		Unparsed: []string{
-			"any other parameter or field", "`failoverObject` as a list", "no `objectType` without an ARN", "one parameter in two entries",
-			"parameters below `/aws/reference/`, which are secrets of another service", "numbers and booleans without quotes",
+			"any other parameter or field", "`failoverObject` as a list", "a name without `objectType`", "an SSM parameter in two entries",
+			"an SSM parameter below `/aws/reference/`", "numbers and booleans without quotes",
 		},
 	}
 }

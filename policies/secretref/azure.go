@@ -75,13 +75,12 @@ func (azureReader) Read(p Params) Reading {
 func (azureReader) syntax() Syntax {
 	return Syntax{
 		Provider: azureProvider, List: objectsParameter,
-		ID: "azure://<cloudName, else default>:<keyvaultName>[:<cloudEnvFileName> of AzureStackCloud]/<objectType>/<objectName>[@<objectVersion>], " +
-			"everything but the file in lower case, since Key Vault ignores case",
+		ID:      "azure://<cloudName>:<keyvaultName>[:<cloudEnvFileName>]/<objectType>/<objectName>[@<objectVersion>]",
 		File:    "`objectAlias`, else `objectName`",
 		Scoping: azureScoping(),
 		Unparsed: []string{
-			"any other parameter or field", "`objectVersionHistory` above 1 and `objectNotAfter`: the vault decides which files there are",
-			"`AzureStackCloud` without `cloudEnvFileName`: then another class's file counts", "an entry of `array` that is not a block text with `|` or in quotes",
+			"any other parameter or field, but for `resourceGroup` and `subscriptionId`", "`objectVersionHistory` above 1", "`objectNotAfter`",
+			"`AzureStackCloud` without `cloudEnvFileName`", "an entry of `array` that is neither a block text nor in quotes",
 		},
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/secretref"
 )
 
@@ -36,9 +37,8 @@ type cloud struct {
 	oracles  []oracle
 	// fetch is what the provider would ask its backend for to get this secret.
 	fetch func(id secretref.ID) string
-	// base are parameters that are read; entry is a list with one scalar.
-	base map[string]string
-	// credential is a list that holds a credential which is part of a name, %s.
+	base  map[string]string // parameters that are read
+	// credential is a list in which %s is part of a name.
 	credential string
 }
 
@@ -74,8 +74,8 @@ func (c cloud) disagreement(parameters map[string]string) string {
 	got := make([]delivery, len(requests))
 	for i, r := range requests {
 		id, err := secretref.Parse(r.Secret)
-		if err != nil {
-			return fmt.Sprintf("secret %q: %v", r.Secret, err)
+		if err != nil || !policies.ValidSecret(r.Secret) {
+			return fmt.Sprintf("secret %q: %v, want one that a grant can name", r.Secret, err)
 		}
 		got[i] = delivery{Fetch: c.fetch(id), File: r.File}
 		if r.Mode != nil {

@@ -54,11 +54,11 @@ func (gcpReader) Read(p Params) Reading {
 func (gcpReader) syntax() Syntax {
 	return Syntax{
 		Provider: gcpProvider, List: gcpSecrets,
-		ID:      "gcp://<project>/[locations/<location>/]secrets/<secret>@<version>, or .../parameters/<parameter>@<version>, of `resourceName`",
+		ID:      "gcp://<project>/[locations/<location>/]secrets/<secret>@<version>",
 		File:    "`path`, else `fileName`",
 		Scoping: gcpScoping(),
 		Unparsed: []string{
-			"any other parameter or field, such as `labels`", "`mode` that is neither `0` and three octal digits nor a decimal number, without quotes",
+			"any other parameter or field, such as `labels`", "a `mode` in quotes, or other than 0440 or 288",
 		},
 	}
 }
