@@ -130,6 +130,8 @@ func TestGCPIsUnparsed(t *testing.T) {
 		{"mode that is a float", entry(gcpName) + "\n  mode: 4.0", "mode"},
 		{"decoded in quotes", entry(gcpName) + "\n  decodeBase64: \"true\"", "decodeBase64"},
 		{"decoded by YAML 1.1", entry(gcpName) + "\n  decodeBase64: yes", "decodeBase64"},
+		{"plain path that begins with a sign of YAML 1.1", "- resourceName: " + gcpName + "\n  path: =", "quotes"},
+		{"plain path in a flow collection", "[{resourceName: " + gcpName + ", path: a#b}]", "quotes"},
 		{"null path", "- resourceName: " + gcpName + "\n  path: ~", "quotes"},
 		{"too many", strings.Repeat(entry(gcpName)+"\n", 65), "more than 64"},
 	} {
