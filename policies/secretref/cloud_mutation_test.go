@@ -60,8 +60,8 @@ func TestCloudMutatedExamples(t *testing.T) {
 				}
 			}
 		}
-		if read < 200 {
-			t.Errorf("%d mutated examples of %s were read, want at least 200", read, c.provider)
+		if read < 120 {
+			t.Errorf("%d mutated examples of %s were read, want at least 120", read, c.provider)
 		}
 	}
 }
