@@ -78,7 +78,9 @@ type described interface {
 
 // readers are the providers with a syntax of their own.
 func readers() []described {
-	return append([]described{akeylessReader{}, conjurReader{}, localReader{}}, vaultReaders()...)
+	return append([]described{
+		akeylessReader{}, awsReader{}, azureReader{}, conjurReader{}, gcpReader{}, localReader{},
+	}, vaultReaders()...)
 }
 
 // For returns the reader of a provider's syntax. An unknown provider is read

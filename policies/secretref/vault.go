@@ -10,11 +10,6 @@ import (
 const (
 	vaultProvider   = "vault"
 	openbaoProvider = "openbao"
-	// kubeletPrefix begins the attributes that the driver adds.
-	kubeletPrefix = "csi.storage.k8s.io/"
-	// classAttribute names the class in a volume's attributes. No provider
-	// reads it.
-	classAttribute = "secretProviderClass"
 )
 
 // Settings of the Vault providers. As a parameter each has a prefix.
@@ -155,7 +150,7 @@ func (v vaultReader) scoping(parameters map[string]string) map[string]string {
 // check refuses parameters that the provider refuses, or may read in a way that
 // we do not know.
 func (v vaultReader) check(parameters map[string]string) error {
-	known := append(v.scopes(), objectsParameter, classAttribute)
+	known := append(v.scopes(), objectsParameter, classParameter)
 	known = append(known, v.ignored...)
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
 		switch {

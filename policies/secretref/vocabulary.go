@@ -5,13 +5,6 @@ import (
 	"strings"
 )
 
-// What the driver adds to the parameters on the way to the provider. No syntax
-// gives these a meaning of its own.
-const (
-	kubeletPrefix  = "csi.storage.k8s.io/"
-	classParameter = "secretProviderClass"
-)
-
 // vocabulary names the parameters that one provider reads. Any other makes a
 // class unreadable: the provider may give it a meaning in its next version.
 type vocabulary struct {

@@ -21,16 +21,6 @@ func vocabularies() map[string]secretref.Params {
 	}
 }
 
-func syntaxOf(t *testing.T, provider string) secretref.Syntax {
-	t.Helper()
-	all := secretref.Syntaxes()
-	i := slices.IndexFunc(all, func(s secretref.Syntax) bool { return s.Provider == provider })
-	if i < 0 {
-		t.Fatalf("Syntaxes() has no %q", provider)
-	}
-	return all[i]
-}
-
 // with returns p with one parameter changed.
 func with(p secretref.Params, name, value string) secretref.Params {
 	p.Parameters = maps.Clone(p.Parameters)
