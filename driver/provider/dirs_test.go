@@ -35,6 +35,11 @@ func TestP11DirectoriesAreSearchedAsUpstreamDoes(t *testing.T) {
 	}
 	nothing := func(*testing.T, string) *providertest.Provider { return nil }
 	missing := func(t *testing.T, dir string) *providertest.Provider { must(t, os.Remove(dir)); return nil }
+	file := func(t *testing.T, dir string) *providertest.Provider {
+		must(t, os.Remove(dir))
+		must(t, os.WriteFile(dir, nil, 0o600))
+		return nil
+	}
 	type plant = func(*testing.T, string) *providertest.Provider
 	tests := map[string]struct {
 		first, second plant
@@ -51,6 +56,8 @@ func TestP11DirectoriesAreSearchedAsUpstreamDoes(t *testing.T) {
 		"dead in the second":            {serve, dead, "", [2]int{1, 0}, ""},
 		"dead in the first, no other":   {dead, nothing, provider.ProviderUnavailable, [2]int{}, ""},
 		"dead in both":                  {dead, dead, provider.ProviderUnavailable, [2]int{}, ""},
+		"first directory is a file":     {file, serve, provider.SocketUntrusted, [2]int{}, "first"},
+		"second directory is a file":    {serve, file, "", [2]int{1, 0}, ""},
 		"untrusted in the first":        {planted, serve, provider.SocketUntrusted, [2]int{}, "first"},
 		"untrusted in the second":       {serve, planted, "", [2]int{1, 0}, ""},
 		"dead, and untrusted afterward": {dead, planted, provider.SocketUntrusted, [2]int{}, "second"},

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
@@ -164,6 +166,38 @@ func TestAProviderThatIsMendedBehindItsSocket(t *testing.T) {
 	mu.Unlock()
 	if _, err := d.Deliver(t.Context(), allowed(t, objects("db-password"))); err != nil {
 		t.Errorf("Deliver() of the mended provider = %v, want nil", err)
+	}
+}
+
+// TestTheVersionIsAskedAnewOfAnotherProcess that took over a socket file which
+// stayed the same, as with socket activation.
+func TestTheVersionIsAskedAnewOfAnotherProcess(t *testing.T) {
+	var mu sync.Mutex
+	version := "v1alpha1"
+	p := providertest.Start(t, providertest.Config{
+		Handler: decent(),
+		Version: func(ctx context.Context, r *v1alpha1.VersionRequest) (*v1alpha1.VersionResponse, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return says(version, "x", "y")(ctx, r)
+		},
+		Options: []grpc.ServerOption{grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 100 * time.Millisecond, MaxConnectionAgeGrace: 10 * time.Millisecond})},
+	})
+	d := deliverer(t, nil, p.Dir)
+	if _, err := d.Deliver(t.Context(), allowed(t, objects("db-password"))); err != nil {
+		t.Fatalf("Deliver() = %v, want nil", err)
+	}
+	mu.Lock()
+	version = "v2"
+	mu.Unlock()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		_, err := d.Deliver(t.Context(), allowed(t, objects("db-password")))
+		if reasonOf(t, err) == provider.VersionIncompatible {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Deliver() over a new connection = %v, want %s", err, provider.VersionIncompatible)
+		}
 	}
 }
 

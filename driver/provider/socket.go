@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 
 	"github.com/portcullis-csi/portcullis/hardening"
 )
@@ -58,8 +57,7 @@ func (d *Deliverer) find(ctx context.Context, name string) (socket, error) {
 	return found[0], nil // where a provider that restarts is waited for
 }
 
-// candidates are the files of that name, in the order of the directories; a
-// file that two directories lead to is one.
+// candidates are the files of that name, in the order of the directories.
 func (d *Deliverer) candidates(name string) ([]socket, error) {
 	var found []socket
 	for _, dir := range d.config.Dirs {
@@ -69,8 +67,7 @@ func (d *Deliverer) candidates(name string) ([]socket, error) {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil && len(found) == 0:
 			return nil, untrusted(name, path, err)
-		case err != nil, slices.ContainsFunc(found, func(s socket) bool { return os.SameFile(s.info, info) }):
-		default:
+		case err == nil:
 			found = append(found, socket{path, info})
 		}
 	}

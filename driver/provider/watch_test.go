@@ -70,7 +70,7 @@ func TestWatchIsBounded(t *testing.T) {
 	for i := range provider.MaxWatched + 20 {
 		abandon(t, dir, fmt.Sprintf("p%03d", i))
 	}
-	d := deliverer(t, func(c *provider.Config) { c.ConnectTimeout = 50 * time.Millisecond }, dir)
+	d := deliverer(t, func(c *provider.Config) { c.ConnectTimeout = 300 * time.Millisecond }, dir)
 	w := provider.NewWatch(d)
 	begin := time.Now()
 	w.Check(t.Context())
