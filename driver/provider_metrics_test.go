@@ -1,7 +1,6 @@
 package driver_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -27,7 +26,7 @@ func TestProviderMetrics(t *testing.T) {
 	collect := func() map[string]map[string]int64 {
 		t.Helper()
 		var rm metricdata.ResourceMetrics
-		if err := reader.Collect(context.Background(), &rm); err != nil {
+		if err := reader.Collect(t.Context(), &rm); err != nil {
 			t.Fatal(err)
 		}
 		out := map[string]map[string]int64{}

@@ -125,10 +125,19 @@ func TestDefinitionsAreUpstreams(t *testing.T) {
 			t.Errorf("%s differs from upstream's (-want +got); copy it anew:\n%s", name, diff)
 		}
 		for key, o := range ours {
+			text, err := yaml.Marshal(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var definition struct {
+				Spec struct{ Versions []struct{ Name string } }
+			}
+			if err := yaml.Unmarshal(text, &definition); err != nil {
+				t.Fatal(err)
+			}
 			var versions []string
-			spec := o["spec"].(map[string]any)
-			for _, v := range spec["versions"].([]any) {
-				versions = append(versions, fmt.Sprint(v.(map[string]any)["name"]))
+			for _, v := range definition.Spec.Versions {
+				versions = append(versions, v.Name)
 			}
 			if diff := cmp.Diff([]string{"v1", "v1alpha1"}, versions); diff != "" {
 				t.Errorf("versions of %s (-want +got):\n%s", key, diff)
