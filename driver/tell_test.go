@@ -76,7 +76,7 @@ func (w *told) tell(t testing.TB, c *driver.Config) {
 	c.Statuses, c.Events = w.writer, events
 	writer := w.writer
 	w.start = func() {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { writer.Run(ctx) })
 		running.Go(func() { events.Run(ctx) })

@@ -25,7 +25,7 @@ func newEvents(t *testing.T, server *podstatustest.Server) *podstatus.Events {
 }
 
 func deliver(t *testing.T, e *podstatus.Events) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

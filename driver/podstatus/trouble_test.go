@@ -123,6 +123,9 @@ func TestRetryAfterIsRespected(t *testing.T) {
 	w.Set(status("secrets", objects("password", "7")...))
 	w.server.Quiet(2, func() bool { return true })
 	w.server.Break(nil)
+	for i := range 50 { // what changes meanwhile does not hurry
+		w.Set(status("secrets", objects("password", string(rune('A'+i)))...))
+	}
 	w.server.Quiet(3, w.written)
 	if took := time.Since(begin); took < time.Second || len(w.server.Requests()) != 3 {
 		t.Errorf("written after %v and %q, want one more try, a second later", took, w.server.Requests())

@@ -286,11 +286,28 @@ func TestForgottenVolumeIsNotWritten(t *testing.T) {
 	w.Set(status("secrets", objects("password", "7")...))
 	w.server.Quiet(3, func() bool { return true })
 	w.Forget(uid, "secrets")
+	if n := w.Requeues("payments", name); n != 0 {
+		t.Errorf("requeues = %d after Forget, want 0", n)
+	}
 	w.server.Break(nil)
 	n := len(w.server.Quiet(3, w.written)) // one may have been on its way
 	time.Sleep(100 * time.Millisecond)     // five times the longest wait
 	if got := w.server.Requests(); len(got) > n || w.server.Objects() > 0 || w.Held() > 0 {
 		t.Errorf("requests = %q after Forget with %d before it, %d objects, %d things held", got, n, w.server.Objects(), w.Held())
+	}
+}
+
+// What comes of a write that was on its way is nobody's any more.
+func TestVolumeForgottenDuringItsWrite(t *testing.T) {
+	w := running(t)
+	w.server.SlowDown(50 * time.Millisecond)
+	w.server.Break(func(*http) *fault { return unavailable() })
+	w.Set(status("secrets", objects("password", "7")...))
+	w.server.Quiet(2, func() bool { return true })
+	w.Forget(uid, "secrets")
+	time.Sleep(150 * time.Millisecond) // the answer, and seven times the longest wait
+	if n := w.Held(); n != 0 || len(w.server.Requests()) != 2 {
+		t.Errorf("%d things held and requests = %q, want nothing and no other try", n, w.server.Requests())
 	}
 }
 
@@ -363,6 +380,24 @@ func TestObjectOfALaterPodIsLeftAlone(t *testing.T) {
 	w.expect(gotten, created, gotten, "GET pods")
 	if o := w.server.Object("payments", name); o.OwnerReferences[0].UID != older || w.Held() != 0 {
 		t.Errorf("owner = %s and %d things held, want the pod that has the name and nothing", o.OwnerReferences[0].UID, w.Held())
+	}
+}
+
+// Only what was read is deleted: somebody may change it in between.
+func TestObjectThatChangesIsReadAgainBeforeItIsReplaced(t *testing.T) {
+	w := running(t)
+	w.server.Put(stored(name, older))
+	var once sync.Once
+	w.server.Break(func(r *http) *fault {
+		if strings.Contains(r.URL.Path, "/pods/") {
+			once.Do(func() { w.server.Put(stored(name, older)) })
+		}
+		return nil
+	})
+	w.Set(status("secrets", objects("password", "7")...))
+	w.expect(gotten, created, gotten, "GET pods", deleted, gotten, "GET pods", deleted, created)
+	if got, want := w.versions(), "password=7"; got != want {
+		t.Errorf("objects = %q, want %q", got, want)
 	}
 }
 
