@@ -61,7 +61,7 @@ metadata: {name: payments}
 ---
 apiVersion: v1
 kind: ServiceAccount
-metadata: {name: api, namespace: payments, uid: 44444444-4444-4444-8444-444444444444}
+metadata: {uid: 44444444-4444-4444-8444-444444444444, name: api, namespace: payments}
 ---
 apiVersion: secrets-store.csi.x-k8s.io/v1
 kind: SecretProviderClass

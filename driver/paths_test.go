@@ -111,7 +111,11 @@ func TestP12OnlyTheDocumentedTargetIsServed(t *testing.T) {
 					expectStatus(t, err, codes.NotFound, field, "; hint: ")
 					continue
 				}
-				expectStatus(t, err, codes.InvalidArgument, field, "; hint: give --kubelet-root")
+				remedy := "; hint: give --kubelet-root"
+				if name == "UID of a static pod" {
+					remedy = "; hint: run it as a DaemonSet"
+				}
+				expectStatus(t, err, codes.InvalidArgument, field, remedy)
 			}
 		})
 	}

@@ -31,7 +31,7 @@ func atTheBounds() map[string]func(*node, *pod) {
 			n.write("objects.yaml", strings.Replace(objects, "{name: payments}", "{name: payments, labels: "+label+"}", 1))
 		},
 		"16 KiB of annotations": func(n *node, _ *pod) {
-			n.write("objects.yaml", strings.Replace(objects, "namespace: payments, uid", "namespace: payments, annotations: "+label+", uid", 1))
+			n.write("objects.yaml", strings.Replace(objects, "name: api, namespace: payments}", "name: api, namespace: payments, annotations: "+label+"}", 1))
 		},
 		"64 copies": func(n *node, p *pod) {
 			var list []string

@@ -120,7 +120,7 @@ func podRefusals() []refusal {
 			n.write("objects.yaml", strings.Replace(objects, "{name: payments}", "{name: payments, labels: "+label(16<<10+1)+"}", 1))
 		}),
 		size("metadata.annotations of the service account")("one byte too many", func(n *node, _ *pod) {
-			n.write("objects.yaml", strings.Replace(objects, "namespace: payments, uid", "namespace: payments, annotations: "+label(16<<10+1)+", uid", 1))
+			n.write("objects.yaml", strings.Replace(objects, "name: api, namespace: payments}", "name: api, namespace: payments, annotations: "+label(16<<10+1)+"}", 1))
 		}),
 		badObject("", "(all)", "is larger than 128 KiB", "shorten labels, annotations or the SecretProviderClass")("pod of 2000 containers", func(n *node, p *pod) {
 			var list strings.Builder
