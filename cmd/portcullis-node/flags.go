@@ -29,6 +29,8 @@ type options struct {
 	rotationInterval   time.Duration
 	maxReceiveBytes    int
 	kubeletRoot        string
+	kubeconfig         string
+	apiAudiences       []string
 	clusterName        string
 	hostProc           string
 	policy             string
@@ -108,6 +110,8 @@ func (o *options) add(cmd *cobra.Command) {
 	f.DurationVar(&o.rotationInterval, "rotation-poll-interval", 2*time.Minute, "time between fetches of a mounted volume")
 	f.IntVar(&o.maxReceiveBytes, "max-call-recv-msg-size", 4<<20, "largest reply of a provider, in bytes")
 	f.StringVar(&o.kubeletRoot, "kubelet-root", "/var/lib/kubelet", "kubelet's root directory, at the same path as kubelet sees it")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the plugin's account; empty: the service account of the pod that it runs in")
+	f.StringSliceVar(&o.apiAudiences, "api-audiences", nil, "comma separated audiences of the API server, as its own flag of this name says: a service account token without an audience has one of them (default: the issuer)")
 	f.StringVar(&o.hostProc, "host-proc", "/proc", "proc file system that shows the processes of the node; without it, volumes whose pod is gone are left alone")
 	f.StringVar(&o.clusterName, "cluster-name", "", "name of this cluster in policy input and audit events (required)")
 	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory"+unsignedNote)

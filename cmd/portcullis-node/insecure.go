@@ -15,6 +15,7 @@ const insecureBuild = true
 const (
 	unsignedNote    = ", which is unsigned and needs --allow-unsigned-policy"
 	unknownFlagHint = seeHelp
+	noFactsHint     = "give --kubeconfig, run the plugin as its DaemonSet, or name a directory with --manifests"
 )
 
 // development holds the flags that exist in builds with the tag insecure only.
@@ -26,13 +27,6 @@ type development struct {
 func (d *development) add(f *pflag.FlagSet) {
 	f.StringVar(&d.manifests, "manifests", "", "INSECURE: directory with manifests of pods, namespaces, service accounts and classes, in place of the API server")
 	f.BoolVar(&d.allowUnsigned, "allow-unsigned-policy", false, "INSECURE: accept a policy bundle that nobody signed")
-}
-
-func (d *development) check() error {
-	if d.manifests == "" {
-		return &usageError{"no source of Kubernetes facts", "name a directory with --manifests"}
-	}
-	return nil
 }
 
 func (d *development) manifestDir() string  { return d.manifests }

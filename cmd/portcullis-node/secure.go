@@ -13,6 +13,7 @@ const insecureBuild = false
 
 const (
 	unsignedNote    = ""
+	noFactsHint     = "give --kubeconfig, or run the plugin as its DaemonSet"
 	unknownFlagHint = seeHelp + "; --manifests and --allow-unsigned-policy exist only in development builds (go build -tags insecure)"
 )
 
@@ -20,13 +21,6 @@ const (
 type development struct{}
 
 func (development) add(*pflag.FlagSet) {}
-
-// check refuses: facts about pods may come only from an API server, and this
-// release does not read one yet.
-func (development) check() error {
-	return &usageError{"no source of Kubernetes facts",
-		"this release cannot read the API server yet; to try it out, build with -tags insecure and name a directory with --manifests"}
-}
 
 func (development) manifestDir() string  { return "" }
 func (development) allowsUnsigned() bool { return false }

@@ -26,6 +26,7 @@ func (p *plugin) serve(ctx context.Context) error {
 	if err := p.makeRegistrar(); err != nil {
 		return err
 	}
+	p.watchCluster(ctx)
 	intents, err := p.announce(ctx)
 	if err != nil {
 		// Their ends stay owed to a later start; volumes must be unmounted now.
@@ -51,6 +52,7 @@ func (p *plugin) serve(ctx context.Context) error {
 	go p.watchPolicy(ctx)
 	go p.watchProviders(ctx)
 	go p.register(ctx)
+	p.tellCluster(ctx)
 	go p.sweepOrphans(ctx)
 	p.logger.Info("serving", slog.String(keyEndpoint, p.o.endpoint), slog.String(keyVersion, version()), slog.String(keyNode, p.o.nodeID))
 	err = p.driver.Serve(ctx, listener)
@@ -104,6 +106,9 @@ func (p *plugin) checks() []driver.Check {
 		{Name: "policy source", Warning: true, Err: p.policy.Failure},
 		{Name: "audit log", Err: p.recorder.Healthy},
 		{Name: "kubelet registration", Err: p.registered},
+		{Name: "CSIDriver object", Err: func() error { return p.driverObject(true) }},
+		{Name: "CSIDriver object's other fields", Warning: true, Err: func() error { return p.driverObject(false) }},
+		{Name: "API server caches", Warning: true, Err: p.clusterReady},
 		{Name: "provider sockets", Warning: true, Err: p.providersPresent},
 		{Name: "release build", Warning: true, Err: func() error {
 			if insecureBuild {

@@ -16,12 +16,10 @@ import (
 	"github.com/portcullis-csi/portcullis/audit"
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 	"github.com/portcullis-csi/portcullis/driver"
-	"github.com/portcullis-csi/portcullis/driver/identity"
 	"github.com/portcullis-csi/portcullis/driver/provider"
 	"github.com/portcullis-csi/portcullis/driver/registration"
 	"github.com/portcullis-csi/portcullis/hardening"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
-	"github.com/portcullis-csi/portcullis/policies/kube/manifests"
 )
 
 // drainTimeout bounds how long a stopping plugin writes owed events.
@@ -35,7 +33,8 @@ type plugin struct {
 	log       *auditlog.Log
 	recorder  *audit.Recorder
 	policy    *bundle.Source
-	facts     *manifests.Directory
+	facts     facts
+	cluster   *cluster // nil with --manifests
 	records   *driver.Records
 	deliverer *provider.Deliverer
 	driver    *driver.Driver
@@ -118,25 +117,13 @@ func (p *plugin) openPolicy(ctx context.Context) error {
 	return nil
 }
 
-func (p *plugin) openFacts(context.Context) error {
-	if err := p.o.development.check(); err != nil {
-		return err
-	}
-	var err error
-	if p.facts, err = manifests.Open(p.o.development.manifestDir()); err != nil {
-		return fmt.Errorf("open manifests: %w", err)
-	}
-	p.closers = append(p.closers, p.facts.Close)
-	return nil
-}
-
 func (p *plugin) makeDriver(context.Context) error {
 	var err error
 	if p.records, err = driver.OpenRecords(p.o.stateDir, p.logger); err != nil {
 		return err
 	}
 	p.closers = append(p.closers, p.records.Close)
-	verifier, err := identity.New(identity.Config{Cluster: p.facts, Node: p.o.nodeID, DriverName: p.o.driverName})
+	verifier, err := p.verifier()
 	if err != nil {
 		return err
 	}
@@ -154,13 +141,15 @@ func (p *plugin) makeDriver(context.Context) error {
 		return err
 	}
 	p.metrics = metrics
-	p.driver, err = driver.New(driver.Config{
+	config := driver.Config{
 		DriverName: p.o.driverName, Version: version(), Node: p.o.nodeID, Cluster: p.o.clusterName, KubeletRoot: p.o.kubeletRoot,
 		Volumes: p.volumes, Verifier: verifier, Classes: p.facts, Pods: p.facts, Policy: p.policy, Recorder: p.recorder, Deliverer: p.deliverer,
 		Records: p.records, Meter: meter, Logger: p.logger,
 		Rotation:       driver.Rotation{Enabled: p.o.rotation, Interval: p.o.rotationInterval},
 		MaxVolumeBytes: p.o.maxVolumeBytes, MaxNodeBytes: p.o.maxNodeBytes, Providers: p.providers.Statuses,
-	})
+	}
+	p.tell(&config)
+	p.driver, err = driver.New(config)
 	return err
 }
 

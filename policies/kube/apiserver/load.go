@@ -11,6 +11,9 @@ import (
 
 var errNotKubeconfig = errors.New("the file is not a kubeconfig: kubectl --kubeconfig shows what is wrong with it")
 
+// ErrNoConfig says that nothing tells where the API server is.
+var ErrNoConfig = errors.New("no way to the API server: neither --kubeconfig is given nor is this a pod of a cluster: give --kubeconfig, or run the plugin as its DaemonSet")
+
 // Load returns how to reach the API server: by the kubeconfig if there is a
 // path, else as a pod of the cluster. It refuses plain http, a certificate that
 // is not verified, and credentials that another program would have to fetch. It
@@ -46,7 +49,7 @@ func loadFile(path string) (*rest.Config, error) {
 func loadInCluster() (*rest.Config, error) {
 	c, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) {
-		return nil, errors.New("no way to the API server: neither --kubeconfig is given nor is this a pod of a cluster: give --kubeconfig, or run the plugin as its DaemonSet")
+		return nil, ErrNoConfig
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the pod's service account: %w: set automountServiceAccountToken, or give --kubeconfig", err)

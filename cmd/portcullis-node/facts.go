@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/portcullis-csi/portcullis/driver"
+	"github.com/portcullis-csi/portcullis/driver/identity"
+	"github.com/portcullis-csi/portcullis/driver/podstatus"
+	"github.com/portcullis-csi/portcullis/policies/kube"
+	"github.com/portcullis-csi/portcullis/policies/kube/apiserver"
+	"github.com/portcullis-csi/portcullis/policies/kube/manifests"
+)
+
+// readinessTimeout bounds what readiness asks the API server.
+const readinessTimeout = 2 * time.Second
+
+// facts are the Kubernetes objects that decisions are made from.
+type facts interface {
+	identity.Cluster
+	driver.Classes
+	driver.Pods
+}
+
+// cluster is what the plugin has of an API server: where it reads facts, and
+// tells what is mounted. A development build with --manifests has none.
+type cluster struct {
+	reader   *apiserver.Reader
+	keys     *identity.Keys
+	statuses *podstatus.Writer
+	events   *podstatus.Events
+}
+
+// openFacts finds the source of facts. Without one nothing could ever be
+// granted, so the plugin does not start; one that does not answer yet is no
+// reason not to, since somebody has to unmount.
+func (p *plugin) openFacts(context.Context) error {
+	dir := p.o.development.manifestDir()
+	switch {
+	case dir != "" && p.o.kubeconfig != "":
+		return &usageError{"--manifests and --kubeconfig are both set", "name one source of Kubernetes facts"}
+	case dir != "":
+		return p.openManifests(dir)
+	}
+	config, err := apiserver.Load(p.o.kubeconfig)
+	if errors.Is(err, apiserver.ErrNoConfig) {
+		return &usageError{"no source of Kubernetes facts: there is no --kubeconfig, and this is no pod of a cluster", noFactsHint}
+	}
+	if err != nil {
+		return err
+	}
+	apiserver.LogTo(p.logger)
+	return p.openCluster(config)
+}
+
+func (p *plugin) openManifests(dir string) error {
+	d, err := manifests.Open(dir)
+	if err != nil {
+		return fmt.Errorf("open manifests: %w", err)
+	}
+	p.facts = d
+	p.closers = append(p.closers, d.Close)
+	return nil
+}
+
+func (p *plugin) openCluster(config *rest.Config) error {
+	c := &cluster{}
+	var err error
+	if c.reader, err = apiserver.New(apiserver.Config{REST: config, Node: p.o.nodeID, DriverName: p.o.driverName, Logger: p.logger}); err != nil {
+		return err
+	}
+	if c.keys, err = identity.NewKeys(identity.KeysConfig{Source: c.reader, APIAudiences: p.o.apiAudiences}); err != nil {
+		return err
+	}
+	if c.statuses, err = podstatus.NewWriter(podstatus.WriterConfig{REST: config, Node: p.o.nodeID, Logger: p.logger}); err != nil {
+		return err
+	}
+	if c.events, err = podstatus.NewEvents(podstatus.EventsConfig{REST: config, Node: p.o.nodeID, Logger: p.logger}); err != nil {
+		return err
+	}
+	p.facts, p.cluster = c.reader, c
+	p.logger.Info("facts come from the API server")
+	return nil
+}
+
+// verifier confirms pods: with the cluster's token keys where there are any.
+func (p *plugin) verifier() (*identity.Verifier, error) {
+	c := identity.Config{Cluster: p.facts, Node: p.o.nodeID, DriverName: p.o.driverName}
+	if p.cluster != nil {
+		c.Keys = p.cluster.keys
+	}
+	return identity.New(c)
+}
+
+// tell has the driver tell the cluster what is mounted, where there is one.
+func (p *plugin) tell(c *driver.Config) {
+	if p.cluster != nil {
+		c.Statuses, c.Events = p.cluster.statuses, p.cluster.events
+	}
+}
+
+// watchCluster keeps the caches of facts. It works before the driver serves,
+// and the driver works without it.
+func (p *plugin) watchCluster(ctx context.Context) {
+	if p.cluster == nil {
+		return
+	}
+	go func() {
+		if err := p.cluster.reader.Run(ctx); err != nil {
+			p.logger.Error("the API server is no longer watched", slog.Any(keyError, err))
+		}
+	}()
+}
+
+// tellCluster writes status objects and events. It begins after Recover, which
+// says what is mounted: what the API server has of it already is not written again.
+func (p *plugin) tellCluster(ctx context.Context) {
+	if p.cluster == nil {
+		return
+	}
+	go p.cluster.statuses.Run(ctx)
+	go p.cluster.events.Run(ctx)
+}
+
+// clusterReady returns why facts may be read one by one for now.
+func (p *plugin) clusterReady() error {
+	if p.cluster == nil {
+		return nil
+	}
+	return p.cluster.reader.Synced()
+}
+
+// driverObject returns the gravest problem of the CSIDriver object: one with
+// which nothing is granted, or any other.
+func (p *plugin) driverObject(noGrants bool) error {
+	if p.cluster == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readinessTimeout)
+	defer cancel()
+	object, err := p.cluster.reader.CSIDriver(ctx)
+	if err != nil && !errors.Is(err, kube.ErrNotFound) {
+		return fmt.Errorf("read the CSIDriver object: %w", err)
+	}
+	if err != nil {
+		object = (*storagev1.CSIDriver)(nil)
+	}
+	for _, problem := range identity.CheckDriverObject(object) {
+		if (problem.Severity == identity.SeverityNoGrants) == noGrants {
+			return fmt.Errorf("%s %s; hint: %s", problem.Field, problem.Problem, problem.Remedy)
+		}
+	}
+	return nil
+}
