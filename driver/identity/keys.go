@@ -112,15 +112,7 @@ func (k *Keys) current(ctx context.Context) (*keySet, error) {
 
 // latest returns keys of the last few seconds, or an error: what is not among
 // them is not the cluster's.
-func (k *Keys) latest(ctx context.Context) (*keySet, error) {
-	k.mu.Lock()
-	set := k.set
-	k.mu.Unlock()
-	if set != nil && !k.olderThan(set.read, keysPause) {
-		return set, nil
-	}
-	return k.refresh(ctx)
-}
+func (k *Keys) latest(ctx context.Context) (*keySet, error) { return k.refresh(ctx) }
 
 // refresh reads the keys, or waits for whoever does, or returns what the
 // attempt that was just made came to.
