@@ -94,12 +94,17 @@ func takeBinding(value any, t *claims) bool {
 	return takeReference(object[claimPod], &t.pod) && takeReference(object[claimAccount], &t.account) && takeReference(object[claimNode], &t.node)
 }
 
+// takeReference takes one without a UID as well: that is how the API server
+// names a node whose object is not there. A pod or an account is then not named.
 func takeReference(value any, to *reference) bool {
 	if value == nil {
 		return true
 	}
 	object, ok := value.(map[string]any)
-	return ok && take(object, "name", &to.name) && take(object, "uid", &to.uid)
+	if _, set := object["uid"]; set && !take(object, "uid", &to.uid) {
+		return false
+	}
+	return ok && take(object, "name", &to.name)
 }
 
 // compare holds a token that the cluster signed to the pod. What the token
