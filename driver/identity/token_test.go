@@ -35,6 +35,9 @@ func TestTokensAreVerified(t *testing.T) {
 		"no node, as before Kubernetes 1.30": {"vault", p256Key.mint(apiClaims(func(_, bound map[string]any) {
 			delete(bound, "node")
 		}))},
+		"a node whose object is not there": {"vault", p256Key.mint(apiClaims(func(_, bound map[string]any) {
+			bound["node"] = map[string]any{"name": "node-a"}
+		}))},
 		"claims that nobody knows": {"vault", p256Key.mint(apiClaims(func(c, bound map[string]any) {
 			c["later"], bound["later"], bound["warnafter"] = []any{1, nil, map[string]any{"a": true}}, "x", 1
 		}))},
@@ -226,7 +229,8 @@ func TestSignedTokensThatAreNotVerified(t *testing.T) {
 		"no pod, as kubectl asks for":    {without("pod", "node"), notBound},
 		"no service account":             {without("serviceaccount"), notBound},
 		"no namespace":                   {without("namespace"), notBound},
-		"pod without UID":                {func(_, b map[string]any) { b["pod"] = map[string]any{"name": "api-0"} }, notAToken},
+		"pod without UID":                {func(_, b map[string]any) { b["pod"] = map[string]any{"name": "api-0"} }, notBound},
+		"pod with a number as UID":       {func(_, b map[string]any) { b["pod"] = map[string]any{"name": "api-0", "uid": 1} }, notAToken},
 		"pod with empty UID":             {func(_, b map[string]any) { b["pod"] = map[string]any{"name": "api-0", "uid": ""} }, notBound},
 		"service account with empty UID": {func(_, b map[string]any) { b["serviceaccount"] = map[string]any{"name": "api", "uid": ""} }, notBound},
 		"pod as a list":                  {func(_, b map[string]any) { b["pod"] = []string{"api-0"} }, notAToken},
