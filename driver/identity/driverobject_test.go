@@ -2,11 +2,13 @@ package identity_test
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	storagev1 "k8s.io/api/storage/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/portcullis-csi/portcullis/driver/identity"
 	"github.com/portcullis-csi/portcullis/policies/kube"
@@ -44,9 +46,27 @@ func TestNobodyIsConfirmedByAnUnfitDriverObject(t *testing.T) {
 	}
 }
 
+// The file that the documents tell people to apply is as the driver wants it.
+func TestCheckDriverObjectOfTheChart(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/chart/files/csidriver.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := &storagev1.CSIDriver{}
+	if err := yaml.UnmarshalStrict(text, object); err != nil {
+		t.Fatal(err)
+	}
+	if got := identity.CheckDriverObject(object); got != nil {
+		t.Errorf("CheckDriverObject(the chart's file) = %v, want nothing", got)
+	}
+	if object.Name != driverName {
+		t.Errorf("the object's name is %q, want %q", object.Name, driverName)
+	}
+}
+
 func TestCheckDriverObject(t *testing.T) {
 	if got := identity.CheckDriverObject(driverObject(nil)); got != nil {
-		t.Errorf("CheckDriverObject(the chart's) = %v, want nothing", got)
+		t.Errorf("CheckDriverObject(as wanted) = %v, want nothing", got)
 	}
 	if got := identity.CheckDriverObject(nil); len(got) != 1 || got[0].Severity != identity.SeverityNoGrants {
 		t.Errorf("CheckDriverObject(nil) = %v, want no grants", got)

@@ -35,24 +35,10 @@ const (
 	account    = "api"
 	volume     = "secrets"
 	class      = "db"
-	audience   = "vault"
+	audience   = "portcullis"
 	fsGroup    = 2000
 	files      = "../../deploy/chart/files"
 )
-
-const csiDriver = `
-apiVersion: storage.k8s.io/v1
-kind: CSIDriver
-metadata: {name: secrets-store.csi.k8s.io}
-spec:
-  attachRequired: false
-  podInfoOnMount: true
-  fsGroupPolicy: None
-  requiresRepublish: true
-  serviceAccountTokenInSecrets: true
-  tokenRequests: [{audience: vault}]
-  volumeLifecycleModes: [Ephemeral]
-`
 
 const grants = `
 - {id: G-1, owner: team, expiry: 2099-12-31, namespaces: [payments], serviceAccounts: [api], provider: local, secrets: ["local://node/db/*"]}
@@ -84,7 +70,7 @@ func newWorld(t *testing.T, flags ...string) *world {
 	w.cluster = clustertest.Start(t, clustertest.Options{})
 	w.cluster.ApplyFiles(t, files+"/crds/*.yaml")
 	w.cluster.ApplyFiles(t, files+"/rbac/*.yaml")
-	w.cluster.Apply(t, csiDriver)
+	w.cluster.ApplyFiles(t, files+"/csidriver.yaml")
 	w.cluster.CreateNamespace(t, namespace, map[string]string{"tier": "prod"})
 	w.cluster.CreateServiceAccount(t, namespace, account)
 	w.class(class, "db/password")
