@@ -17,6 +17,13 @@ func Flags() *pflag.FlagSet {
 	return newCommand(func(context.Context, options) error { return nil }).Flags()
 }
 
+// Accepts returns why the command line would not start.
+func Accepts(args []string) error {
+	cmd := newCommand(func(context.Context, options) error { return nil })
+	cmd.SetArgs(args)
+	return cmd.Execute()
+}
+
 // ProviderDirs returns where a plugin with these flags, besides the required
 // ones, would look for providers.
 func ProviderDirs(args []string) ([]string, error) {

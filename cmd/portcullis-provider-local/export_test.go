@@ -37,6 +37,13 @@ func Serve(ctx context.Context, l net.Listener, p *Provider) error { return serv
 // Run is the program.
 func Run(args []string) int { return run(args) }
 
+// Accepts returns why the command line would not start.
+func Accepts(args []string) error {
+	cmd := newCommand(func(context.Context, options) error { return nil })
+	cmd.SetArgs(args)
+	return cmd.Execute()
+}
+
 // ErrInside is a refusal to start.
 var ErrInside = errInside
 

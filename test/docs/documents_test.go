@@ -66,3 +66,25 @@ func TestPromiseTableNamesWhatExists(t *testing.T) {
 		}
 	}
 }
+
+// What the instructions to install by hand read from the clone is there.
+func TestFilesOfTheInstructionsExist(t *testing.T) {
+	_, section, found := strings.Cut(read(t, "docs/OPERATIONS.md"), "\n## Installing by hand\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	if !found {
+		t.Fatal("docs/OPERATIONS.md does not say how to install by hand")
+	}
+	paths := regexp.MustCompile(`(?:^|[\s=])((?:deploy|policies)/[a-z/.-]+)`).FindAllStringSubmatch(section, -1)
+	for _, m := range append(paths, regexp.MustCompile(`bin/insecure/(portcullis[a-z-]*)`).FindAllStringSubmatch(section, -1)...) {
+		name := m[1]
+		if strings.HasPrefix(name, "portcullis") {
+			name = "cmd/" + name
+		}
+		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+			t.Errorf("docs/OPERATIONS.md uses %s: %v", m[0], err)
+		}
+	}
+	if len(paths) < 4 {
+		t.Errorf("found %d paths in the instructions, want at least 4: the search is broken", len(paths))
+	}
+}
