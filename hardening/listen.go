@@ -40,6 +40,9 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 		return nil, err
 	}
 	l, err := (&net.ListenConfig{Control: restrict}).Listen(ctx, "unix", path)
+	if errors.Is(err, os.ErrNotExist) { // the kernel's words do not say of what
+		return nil, fmt.Errorf("listen on %s: the directory %s is not there: %w", path, filepath.Dir(path), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}

@@ -91,6 +91,11 @@ func TestListenRefuses(t *testing.T) {
 	if _, err := hardening.Listen(t.Context(), link); err == nil {
 		t.Error("Listen(symbolic link) = nil, want an error")
 	}
+	missing := filepath.Join(dir, "missing")
+	want := "the directory " + missing + " is not there"
+	if _, err := hardening.Listen(t.Context(), filepath.Join(missing, "x.sock")); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), want) {
+		t.Errorf("Listen(in a missing directory) = %v, want os.ErrNotExist and %q", err, want)
+	}
 }
 
 func TestSocketAbandoned(t *testing.T) {
