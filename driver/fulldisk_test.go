@@ -173,7 +173,7 @@ func testFullDisk(t *testing.T, kind string, protection func(*setup)) {
 	if lines := mountLines(t, n.target(ending)); len(lines) > 0 {
 		t.Errorf("still mounted: %q", lines)
 	}
-	expectStatus(t, n.publish(ending), codes.Unavailable, "audit log", "free space")
+	expectStatus(t, n.publish(ending), codes.Unavailable, "audit log", "the platform team sees the reason")
 	if got := len(n.provider.Calls()); got != calls {
 		t.Errorf("provider calls on a full disk = %d, want none", got-calls)
 	}
@@ -215,7 +215,7 @@ func (n *node) publishUntilRefused(t *testing.T, p pod) (granted int) {
 	t.Helper()
 	for range 2000 {
 		if err := n.publish(p); err != nil {
-			expectStatus(t, err, codes.Unavailable, "the decision cannot be recorded in the audit log", "; hint: ")
+			expectStatus(t, err, codes.Unavailable, "the decision cannot be recorded in the audit log", "; hint: nothing is granted without a record; the platform team sees the reason")
 			if lines := mountLines(n.t, n.target(p)); len(lines) > 0 {
 				n.t.Errorf("mounted without a record: %q", lines)
 			}

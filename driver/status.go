@@ -30,6 +30,7 @@ const (
 	metricAudit        = "AuditUnavailable"
 	metricUnconfirmed  = "IdentityUnconfirmed"
 	hintRetries        = "kubelet retries by itself"
+	hintPlatform       = "the platform team sees the reason in the plugin's log and readiness; " + hintRetries
 	hintWrongNode      = "call the driver through kubelet, and check --kubelet-root and --nodeid"
 	maxReplyBytes      = 700
 	maxRulesInReply    = 3
@@ -111,7 +112,7 @@ func clusterOutcome(err error) (outcome, bool) {
 			text := fmt.Sprintf("failed to get secretproviderclass %s/%s, error: secretproviderclass %q not found", e.namespace, e.name, e.name)
 			return outcome{codes.NotFound, audit.ReasonClassNotFound, metricClass, text, "create the SecretProviderClass in the pod's namespace", ""}, true
 		}
-		return outcome{codes.Unavailable, audit.ReasonFactsUnavailable, metricClass, "the SecretProviderClass cannot be read", hintRetries, ""}, true
+		return outcome{codes.Unavailable, audit.ReasonFactsUnavailable, metricClass, "the SecretProviderClass cannot be read", hintPlatform, ""}, true
 	}
 	if missing {
 		return outcome{codes.NotFound, audit.ReasonPodNotFound, metricPod, "the pod, its namespace or its service account is not in the cluster", hintRetries, ""}, true
@@ -125,7 +126,7 @@ func clusterOutcome(err error) (outcome, bool) {
 	_, unavailable := errors.AsType[*identity.UnavailableError](err)
 	_, incomplete := errors.AsType[*kube.MissingFactError](err)
 	if unavailable || incomplete {
-		return outcome{codes.Unavailable, audit.ReasonFactsUnavailable, metricPod, "facts about the pod cannot be read", hintRetries, ""}, true
+		return outcome{codes.Unavailable, audit.ReasonFactsUnavailable, metricPod, "facts about the pod cannot be read", hintPlatform, ""}, true
 	}
 	return outcome{}, false
 }
@@ -140,13 +141,13 @@ func policyOutcome(err error) (outcome, bool) {
 		return outcome{codes.PermissionDenied, audit.ReasonPolicyDenied, metricDenied, textDeniedByPolicy + ruleList(e.RuleIDs()), remedyOf(e.Findings), e.DecisionID}, true
 	}
 	if e, ok := errors.AsType[*policies.UndecidedError](err); ok {
-		return outcome{codes.Unavailable, audit.Reason(e.Reason), metricMount, e.Error(), "the platform team sees the reason in the plugin's log and readiness; " + hintRetries, e.DecisionID}, true
+		return outcome{codes.Unavailable, audit.Reason(e.Reason), metricMount, e.Error(), hintPlatform, e.DecisionID}, true
 	}
 	switch {
 	case errors.Is(err, errBundleExpired):
 		return outcome{codes.Unavailable, audit.ReasonBundleExpired, metricMount, err.Error(), "publish a bundle with a later not_after", ""}, true
 	case errors.Is(err, audit.ErrUnavailable):
-		return outcome{codes.Unavailable, audit.ReasonAuditUnavailable, metricAudit, "the decision cannot be recorded in the audit log", "free space in the state directory of the node plugin; nothing is granted without a record", ""}, true
+		return outcome{codes.Unavailable, audit.ReasonAuditUnavailable, metricAudit, "the decision cannot be recorded in the audit log", "nothing is granted without a record; " + hintPlatform, ""}, true
 	}
 	return outcome{}, false
 }

@@ -128,7 +128,7 @@ func TestTokensThatCannotBeJudgedGrantNothing(t *testing.T) {
 	n.issuer.down.Store(true)
 	p := apiPod()
 	p.tokens = n.issuer.of(p, "vault")
-	expectStatus(t, n.publish(p), codes.Unavailable, "facts about the pod cannot be read")
+	expectStatus(t, n.publish(p), codes.Unavailable, "facts about the pod cannot be read", "; hint: the platform team sees the reason")
 	n.expectNothing(p)
 	if len(n.provider.Calls()) != 0 {
 		t.Error("the provider was asked")

@@ -21,6 +21,10 @@ import (
 // readinessTimeout bounds what readiness asks the API server.
 const readinessTimeout = 2 * time.Second
 
+// answerTimeout bounds what is asked for a warning only: a probe that waits for
+// longer would be a failed one.
+const answerTimeout = time.Second
+
 // facts are the Kubernetes objects that decisions are made from.
 type facts interface {
 	identity.Cluster
@@ -134,6 +138,16 @@ func (p *plugin) clusterReady() error {
 		return nil
 	}
 	return p.cluster.reader.Synced()
+}
+
+// clusterAnswers returns why no facts can be read now, and so nothing is granted.
+func (p *plugin) clusterAnswers() error {
+	if p.cluster == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	return p.cluster.reader.Trouble(ctx)
 }
 
 // driverObject returns the gravest problem of the CSIDriver object: one with

@@ -108,6 +108,7 @@ func (p *plugin) checks() []driver.Check {
 		{Name: "kubelet registration", Err: p.registered},
 		{Name: "CSIDriver object", Err: func() error { return p.driverObject(true) }},
 		{Name: "CSIDriver object's other fields", Warning: true, Err: func() error { return p.driverObject(false) }},
+		{Name: "API server", Warning: true, Err: p.clusterAnswers},
 		{Name: "API server caches", Warning: true, Err: p.clusterReady},
 		{Name: "provider sockets", Warning: true, Err: p.providersPresent},
 		{Name: "release build", Warning: true, Err: func() error {

@@ -57,7 +57,9 @@ func read[T object](ctx context.Context, r *Reader, n named) (T, error) {
 	found, ok := decoded.(T)
 	// The error of the decoder quotes what it read, so it goes nowhere.
 	if err != nil || !ok || found.GetName() != n.name || found.GetNamespace() != n.namespace || found.GetUID() == "" || found.GetResourceVersion() == "" {
-		return none, &UnavailableError{Object: string(n.kind), Reason: InvalidAnswer, Code: http.StatusOK}
+		unusable := &UnavailableError{Object: string(n.kind), Reason: InvalidAnswer, Code: http.StatusOK}
+		r.troubles.note(string(n.kind), unusable)
+		return none, unusable
 	}
 	return found, nil
 }
@@ -74,6 +76,7 @@ func (r *Reader) get(ctx context.Context, q question) ([]byte, error) {
 	case bounded.Err() != nil:
 		r.leave(client)
 	}
+	r.troubles.note(q.object, err)
 	return body, err
 }
 

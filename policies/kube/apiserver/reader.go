@@ -47,12 +47,13 @@ type Config struct {
 // Reader reads objects of one cluster for one node. Its methods may be called at
 // the same time, before, during and after Run.
 type Reader struct {
-	c       Config
-	base    *url.URL
-	http    atomic.Pointer[http.Client] // for single reads
-	decoder runtime.Decoder
-	running atomic.Bool
-	log     complaints
+	c        Config
+	base     *url.URL
+	http     atomic.Pointer[http.Client] // for single reads
+	decoder  runtime.Decoder
+	running  atomic.Bool
+	log      complaints
+	troubles troubles
 
 	pods, namespaces, drivers *cached
 	classes                   *shared[*spcv1.SecretProviderClass]
@@ -73,6 +74,7 @@ func New(c Config) (*Reader, error) {
 	}
 	r := &Reader{c: c, decoder: newDecoder()}
 	r.log = complaints{logger: c.Logger, clock: c.Clock}
+	r.troubles.clock = c.Clock
 	r.classes = newShared[*spcv1.SecretProviderClass](c)
 	r.accounts = newShared[*corev1.ServiceAccount](c)
 	base, client, err := newClient(c.REST)

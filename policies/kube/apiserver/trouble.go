@@ -1,0 +1,116 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	storagev1 "k8s.io/api/storage/v1"
+
+	"github.com/portcullis-csi/portcullis/policies/kube"
+)
+
+const (
+	// askAfter is when somebody who wants to know whether the API server answers
+	// has it asked: a node on which nobody mounts anything asks nothing.
+	askAfter = time.Minute
+	// forgetAfter is when an object that nobody read again is no news any more.
+	forgetAfter = 5 * time.Minute
+)
+
+// troubles remembers what could not be read, until it was read.
+type troubles struct {
+	clock func() time.Time
+
+	mu       sync.Mutex
+	answered time.Time          // when the API server last gave an answer; zero: never
+	of       map[string]trouble // by object
+}
+
+type trouble struct {
+	err         UnavailableError
+	since, last time.Time
+}
+
+// note takes down how a request ended.
+func (t *troubles) note(object string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.clock()
+	failure, failed := errors.AsType[*UnavailableError](err)
+	switch {
+	case failed:
+		known, again := t.of[object]
+		if !again || known.err.Reason != failure.Reason {
+			known.since = now
+		}
+		known.err, known.last = *failure, now
+		if t.of == nil {
+			t.of = map[string]trouble{}
+		}
+		t.of[object] = known
+	case err == nil || errors.Is(err, kube.ErrNotFound):
+		t.answered = now
+		for name, known := range t.of {
+			if name == object || known.err.Reason.general() {
+				delete(t.of, name)
+			}
+		}
+	}
+}
+
+// general reports whether a reason is one of the API server, and not of the
+// object that was asked for.
+func (r Reason) general() bool {
+	switch r {
+	case Forbidden, NotServed, InvalidAnswer:
+		return false
+	default:
+		return true
+	}
+}
+
+// uncertain reports whether only another request can tell.
+func (t *troubles) uncertain() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, known := range t.of {
+		if known.err.Reason.general() {
+			return true
+		}
+	}
+	age := t.clock().Sub(t.answered)
+	return t.answered.IsZero() || age < 0 || age >= askAfter
+}
+
+// newest is the trouble that was met last.
+func (t *troubles) newest() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found trouble
+	for _, known := range t.of {
+		if known.last.After(found.last) && t.clock().Sub(known.last) < forgetAfter {
+			found = known
+		}
+	}
+	if found.last.IsZero() {
+		return nil
+	}
+	return fmt.Errorf("since %s: %w", found.since.UTC().Format(time.RFC3339), &found.err)
+}
+
+// Trouble returns why facts cannot be read now, as an *UnavailableError with the
+// time since when; nil where the last reads worked. It is for readiness: it asks
+// the API server for one object where nothing was read for a minute, or the last
+// read failed, and waits for that at most as long as ctx lets it.
+func (r *Reader) Trouble(ctx context.Context) error {
+	if r.troubles.uncertain() {
+		// Which notes how it went, unless ctx ended first.
+		if _, err := read[*storagev1.CSIDriver](ctx, r, driverKind.of("", r.c.DriverName)); errors.Is(err, context.DeadlineExceeded) {
+			r.troubles.note(string(driverKind), &UnavailableError{Object: string(driverKind), Reason: Timeout})
+		}
+	}
+	return r.troubles.newest()
+}
