@@ -167,7 +167,7 @@ func (p *plugin) driverObject(noGrants bool) error {
 	}
 	for _, problem := range identity.CheckDriverObject(object) {
 		if (problem.Severity == identity.SeverityNoGrants) == noGrants {
-			return fmt.Errorf("%s %s; hint: %s", problem.Field, problem.Problem, problem.Remedy)
+			return errors.New(problem.String())
 		}
 	}
 	return nil
