@@ -46,7 +46,7 @@ var (
 	// ErrWaiting means that the socket is there and kubelet has not called.
 	ErrWaiting = errors.New("kubelet has not registered the plugin; hint: check that --plugin-registration-dir is kubelet's plugins_registry directory")
 	// ErrRefused means that kubelet called, and could not register the plugin.
-	ErrRefused = errors.New("kubelet could not register the plugin; hint: the plugin's log has kubelet's words; check that --kubelet-registration-path is the CSI socket as kubelet sees it")
+	ErrRefused = errors.New("kubelet could not register the plugin; hint: the plugin's log has kubelet's words; check that the API server answers kubelet, and that --kubelet-registration-path is the CSI socket as kubelet sees it")
 )
 
 var errNotYet = errors.New("the socket for kubelet's registration is not there yet; hint: wait until the plugin serves")

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +54,7 @@ type world struct {
 	provider *providertest.Provider
 	content  *atomic.Value // string: what every secret says
 	args     []string
+	health   string // address of /readyz
 	plugin   *plugintest.Plugin
 }
 
@@ -66,6 +69,7 @@ func newWorld(t *testing.T, flags ...string) *world {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(w.dir) })
 	w.content.Store("one")
+	w.health = plugintest.FreeAddress(t)
 	w.furnish()
 	w.cluster = clustertest.Start(t, clustertest.Options{})
 	w.cluster.ApplyFiles(t, files+"/crds/*.yaml")
@@ -79,7 +83,7 @@ func newWorld(t *testing.T, flags ...string) *world {
 		"--nodeid=" + nodeName, "--cluster-name=test", "--policy=" + w.path("policy"), "--allow-unsigned-policy",
 		"--kubeconfig=" + kubeconfig, "--state-dir=" + w.path("state"), "--kubelet-root=" + w.path("kubelet"),
 		"--endpoint=unix://" + w.path("csi.sock"), "--provider-volume=" + w.path("providers"), "--additional-provider-volume-paths=",
-		"--metrics-addr=" + plugintest.FreeAddress(t), "--health-addr=" + plugintest.FreeAddress(t),
+		"--metrics-addr=" + plugintest.FreeAddress(t), "--health-addr=" + w.health,
 	}, flags...)
 	w.start()
 	return w
@@ -212,6 +216,25 @@ func (w *world) withToken(req *csi.NodePublishVolumeRequest, p *corev1.Pod) *csi
 	}
 	req.Secrets = map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": string(tokens)}
 	return req
+}
+
+// readiness is what /readyz says.
+func (w *world) readiness() string {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "http://"+w.health+"/readyz", http.NoBody)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // reads returns the content of a file of a mounted volume, "" if there is none.
