@@ -74,11 +74,7 @@ func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
 	hardeningtest.NeedRoot(t)
 	w := &world{t: t, content: &atomic.Value{}}
-	var err error
-	if w.dir, err = os.MkdirTemp("", "i"); err != nil { // paths of sockets are short
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(w.dir) })
+	w.dir = shortDir(t)
 	w.content.Store("one")
 	w.furnish()
 	w.cluster = clustertest.Start(t, clustertest.Options{})
@@ -97,6 +93,17 @@ func newWorld(t *testing.T, flags ...string) *world {
 	}, flags...)
 	w.start()
 	return w
+}
+
+// shortDir makes a directory whose sockets have paths of at most 108 bytes.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "i") //nolint:usetesting // paths of its directories are too long for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // in is the same world for a subtest.
