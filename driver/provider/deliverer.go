@@ -45,7 +45,7 @@ type Config struct {
 	// MaxReceiveBytes bounds a reply; 0 means DefaultReceiveBytes.
 	MaxReceiveBytes int
 	// Concurrency bounds the calls in progress per provider; 0 means
-	// DefaultConcurrency.
+	// DefaultConcurrency. Akeyless's provider gets one at a time.
 	Concurrency int
 	// Timeout bounds a delivery up to the first write; 0 means MaxTimeout.
 	Timeout time.Duration
