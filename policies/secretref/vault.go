@@ -191,7 +191,7 @@ func (v vaultReader) syntax() Syntax {
 		Provider: v.provider,
 		List:     objectsParameter,
 		ID: v.provider + "://<" + prefix + "Address>[,scheme=http][,namespace=<" + prefix + "Namespace>][,method=<method>]" +
-			"/<secretPath>[/?<query><secretArgs>][#<secretKey>][@<version>]",
+			"/<secretPath>[?/<query><secretArgs>][#<secretKey>][@<version>]",
 		File:    "`objectName`",
 		Scoping: v.scopes(),
 		Unparsed: []string{

@@ -56,8 +56,10 @@ func (o vaultObject) secret(provider, backend string) secret {
 		id.Backend += ",method=" + o.method
 	}
 	if o.query+o.arguments != "" {
-		// An element of its own, so that a grant can cover them with "/*".
-		id.Path += "/?" + o.query + o.arguments
+		// An element of its own, so that a grant can cover them with "?/*". The
+		// question mark stays with the path: a grant for what is below a path
+		// must not cover the path itself with a query that the server ignores.
+		id.Path += "?/" + o.query + o.arguments
 	}
 	return secret{id: id, file: o.name, mode: o.mode}
 }
