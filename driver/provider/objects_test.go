@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -29,6 +30,18 @@ const conjurGrants = `
   scoping: {account: acme, applianceUrl: "https://conjur.example"}
 `
 
+// conjurUnparsed grants the digest of parameters in full.
+const conjurUnparsed = `
+- id: G-2
+  owner: payments
+  expiry: 2126-12-31
+  namespaces: [payments]
+  serviceAccounts: [api]
+  provider: conjur
+  secrets: ["%s"]
+  scoping: {account: acme, applianceUrl: "https://conjur.example"}
+`
+
 // conjurCall is a decision about what the pod's annotation lists.
 func conjurCall(t *testing.T, annotation string) provider.Call {
 	t.Helper()
@@ -48,7 +61,11 @@ func conjurCall(t *testing.T, annotation string) provider.Call {
 	if err != nil {
 		t.Fatalf("BuildInput() = %v", err)
 	}
-	g, err := policiestest.Engine(t, conjurGrants).Decide(t.Context(), in).Grant()
+	grants := conjurGrants
+	if in.Requests[0].ParseError != "" {
+		grants = fmt.Sprintf(conjurUnparsed, in.Requests[0].Secret)
+	}
+	g, err := policiestest.Engine(t, grants).Decide(t.Context(), in).Grant()
 	if err != nil {
 		t.Fatalf("Decide(%v).Grant() = %v", in.Requests, err)
 	}
@@ -91,6 +108,17 @@ func TestP3ObjectsAreThoseDecidedOn(t *testing.T) {
 				t.Errorf("volume has %q, want %q", got, written)
 			}
 		})
+	}
+}
+
+// A grant of an annotation in full, which nobody could read, would be one of
+// whatever the annotation says when the provider reads it.
+func TestP3AnUnreadableAnnotationIsNotFetched(t *testing.T) {
+	call := conjurCall(t, "- a: 0440\n")
+	p := providertest.Start(t, providertest.Config{Name: "conjur", Handler: providertest.Files(map[string]string{"a": canary})})
+	_, err := deliverer(t, nil, p.Dir).Deliver(t.Context(), call)
+	if got := reasonOf(t, err); got != provider.BeyondGrant || len(p.Calls()) != 0 {
+		t.Errorf("Deliver(unreadable annotation) = %v after %d calls, want %s before any", err, len(p.Calls()), provider.BeyondGrant)
 	}
 }
 

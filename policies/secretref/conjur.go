@@ -60,6 +60,12 @@ func (c conjurReader) Read(p Params) Reading {
 	r.Requests = requestsOf(p, secrets, err)
 	// The provider reports each variable by its name.
 	r.ObjectIDs = objectIDs(r.Requests, secrets, func(s secret) string { return s.id.Path })
+	if r.ObjectIDs == nil && p.Parameters[conjurVersion] != "0.1.0" {
+		// The provider reads the pod later than we do, and annotations can be
+		// changed at any time: a grant of parameters in full would be one of
+		// everything that this identity may read.
+		r.ObjectIDs = []string{}
+	}
 	return r
 }
 
