@@ -79,7 +79,7 @@ func TestReadConjurIsUnparsed(t *testing.T) {
 		p       secretref.Params
 		problem string
 	}{
-		{"nothing", secretref.Params{Provider: "conjur", Digest: digest}, "applianceUrl"},
+		{"nothing", secretref.Params{Provider: "conjur", Digest: digest}, "annotation"},
 		{"no annotation", conjur(""), "annotation conjur.org/secrets is missing or empty"},
 		{"annotation not in the pod but in the class", conjur("", "secrets", "- a: x"), "annotation conjur.org/secrets is missing or empty"},
 		{"no list in the class", conjur("- a: x", "conjur.org/configurationVersion", "0.1.0"), "secrets is missing or empty"},

@@ -1,7 +1,6 @@
 package secretref
 
 import (
-	"errors"
 	"net/url"
 	"regexp"
 	"slices"
@@ -24,18 +23,6 @@ func (e *literalError) Error() string { return e.reason.Error() }
 func (e *literalError) Unwrap() error { return e.reason }
 
 func literal(problem string) error { return &literalError{uncertain(problem)} }
-
-// vaultCredentials names the parameters that hold a literal credential. err is
-// why objects cannot be read for certain: what can be read holds none.
-func vaultCredentials(parameters map[string]string, err error) []string {
-	names := literalCredentials(parameters)
-	_, literal := errors.AsType[*literalError](err)
-	if (literal || err != nil && vaultCredentialText(parameters[objectsParameter])) && !slices.Contains(names, objectsParameter) {
-		names = append(names, objectsParameter)
-		slices.Sort(names)
-	}
-	return names
-}
 
 // vaultCredentialText is credentialText for the objects of the Vault providers:
 // secretKey names a key there, and queries have names as well.
