@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -118,13 +120,18 @@ func akeylessDigest(f fields) (string, error) {
 		return "", nil
 	}
 	args := make(map[string]string, len(nodes.nodes))
-	for name, value := range nodes.nodes {
+	// In order, so that the same text always has the same problem.
+	for _, name := range slices.Sorted(maps.Keys(nodes.nodes)) {
+		value := nodes.nodes[name]
 		if credentialName(name) {
-			return "", uncertain("secretArgs hold a credential")
+			return "", literal("secretArgs hold a literal credential")
 		}
 		value.name = "an entry of secretArgs" // its name is the author's own text
 		if args[name], err = value.text(); err != nil {
 			return "", err
+		}
+		if credentialArgument(args[name]) {
+			return "", literal("secretArgs hold a literal credential")
 		}
 	}
 	canonical, err := json.Marshal(args)

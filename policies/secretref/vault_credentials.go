@@ -1,16 +1,11 @@
 package secretref
 
 import (
-	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
-
-// queryInText is what may be the name of an argument in a query.
-var queryInText = regexp.MustCompile(`[?&]([^?&=\s"']+)=`)
 
 // literalError is a literal credential in a place where the names of fields do
 // not tell.
@@ -27,11 +22,8 @@ func literal(problem string) error { return &literalError{uncertain(problem)} }
 // vaultCredentialText is credentialText for the objects of the Vault providers:
 // secretKey names a key there, and queries have names as well.
 func vaultCredentialText(text string) bool {
-	for _, m := range queryInText.FindAllStringSubmatch(text, -1) {
-		name, err := url.QueryUnescape(m[1])
-		if credentialName(m[1]) || err == nil && credentialName(name) {
-			return true
-		}
+	if credentialQuery(text) {
+		return true
 	}
 	root, err := parseDocument(objectsParameter, text)
 	switch {

@@ -155,7 +155,7 @@ func (o *vaultObject) setQuery(values url.Values) error {
 			return uncertain("the query of a secretPath makes it another request: use the method LIST to list")
 		case !printable(name) || !printable(strings.Join(values[name], "")):
 			return uncertain("the query of a secretPath has characters that cannot be printed")
-		case credentialName(name) || slices.ContainsFunc(values[name], credentialValue):
+		case credentialName(name) || slices.ContainsFunc(values[name], credentialArgument):
 			return literal("the query of a secretPath holds a literal credential")
 		}
 	}

@@ -51,6 +51,13 @@ func (v vocabulary) own(p Params, err error) parameters {
 	maps.DeleteFunc(values, func(name, _ string) bool {
 		return name == classParameter || strings.HasPrefix(name, kubeletPrefix)
 	})
+	names := v.literal(values, err)
+	return parameters{vocabulary: v, values: Redact(values, names), credentials: names, listErr: err}
+}
+
+// literal names the parameters that hold a literal credential, sorted. err is why
+// the list could not be read for certain.
+func (v vocabulary) literal(values map[string]string, err error) []string {
 	names := literalCredentials(values)
 	for _, name := range v.credentials {
 		if values[name] != "" {
@@ -66,8 +73,7 @@ func (v vocabulary) own(p Params, err error) parameters {
 		names = append(names, v.list)
 	}
 	slices.Sort(names)
-	names = slices.Compact(names)
-	return parameters{vocabulary: v, values: Redact(values, names), credentials: names, listErr: err}
+	return slices.Compact(names)
 }
 
 // reading returns what the parameters say besides the secrets.
