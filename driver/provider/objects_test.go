@@ -122,6 +122,39 @@ func TestP3AnUnreadableAnnotationIsNotFetched(t *testing.T) {
 	}
 }
 
+const awsGrants = `
+- id: G-3
+  owner: payments
+  expiry: 2126-12-31
+  namespaces: [payments]
+  serviceAccounts: [api]
+  provider: aws
+  secrets: ["aws://eu-west-1/secretsmanager/db"]
+  scoping: {region: eu-west-1}
+`
+
+// AWS's provider would look for a secret of a version that it is told in the
+// directory of target_path, which does not exist.
+func TestAWSIsNotToldVersions(t *testing.T) {
+	e := effectiveOf(t, "aws", map[string]string{"region": "eu-west-1", "objects": "- objectName: db\n  objectType: secretsmanager\n"})
+	in := policiestest.Input(func(in *policies.Input) {
+		in.SPC.Provider, in.SPC.ParametersSHA256, in.SPC.Scoping = "aws", e.Digest(), map[string]string{"region": "eu-west-1"}
+		in.Requests = []policies.Request{{Secret: "aws://eu-west-1/secretsmanager/db", File: "db"}}
+	})
+	g, err := policiestest.Engine(t, awsGrants).Decide(t.Context(), in).Grant()
+	if err != nil {
+		t.Fatalf("Decide(%v).Grant() = %v", in.Requests, err)
+	}
+	p := providertest.Start(t, providertest.Config{Name: "aws", Handler: providertest.Files(map[string]string{"db": canary})})
+	call := provider.Call{Grant: g, Effective: e, Volume: &providertest.Volume{}, CurrentVersions: []provider.ObjectVersion{{ID: "db", Version: "v0"}}}
+	if _, err := deliverer(t, nil, p.Dir).Deliver(t.Context(), call); err != nil {
+		t.Fatalf("Deliver() = %v", err)
+	}
+	if calls := p.Calls(); len(calls) != 1 || len(calls[0].GetCurrentObjectVersion()) != 0 {
+		t.Errorf("the provider saw %v, want one call without versions", calls)
+	}
+}
+
 // A decision about one annotation is none about another.
 func TestP3AnAnnotationIsPartOfTheDigest(t *testing.T) {
 	call := conjurCall(t, "- a: prod/a\n")
