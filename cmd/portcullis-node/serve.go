@@ -106,8 +106,8 @@ func (p *plugin) checks() []driver.Check {
 		{Name: "policy source", Warning: true, Err: p.policy.Failure},
 		{Name: "audit log", Err: p.recorder.Healthy},
 		{Name: "kubelet registration", Err: p.registered},
-		{Name: "CSIDriver object", Err: func() error { return p.driverObject(true) }},
-		{Name: "CSIDriver object's other fields", Warning: true, Err: func() error { return p.driverObject(false) }},
+		{Name: "CSIDriver object", Err: p.driverObjectReady},
+		{Name: "CSIDriver object's other fields", Warning: true, Err: p.driverObjectComplete},
 		{Name: "API server caches", Warning: true, Err: p.clusterReady},
 		{Name: "provider sockets", Warning: true, Err: p.providersPresent},
 		{Name: "release build", Warning: true, Err: func() error {
