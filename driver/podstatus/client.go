@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -52,7 +53,14 @@ func newClient(c *rest.Config, path string, group schema.GroupVersion, add func(
 	own.ContentType, own.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	own.QPS, own.RateLimiter = noRateLimit, nil
 	own.WarningHandler = rest.NoWarnings{}
-	r, err := rest.RESTClientFor(own)
+	httpClient, err := rest.HTTPClientFor(own)
+	if err != nil {
+		return client{}, fmt.Errorf("make API client: %w", err)
+	}
+	// Whoever an answer points to would get the credentials, which the transport
+	// adds to every request.
+	httpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	r, err := rest.RESTClientForConfigAndClient(own, httpClient)
 	if err != nil {
 		return client{}, fmt.Errorf("make API client: %w", err)
 	}
