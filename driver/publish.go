@@ -129,7 +129,7 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 			return policies.Input{}, err
 		}
 	}
-	d.tellUnverified(ctx, confirmed)
+	d.tellUnverified(ctx, phase, confirmed)
 	hardening.FaultPoint("decide/identity-confirmed")
 	d.budget.own(m.key, m.claim.Namespace) // which is confirmed now
 	a.class, err = d.c.Classes.Class(ctx, m.claim.Namespace, m.class)

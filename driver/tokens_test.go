@@ -222,3 +222,31 @@ func TestUnverifiedTokensAreLogged(t *testing.T) {
 		t.Error("the log holds part of a token")
 	}
 }
+
+// Of mounted volumes each has its unverified token at every refresh: one line a
+// minute says so.
+func TestUnverifiedTokensOfRefreshesAreLoggedOnceAMinute(t *testing.T) {
+	n := newNode(t)
+	first, second := apiPod(), secondPod()
+	n.add(second)
+	for _, p := range []*pod{&first, &second} {
+		p.tokens = map[string]string{"vault": forged(n.issuer.token(*p, "vault", nil))}
+		n.mustPublish(*p)
+	}
+	lines := func() int { return strings.Count(n.stderr.String(), "service account token not verified") }
+	if got := lines(); got != 2 {
+		t.Fatalf("%d lines for two mounts, want 2", got)
+	}
+	for round := range 3 {
+		n.clock.advance(2 * refreshInterval)
+		calls := len(n.provider.Calls())
+		n.mustPublish(first)
+		n.mustPublish(second)
+		if got := len(n.provider.Calls()) - calls; got != 2 {
+			t.Fatalf("%d refreshes in round %d, want 2", got, round)
+		}
+		if got, want := lines(), 3+round; got != want {
+			t.Errorf("%d lines after round %d, want %d", got, round, want)
+		}
+	}
+}
