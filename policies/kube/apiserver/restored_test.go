@@ -28,6 +28,7 @@ func TestWatchThatWasSilentBeginsAnew(t *testing.T) {
 	f.clock.pass(4 * time.Minute)
 	changed := namespace()
 	changed.Labels["team"] = "nobody"
+	changed.ResourceVersion = "2"
 	text, err := json.Marshal(changed)
 	if err != nil {
 		t.Fatal(err)
@@ -37,8 +38,7 @@ func TestWatchThatWasSilentBeginsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.api.mu.Lock()
-	fields["metadata"].(map[string]any)["resourceVersion"] = "2" //nolint:forcetypeassert // as it was made
-	f.api.objects[namespacePath] = fields                        // without a word to anybody
+	f.api.objects[namespacePath] = fields // without a word to anybody
 	f.api.mu.Unlock()
 	if got := labels(); got != "nobody" {
 		t.Errorf("label while the watch is silent = %q, want what is read live", got)
