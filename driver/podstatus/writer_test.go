@@ -213,6 +213,25 @@ func TestRestartWritesNothingAgain(t *testing.T) {
 	w.expect(gotten, created, gotten)
 }
 
+// All volumes of a full node at once, as after a restart: one list, no write.
+func TestRestartOfAFullNodeIsOneRequest(t *testing.T) {
+	w := running(t)
+	const pods = 500
+	for i := range pods {
+		w.Set(of("payments", i))
+	}
+	w.server.Quiet(pods+1, w.written)
+	before := len(w.server.Requests())
+	w.restart()
+	for i := range pods {
+		w.Set(of("payments", i))
+	}
+	w.run()
+	if diff := cmp.Diff([]string{gotten}, w.server.Quiet(before+1, w.written)[before:]); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+}
+
 // More objects than one page holds, most of them of others.
 func TestRestartReadsInPages(t *testing.T) {
 	w := newWorld(t)
