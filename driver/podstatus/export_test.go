@@ -72,3 +72,11 @@ func (w *Writer) Parked() int {
 	defer w.mu.Unlock()
 	return len(w.lane.parked)
 }
+
+// Slow reports whether a namespace waits in the lane.
+func (w *Writer) Slow(namespace string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, slow := w.lane.until[namespace]
+	return slow
+}

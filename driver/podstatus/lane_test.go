@@ -31,8 +31,8 @@ func (h *hanging) fault(r *http) *fault {
 	return unavailable()
 }
 
-// of is the status of one of many pods of a namespace.
-func of(namespace string, i int) podstatus.Status {
+// numbered is the status of one of many pods of a namespace.
+func numbered(namespace string, i int) podstatus.Status {
 	s := status("secrets", objects("password", "7")...)
 	s.Namespace, s.Pod, s.PodUID = namespace, fmt.Sprintf("api-%d", i), fmt.Sprintf("%s-%s-%d", uid[:20], namespace, i)
 	return s
@@ -47,12 +47,12 @@ func TestSlowNamespaceHoldsUpNoOther(t *testing.T) {
 	h := &hanging{namespace: "slow"}
 	w.server.Break(h.fault)
 	for i := range 20 {
-		w.Set(of("slow", i))
+		w.Set(numbered("slow", i))
 	}
 	w.server.Quiet(0, func() bool { return w.Parked() > 4 })
 	for i := range 40 {
 		begin := time.Now()
-		w.Set(of("payments", i))
+		w.Set(numbered("payments", i))
 		w.server.Quiet(0, func() bool { return w.Pending() == 20 })
 		if took := time.Since(begin); took > 2*time.Second {
 			t.Fatalf("the status of another namespace took %v", took)
@@ -84,8 +84,8 @@ func TestSlowNamespaceThatRecovers(t *testing.T) {
 		return nil
 	})
 	for i := range 6 {
-		w.Set(of("slow", i))
-		w.Set(of("payments", i))
+		w.Set(numbered("slow", i))
+		w.Set(numbered("payments", i))
 	}
 	w.server.Quiet(0, func() bool { return w.Parked() > 0 })
 	h.over.Store(true)
@@ -93,9 +93,18 @@ func TestSlowNamespaceThatRecovers(t *testing.T) {
 	if n := w.Parked(); n != 0 || w.server.Objects() != 12 {
 		t.Errorf("%d parked and %d objects, want none and 12", n, w.server.Objects())
 	}
+	for _, namespace := range []string{"slow", "payments"} {
+		changed := numbered(namespace, 0)
+		changed.Objects = objects("password", "8")
+		w.Set(changed)
+		w.server.Quiet(0, w.written)
+		if w.Slow(namespace) {
+			t.Errorf("%s counts as slow after a quick write", namespace)
+		}
+	}
 	for i := range 6 {
-		w.Forget(of("slow", i).PodUID, "secrets")
-		w.Forget(of("payments", i).PodUID, "secrets")
+		w.Forget(numbered("slow", i).PodUID, "secrets")
+		w.Forget(numbered("payments", i).PodUID, "secrets")
 	}
 	if n := w.Held(); n != 0 {
 		t.Errorf("the writer holds %d things, want none", n)
@@ -109,7 +118,7 @@ func TestSlowNamespaceIsServed(t *testing.T) {
 	w.run()
 	w.server.SlowDown(60 * time.Millisecond)
 	for i := range 5 {
-		w.Set(of("slow", i))
+		w.Set(numbered("slow", i))
 	}
 	w.server.Quiet(0, w.written)
 	if n := w.server.Objects(); n != 5 {
@@ -183,7 +192,7 @@ func TestOwnLargestObjectIsKept(t *testing.T) {
 // ones: that must not be what a start reads.
 func TestListLargerThanMemoryIsNotRead(t *testing.T) {
 	w := newWorld(t)
-	for i := range 20 {
+	for i := range 40 { // beyond the bound by more than sockets hold
 		o := large(1 << 20)
 		o.Name = fmt.Sprintf("planted-%d", i)
 		w.server.Put(o)
@@ -191,6 +200,9 @@ func TestListLargerThanMemoryIsNotRead(t *testing.T) {
 	w.Set(status("secrets", objects("password", "7")...))
 	w.run()
 	w.expect(gotten, created)
+	if n := w.server.Unread(); n != 1 {
+		t.Errorf("%d answers were left unread, want the list: it was read whole", n)
+	}
 	if w.log.count("list-too-large") != 1 {
 		t.Errorf("the log does not say why the list was not read:\n%s", w.log.text.String())
 	}

@@ -218,13 +218,13 @@ func TestRestartOfAFullNodeIsOneRequest(t *testing.T) {
 	w := running(t)
 	const pods = 500
 	for i := range pods {
-		w.Set(of("payments", i))
+		w.Set(numbered("payments", i))
 	}
 	w.server.Quiet(pods+1, w.written)
 	before := len(w.server.Requests())
 	w.restart()
 	for i := range pods {
-		w.Set(of("payments", i))
+		w.Set(numbered("payments", i))
 	}
 	w.run()
 	if diff := cmp.Diff([]string{gotten}, w.server.Quiet(before+1, w.written)[before:]); diff != "" {
