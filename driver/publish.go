@@ -287,6 +287,7 @@ func (d *Driver) remember(m *mountRequest, a asked, got provider.Delivered) {
 		ServiceAccount: in.Subject.ServiceAccount, Class: in.SPC.Name, ClassUID: in.SPC.UID, ClassGeneration: in.SPC.Generation,
 		Provider: in.SPC.Provider, ParametersSHA256: in.SPC.ParametersSHA256, DecisionID: a.decision.ID,
 		DueAt: now.Add(d.refreshAfter(a.decision.Obligations)), Versions: versionsOf(got),
+		TokenVerified: tokenVerified(in),
 	}.fetched(now)
 	d.c.Records.put(rec)
 	d.c.Logger.Info("volume mounted", slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod),

@@ -149,6 +149,11 @@ func TestP9WhateverBecomesOfTokensContentStays(t *testing.T) {
 		"keys cannot be read": func(n *node, _ *pod, r *csi.NodePublishVolumeRequest) {
 			n.issuer.down.Store(true)
 		},
+		"signed with a key that is published no more": func(n *node, p *pod, r *csi.NodePublishVolumeRequest) {
+			header, _, _ := strings.Cut(n.issuer.token(*p, "vault", nil), ".")
+			token := strings.Replace(n.issuer.token(*p, "vault", nil), header, base64url([]byte(`{"alg":"ES256","kid":"k0"}`)), 1)
+			r.Secrets = kubeletTokens(map[string]string{"vault": token})
+		},
 		"an author's in the context": func(_ *node, _ *pod, r *csi.NodePublishVolumeRequest) {
 			r.VolumeContext[tokensKey] = `{"vault":{"token":"x"}}`
 		},
