@@ -102,6 +102,7 @@ type Driver struct {
 	unlocked   atomic.Pointer[error] // why pages of mounted volumes may be unlocked
 	brake      brake
 	orphans    orphans
+	unverified unverified
 }
 
 // New returns a Driver, or an error that names the missing field.

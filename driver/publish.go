@@ -129,7 +129,7 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 			return policies.Input{}, err
 		}
 	}
-	d.tellUnverified(ctx, confirmed)
+	d.tellUnverified(ctx, phase, confirmed)
 	hardening.FaultPoint("decide/identity-confirmed")
 	d.budget.own(m.key, m.claim.Namespace) // which is confirmed now
 	a.class, err = d.c.Classes.Class(ctx, m.claim.Namespace, m.class)
@@ -287,6 +287,7 @@ func (d *Driver) remember(m *mountRequest, a asked, got provider.Delivered) {
 		ServiceAccount: in.Subject.ServiceAccount, Class: in.SPC.Name, ClassUID: in.SPC.UID, ClassGeneration: in.SPC.Generation,
 		Provider: in.SPC.Provider, ParametersSHA256: in.SPC.ParametersSHA256, DecisionID: a.decision.ID,
 		DueAt: now.Add(d.refreshAfter(a.decision.Obligations)), Versions: versionsOf(got),
+		TokenVerified: tokenVerified(in),
 	}.fetched(now)
 	d.c.Records.put(rec)
 	d.c.Logger.Info("volume mounted", slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod),

@@ -31,6 +31,7 @@ type record struct {
 	ClassUID         string          `json:"classUid,omitempty"`
 	ClassGeneration  int64           `json:"classGeneration,omitempty"`
 	Provider         string          `json:"provider,omitempty"`
+	TokenVerified    bool            `json:"tokenVerified,omitempty"` // when policy last decided
 	ParametersSHA256 string          `json:"parametersSha256,omitempty"`
 	Versions         []objectVersion `json:"versions,omitempty"`
 	FetchedAt        time.Time       `json:"fetchedAt,omitzero"`

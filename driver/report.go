@@ -6,7 +6,6 @@ import (
 	"log/slog"
 
 	"github.com/portcullis-csi/portcullis/audit"
-	"github.com/portcullis-csi/portcullis/driver/identity"
 	"github.com/portcullis-csi/portcullis/driver/provider"
 	"github.com/portcullis-csi/portcullis/policies"
 )
@@ -93,14 +92,6 @@ func providerVersions(versions []objectVersion) []provider.ObjectVersion {
 		out = append(out, provider.ObjectVersion(v))
 	}
 	return out
-}
-
-// tellUnverified tells operators why policy sees a token as not verified.
-func (d *Driver) tellUnverified(ctx context.Context, c identity.Confirmed) {
-	for _, t := range c.Unverified {
-		d.c.Logger.WarnContext(ctx, "service account token not verified", slog.String(keyNamespace, c.Pod.Namespace), slog.String(keyPod, c.Pod.Name),
-			slog.String(keyAudience, t.Audience), slog.String(keyCause, t.Problem))
-	}
 }
 
 func (d *Driver) countDecision(ctx context.Context, phase policies.Phase, v policies.Verdict) {

@@ -48,6 +48,7 @@ func (d *Driver) republish(ctx context.Context, req *csi.NodePublishVolumeReques
 		d.postpone(ctx, t, err)
 		return nil
 	}
+	m.wasVerified = rec.TokenVerified
 	hardening.FaultPoint("refresh/due")
 	err = d.refreshBounded(ctx, m, rec)
 	if _, revoked := errors.AsType[*revokedError](err); revoked {
@@ -308,7 +309,12 @@ func identified(rec record, m *mountRequest, a asked) record {
 	rec = named(rec, m, a)
 	rec.Class, rec.ClassUID, rec.ClassGeneration = in.SPC.Name, in.SPC.UID, in.SPC.Generation
 	rec.Provider, rec.ParametersSHA256, rec.DecisionID = in.SPC.Provider, in.SPC.ParametersSHA256, a.decision.ID
+	rec.TokenVerified = tokenVerified(in)
 	return rec
+}
+
+func tokenVerified(in policies.Input) bool {
+	return in.Subject.TokenVerified != nil && *in.Subject.TokenVerified
 }
 
 // named fills in whose volume it is, and leaves what is known of its content.

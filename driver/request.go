@@ -114,7 +114,8 @@ type mountRequest struct {
 	// kubelet's: an author's are refused for being there at all.
 	contextProblem error
 
-	provider string // of the class, once that was read
+	provider    string // of the class, once that was read
+	wasVerified bool   // a token of the mounted volume was verified before
 }
 
 // wipe overwrites what kubelet handed over.
@@ -178,6 +179,7 @@ func (m *mountRequest) takeContextTokens() error {
 func (m *mountRequest) asks(phase policies.Phase) identity.Claim {
 	c := m.claim
 	c.Mounted = phase == policies.PhaseRotate
+	c.WasVerified = c.Mounted && m.wasVerified
 	return c
 }
 

@@ -3,6 +3,7 @@ package driver_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,9 +28,12 @@ type told struct {
 	*node
 	server *podstatustest.Server
 	writer *podstatus.Writer
+	events *podstatus.Events
 	start  func() // of writer and events; Recover comes before it
 	stop   func()
 	again  func()
+
+	stateDir string
 }
 
 const (
@@ -40,10 +44,10 @@ const (
 
 func newTold(t *testing.T, change ...func(*setup)) *told {
 	t.Helper()
-	w := &told{server: podstatustest.Start(t), stop: func() {}}
+	w := &told{server: podstatustest.Start(t), stop: func() {}, stateDir: t.TempDir()}
 	t.Cleanup(func() { w.stop() })
 	change = append(change, func(s *setup) {
-		s.stateDir = t.TempDir()
+		s.stateDir = w.stateDir
 		s.configure = func(c *driver.Config) { w.tell(t, c) }
 	})
 	w.node, w.again = restartable(t, change...)
@@ -73,6 +77,7 @@ func (w *told) tell(t testing.TB, c *driver.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.events = events
 	c.Statuses, c.Events = w.writer, events
 	writer := w.writer
 	w.start = func() {
@@ -276,6 +281,66 @@ func TestMountDoesNotWaitForTheCluster(t *testing.T) {
 	}
 	if n := w.server.Objects(); n != 0 {
 		t.Errorf("objects = %d, want none: nothing was answered", n)
+	}
+}
+
+// TestP8NothingWaitsForAnAPIServerThatNeverAnswers: publish, republish, rotation,
+// failure, revocation, the way back and the end, while statuses and events of
+// this and many other pods wait for an answer.
+func TestP8NothingWaitsForAnAPIServerThatNeverAnswers(t *testing.T) {
+	w := newTold(t, func(s *setup) {
+		s.provider.Handler = providertest.InTurn(providertest.Files(secretFiles()), versioned("v2"),
+			providertest.Fail(codes.Internal, "provider says "+canary), versioned("v3"))
+	})
+	w.server.SlowDown(time.Hour)
+	for i := range 1000 { // fills the workers, the queue of events, and then some
+		name := fmt.Sprintf("other-%d", i)
+		w.writer.Set(podstatus.Status{Namespace: "other", Pod: name, PodUID: name, Class: "db", Volume: "secrets"})
+		w.events.Say(podstatus.Event{Kind: podstatus.Rotated, Namespace: "other", Pod: name, PodUID: name, Volume: "secrets"})
+	}
+	steps := []struct {
+		name string
+		do   func()
+	}{
+		{"publish", func() { w.mustPublish(apiPod()) }},
+		{"republish that is not due", func() { w.mustPublish(apiPod()) }},
+		{"rotation", func() { w.mustLater(apiPod(), 2*refreshInterval); w.expectContent(apiPod(), newContent()) }},
+		{"refresh that fails", func() { w.mustLater(apiPod(), 2*refreshInterval); w.expectContent(apiPod(), newContent()) }},
+		{"denial", func() { w.deny(); w.mustLater(apiPod(), 2*refreshInterval) }},
+		{"revocation", func() { expectStatus(t, w.later(apiPod(), confirmAfter), codes.Unavailable, "revoked") }},
+		{"way back", func() { w.allow(); w.mustLater(apiPod(), 10*time.Minute); w.expectContent(apiPod(), newContent()) }},
+		{"unpublish", func() { w.mustUnpublish(apiPod()) }},
+	}
+	for _, step := range steps {
+		begin := time.Now()
+		step.do()
+		if took := time.Since(begin); took > 3*time.Second { // one answer would be five at least
+			t.Errorf("%s took %v with an API server that never answers", step.name, took)
+		}
+	}
+	if got := w.writer.Pending(); got != 1000 {
+		t.Errorf("pending = %d, want the 1000 others and nothing of a volume that is gone", got)
+	}
+}
+
+// A status that was lost with volumes.db is neither emptied nor written again.
+func TestStatusOfALostRecord(t *testing.T) {
+	w := newTold(t)
+	w.mustPublish(apiPod())
+	w.expectStatuses(statusListed, statusCreated)
+	before := w.server.Object("payments", "api-0-payments-db")
+	w.stop()
+	w.records.Flush()
+	if err := os.Remove(filepath.Join(w.stateDir, "volumes.db")); err != nil {
+		t.Fatal(err)
+	}
+	w.again()
+	w.start()
+	w.expectStatuses(statusListed, statusCreated, statusListed)
+	w.mustLater(apiPod(), 2*refreshInterval)
+	w.expectStatuses(statusListed, statusCreated, statusListed, statusCreated, statusListed) // it is there, and as it should be
+	if diff := cmp.Diff(before, w.server.Object("payments", "api-0-payments-db")); diff != "" {
+		t.Errorf("object after volumes.db was lost (-want +got):\n%s", diff)
 	}
 }
 

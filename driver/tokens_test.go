@@ -149,6 +149,11 @@ func TestP9WhateverBecomesOfTokensContentStays(t *testing.T) {
 		"keys cannot be read": func(n *node, _ *pod, r *csi.NodePublishVolumeRequest) {
 			n.issuer.down.Store(true)
 		},
+		"signed with a key that is published no more": func(n *node, p *pod, r *csi.NodePublishVolumeRequest) {
+			header, _, _ := strings.Cut(n.issuer.token(*p, "vault", nil), ".")
+			token := strings.Replace(n.issuer.token(*p, "vault", nil), header, base64url([]byte(`{"alg":"ES256","kid":"k0"}`)), 1)
+			r.Secrets = kubeletTokens(map[string]string{"vault": token})
+		},
 		"an author's in the context": func(_ *node, _ *pod, r *csi.NodePublishVolumeRequest) {
 			r.VolumeContext[tokensKey] = `{"vault":{"token":"x"}}`
 		},
@@ -220,5 +225,33 @@ func TestUnverifiedTokensAreLogged(t *testing.T) {
 	}
 	if strings.Contains(log, strings.Split(p.tokens["vault"], ".")[1]) {
 		t.Error("the log holds part of a token")
+	}
+}
+
+// Of mounted volumes each has its unverified token at every refresh: one line a
+// minute says so.
+func TestUnverifiedTokensOfRefreshesAreLoggedOnceAMinute(t *testing.T) {
+	n := newNode(t)
+	first, second := apiPod(), secondPod()
+	n.add(second)
+	for _, p := range []*pod{&first, &second} {
+		p.tokens = map[string]string{"vault": forged(n.issuer.token(*p, "vault", nil))}
+		n.mustPublish(*p)
+	}
+	lines := func() int { return strings.Count(n.stderr.String(), "service account token not verified") }
+	if got := lines(); got != 2 {
+		t.Fatalf("%d lines for two mounts, want 2", got)
+	}
+	for round := range 3 {
+		n.clock.advance(2 * refreshInterval)
+		calls := len(n.provider.Calls())
+		n.mustPublish(first)
+		n.mustPublish(second)
+		if got := len(n.provider.Calls()) - calls; got != 2 {
+			t.Fatalf("%d refreshes in round %d, want 2", got, round)
+		}
+		if got, want := lines(), 3+round; got != want {
+			t.Errorf("%d lines after round %d, want %d", got, round, want)
+		}
 	}
 }

@@ -75,7 +75,7 @@ func removeStale(ctx context.Context, path string) error {
 		return fmt.Errorf("look at endpoint: %w", err)
 	}
 	if info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%w: %s is not a socket; remove it or choose another --endpoint", ErrSocketInUse, path)
+		return fmt.Errorf("%w: %s is not a socket; remove it, or choose another path", ErrSocketInUse, path)
 	}
 	ctx, cancel := context.WithTimeout(ctx, staleDialTimeout)
 	defer cancel()

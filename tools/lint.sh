@@ -4,17 +4,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# tagged lists the packages with files of these build tags.
+tagged() {
+	grep -rlE "^//go:build .*\\b($1)\\b" --include='*.go' . | xargs -r -n1 dirname | sort -u
+}
+
 golangci=$(tools/tool.sh golangci golangci-lint)
 "$golangci" run ./...
 "$golangci" run --build-tags insecure ./cmd/...
 # And the tests against a real API server.
-for dir in $(grep -rlE '^//go:build .*\bintegration\b' --include='*.go' . | xargs -r -n1 dirname | sort -u); do
-	"$golangci" run --build-tags insecure,integration "$dir"
-done
+tagged integration | xargs "$golangci" run --build-tags insecure,integration
 # And the tests that only make attack runs, and what only they are built with.
-for dir in $(grep -rlE '^//go:build .*\b(attack|faultpoints)\b' --include='*.go' . | xargs -r -n1 dirname | sort -u); do
-	"$golangci" run --build-tags insecure,attack,faultpoints "$dir"
-done
+tagged 'attack|faultpoints' | xargs "$golangci" run --build-tags insecure,attack,faultpoints
 # And the modules of their own, which ./... does not see: same rules, but for
 # what they exist for. Not test/cluster/hyper, which would mean all of Kubernetes.
 for module in test/*/go.mod; do

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/spf13/pflag"
+	storagev1 "k8s.io/api/storage/v1"
 )
 
 // InsecureBuild is insecureBuild.
@@ -32,4 +33,11 @@ func ProviderDirs(args []string) ([]string, error) {
 	cmd.SetArgs(append([]string{"--nodeid=n", "--cluster-name=c", "--policy=p"}, args...))
 	err := cmd.Execute()
 	return dirs, err
+}
+
+// DriverObject returns what readiness says of a CSIDriver object that is read
+// like this: why nothing is granted, and what else is wrong.
+func DriverObject(read func(context.Context) (*storagev1.CSIDriver, error)) (granting, otherwise func() error) {
+	d := newDriverObject(read)
+	return d.granting, d.otherwise
 }

@@ -7,19 +7,20 @@ import (
 	"log/slog"
 	"time"
 
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/portcullis-csi/portcullis/driver"
 	"github.com/portcullis-csi/portcullis/driver/identity"
 	"github.com/portcullis-csi/portcullis/driver/podstatus"
-	"github.com/portcullis-csi/portcullis/policies/kube"
 	"github.com/portcullis-csi/portcullis/policies/kube/apiserver"
 	"github.com/portcullis-csi/portcullis/policies/kube/manifests"
 )
 
-// readinessTimeout bounds what readiness asks the API server.
-const readinessTimeout = 2 * time.Second
+// What to do about a way to the API server that cannot be used.
+const (
+	inClusterHint  = "run the plugin as its DaemonSet, with the service account and automountServiceAccountToken: true, or give --kubeconfig"
+	kubeconfigHint = "give --kubeconfig a file of the plugin's account: an https server, its certificate-authority, and a tokenFile or a client certificate"
+)
 
 // answerTimeout bounds what is asked for a warning only: a probe that waits for
 // longer would be a failed one.
@@ -39,6 +40,7 @@ type cluster struct {
 	keys     *identity.Keys
 	statuses *podstatus.Writer
 	events   *podstatus.Events
+	object   *driverObject
 }
 
 // openFacts finds the source of facts. Without one nothing could ever be
@@ -57,10 +59,18 @@ func (p *plugin) openFacts(context.Context) error {
 		return &usageError{"no source of Kubernetes facts: there is no --kubeconfig, and this is no pod of a cluster", noFactsHint}
 	}
 	if err != nil {
-		return err
+		return p.unreadable(err)
 	}
 	apiserver.LogTo(p.logger)
 	return p.openCluster(config)
+}
+
+// unreadable is the error of a way to the API server that cannot be used.
+func (p *plugin) unreadable(err error) error {
+	if p.o.kubeconfig == "" {
+		return &usageError{err.Error(), inClusterHint}
+	}
+	return &usageError{err.Error(), kubeconfigHint}
 }
 
 func (p *plugin) openManifests(dir string) error {
@@ -77,8 +87,9 @@ func (p *plugin) openCluster(config *rest.Config) error {
 	c := &cluster{}
 	var err error
 	if c.reader, err = apiserver.New(apiserver.Config{REST: config, Node: p.o.nodeID, DriverName: p.o.driverName, Logger: p.logger}); err != nil {
-		return err
+		return p.unreadable(err) // the rest was checked with the flags
 	}
+	c.object = newDriverObject(c.reader.CSIDriver)
 	if c.keys, err = identity.NewKeys(identity.KeysConfig{Source: c.reader, APIAudiences: p.o.apiAudiences}); err != nil {
 		return err
 	}
@@ -148,27 +159,4 @@ func (p *plugin) clusterAnswers() error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	return p.cluster.reader.Trouble(ctx)
-}
-
-// driverObject returns the gravest problem of the CSIDriver object: one with
-// which nothing is granted, or any other.
-func (p *plugin) driverObject(noGrants bool) error {
-	if p.cluster == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), readinessTimeout)
-	defer cancel()
-	object, err := p.cluster.reader.CSIDriver(ctx)
-	if err != nil && !errors.Is(err, kube.ErrNotFound) {
-		return fmt.Errorf("read the CSIDriver object: %w", err)
-	}
-	if err != nil {
-		object = (*storagev1.CSIDriver)(nil)
-	}
-	for _, problem := range identity.CheckDriverObject(object) {
-		if (problem.Severity == identity.SeverityNoGrants) == noGrants {
-			return errors.New(problem.String())
-		}
-	}
-	return nil
 }

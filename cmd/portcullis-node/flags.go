@@ -123,7 +123,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.Int64Var(&o.maxVolumeBytes, "max-volume-bytes", 1<<20, "largest content of one volume, in bytes")
 	f.Int64Var(&o.maxNodeBytes, "max-node-bytes", 128<<20, "memory for all volumes of the node, in bytes; a namespace gets a quarter")
 	f.IntSliceVar(&o.providerUIDs, "provider-uid", nil, "comma separated user ids, besides root, that providers may run as")
-	f.IntVar(&o.providerConcurrent, "provider-concurrency", 16, "calls to one provider at the same time")
+	f.IntVar(&o.providerConcurrent, "provider-concurrency", 16, "calls to one provider at the same time; akeyless gets one, since its provider confuses the identities of several")
 	f.BoolVar(&o.healthCheck, "provider-health-check", false, "ask each provider for its version from time to time; log those that do not answer, and serve portcullis_provider_up")
 	f.DurationVar(&o.healthInterval, "provider-health-check-interval", 2*time.Minute, "time between such questions")
 	f.BoolVar(&o.pprof, "enable-pprof", false, "serve profiles on --pprof-port, on loopback only; profiles hold no secrets, but tell who mounts when")

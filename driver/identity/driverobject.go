@@ -87,14 +87,6 @@ type Problem struct {
 	Remedy   string
 }
 
-// String is one line that names the field, if it is one, and the remedy.
-func (p Problem) String() string {
-	if p.Field == "" {
-		return p.Problem + "; hint: " + p.Remedy
-	}
-	return p.Field + " " + p.Problem + "; hint: " + p.Remedy
-}
-
 // CheckDriverObject returns what is wrong with the CSIDriver object, gravest
 // first; nil means that there is none, and is a problem itself. What it returns
 // is for readiness and doctor; Verify acts on SeverityNoGrants alone.

@@ -32,6 +32,10 @@ type Claim struct {
 	// Mounted says that the volume is at its target already: the pod may be
 	// on its way out and still needs it kept fresh.
 	Mounted bool
+	// WasVerified says that a token of this volume was verified before. One that
+	// cannot be now, for want of its key, for its issuer or for its time, then
+	// says more about keys and clocks than about the pod: it is an error.
+	WasVerified bool
 	// Tokens came among the secrets of the request, which only kubelet can
 	// write there; nil for none.
 	Tokens Tokens
@@ -141,7 +145,7 @@ func (v *Verifier) Verify(ctx context.Context, c Claim) (Confirmed, error) {
 		return Confirmed{}, err
 	}
 	confirmed.ContextTokens = fromContext
-	return v.checkTokens(ctx, confirmed, tokens)
+	return v.checkTokens(ctx, confirmed, tokens, c.WasVerified)
 }
 
 // objects reads the pod and what belongs to it, and compares.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"fmt"
 	"slices"
 	"time"
 
@@ -35,6 +36,14 @@ const (
 	wiped          unverified = "is no longer there"
 )
 
+// doubtful reports whether keys or a clock may be wrong rather than the token:
+// API servers that publish different keys, a key that was withdrawn at once, an
+// issuer that changed, a node whose clock stepped. None of these is a fact about
+// the pod, and only facts deny (promise P9).
+func (u unverified) doubtful() bool {
+	return u == unknownKey || u == wrongIssuer || u == expired || u == notYetValid
+}
+
 // UnverifiedToken says why the token for an audience was not verified.
 type UnverifiedToken struct {
 	Audience string
@@ -43,7 +52,7 @@ type UnverifiedToken struct {
 
 // checkTokens verifies every token, and fails if one that verifies names
 // somebody else.
-func (v *Verifier) checkTokens(ctx context.Context, c Confirmed, tokens Tokens) (Confirmed, error) {
+func (v *Verifier) checkTokens(ctx context.Context, c Confirmed, tokens Tokens, wasVerified bool) (Confirmed, error) {
 	if tokens == nil {
 		return c, nil
 	}
@@ -56,6 +65,9 @@ func (v *Verifier) checkTokens(ctx context.Context, c Confirmed, tokens Tokens) 
 			if problem, err = v.compare(t, c); err != nil {
 				return Confirmed{}, err
 			}
+		}
+		if wasVerified && problem.doubtful() {
+			return Confirmed{}, &UnavailableError{Object: objectKeys, err: fmt.Errorf("a token %s, and one of this volume was verified before", problem)}
 		}
 		c.Tokens = append(c.Tokens, policies.Token{Audience: audience, Verified: problem == ""})
 		if problem != "" {

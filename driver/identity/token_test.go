@@ -445,3 +445,38 @@ func TestNothingOfATokenIsTold(t *testing.T) {
 		}
 	}
 }
+
+// TestP9DoubtAboutKeysDeniesNobody: what once was verified, and now has a key, an
+// issuer or a time that cannot be right, is an error for a mounted volume. For a
+// new one it is not verified, and so is what nobody can have signed.
+func TestP9DoubtAboutKeysDeniesNobody(t *testing.T) {
+	key, stranger := p256(t, "known"), p256(t, "withdrawn")
+	v := verifier(t, clusterOf(pod(nil)), newKeys(t, newSource(key)))
+	forgery := key.mint(apiClaims())
+	forgery = forgery[:len(forgery)-8] + "AAAAAAAA"
+	for name, c := range map[string]struct {
+		token string
+		doubt bool
+	}{
+		"unknown key":    {stranger.mint(apiClaims()), true},
+		"other issuer":   {key.mint(apiClaims(func(c, _ map[string]any) { c["iss"] = "https://other.example" })), true},
+		"expired":        {key.mint(apiClaims(at("exp", -time.Hour))), true},
+		"not yet valid":  {key.mint(apiClaims(at("nbf", time.Hour))), true},
+		"forged":         {forgery, false},
+		"other audience": {key.mint(apiClaims(audience("aws"))), false},
+		"no token":       {"x.y.z", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := problem(t, v, tokens{"vault": c.token}); got == "" {
+				t.Error("Verify() of a new volume = verified, want it not to be")
+			}
+			mounted := with(tokens{"vault": c.token})
+			mounted.Mounted, mounted.WasVerified = true, true
+			got, err := v.Verify(t.Context(), mounted)
+			_, unavailable := errors.AsType[*identity.UnavailableError](err)
+			if unavailable != c.doubt || err == nil && got.TokenVerified {
+				t.Errorf("Verify() of a volume that was verified = verified %t, %v, want unavailable: %t", got.TokenVerified, err, c.doubt)
+			}
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +27,8 @@ type attempt struct {
 	client client
 	want   *spcv1.SecretProviderClassPodStatus // with exactly one owner: the pod
 	live   *spcv1.SecretProviderClassPodStatus // what the API server has, as far as known; nil: nothing
+	limit  time.Duration                       // for all its requests together
+	slow   bool                                // it has the place in the lane
 }
 
 // object is what upstream would write of a pod's volumes.

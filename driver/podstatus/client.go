@@ -3,7 +3,10 @@ package podstatus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,10 +23,19 @@ const (
 	resourceEvents   = "events"
 	// pageSize is how many objects one answer to a list has.
 	pageSize = 500
+	// maxPage bounds such an answer. Ours have about 1 kB each; but whoever may
+	// write these objects in some namespace can put our label on as many as they
+	// like, of more than 1 MiB each, and would otherwise choose how much memory a
+	// start takes.
+	maxPage = 16 << 20
 	// noRateLimit leaves it to the API server to say that it is too much: what
 	// bounds us is the number of workers.
 	noRateLimit = -1
 )
+
+// errTooMuch means that there is more under the label of this node than a node
+// can have mounted.
+var errTooMuch = errors.New("the objects of this node are more, or larger, than this node can have written")
 
 // client is a REST client for one group of the API. Its requests are not tried
 // again by themselves: the queue knows better what has become of them.
@@ -52,7 +64,14 @@ func newClient(c *rest.Config, path string, group schema.GroupVersion, add func(
 	own.ContentType, own.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	own.QPS, own.RateLimiter = noRateLimit, nil
 	own.WarningHandler = rest.NoWarnings{}
-	r, err := rest.RESTClientFor(own)
+	httpClient, err := rest.HTTPClientFor(own)
+	if err != nil {
+		return client{}, fmt.Errorf("make API client: %w", err)
+	}
+	// Whoever an answer points to would get the credentials, which the transport
+	// adds to every request.
+	httpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	r, err := rest.RESTClientForConfigAndClient(own, httpClient)
 	if err != nil {
 		return client{}, fmt.Errorf("make API client: %w", err)
 	}
@@ -81,8 +100,23 @@ func (c client) remove(ctx context.Context, o *spcv1.SecretProviderClassPodStatu
 // list returns one page of the objects of a node, and where the next begins.
 func (c client) list(ctx context.Context, node, next string) (*spcv1.SecretProviderClassPodStatusList, error) {
 	options := &metav1.ListOptions{LabelSelector: spcv1.InternalNodeLabel + "=" + node, Limit: pageSize, Continue: next}
+	body, err := c.rest.Get().Resource(resourceStatuses).VersionedParams(options, c.params).MaxRetries(0).Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	answer, err := io.ReadAll(io.LimitReader(body, maxPage+1))
+	if err != nil {
+		return nil, fmt.Errorf("read list of status objects: %w", err)
+	}
+	if len(answer) > maxPage {
+		return nil, errTooMuch
+	}
 	list := &spcv1.SecretProviderClassPodStatusList{}
-	return list, c.rest.Get().Resource(resourceStatuses).VersionedParams(options, c.params).MaxRetries(0).Do(ctx).Into(list)
+	if err := json.Unmarshal(answer, list); err != nil {
+		return nil, fmt.Errorf("decode list of status objects: %w", err)
+	}
+	return list, nil
 }
 
 // podUID returns the UID of the pod that has the name now.

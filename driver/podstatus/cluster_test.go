@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -214,6 +215,69 @@ func TestDefinitionsThatAreMissing(t *testing.T) {
 	c.await("a write that failed", func() bool { return c.log.count("not written, mounting goes on\" trouble=crd-not-installed") == 1 })
 	c.ApplyFiles(t, "../../deploy/chart/files/crds/*.yaml")
 	c.await("status", func() bool { return w.Pending() == 0 })
+}
+
+// refusing refuses new status objects in the namespace.
+const refusing = `apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: refusing}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [secrets-store.csi.x-k8s.io], apiVersions: ["*"], operations: [CREATE], resources: [secretproviderclasspodstatuses]}
+  validations: [{expression: "false", message: no such objects here}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: refusing}
+spec: {policyName: refusing, validationActions: [Deny]}
+`
+
+// TestAdmissionPolicyThatIsMended: what a policy refuses is written once it does
+// not any more.
+func TestAdmissionPolicyThatIsMended(t *testing.T) {
+	c := startCluster(t)
+	pod := c.pod()
+	c.Apply(t, refusing)
+	c.await("the policy is in force", func() bool {
+		err := c.admin.Post().Namespace("payments").Resource(statuses).Param("dryRun", "All").Body(stored("probe", uid)).Do(t.Context()).Error()
+		return err != nil
+	})
+	w, _ := c.writer()
+	w.Set(of(pod, "7"))
+	c.await("a write that was refused", func() bool { return c.log.count("not written, mounting goes on\" trouble=object-refused") == 1 })
+	if n := w.Pending(); n != 1 {
+		t.Errorf("pending = %d, want the status that was refused", n)
+	}
+	if err := c.Client.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Delete(t.Context(), "refusing", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.await("status", func() bool { return w.Pending() == 0 && c.object() != nil })
+}
+
+// TestQuotaThatIsSpent: a namespace's owner may forbid these objects.
+func TestQuotaThatIsSpent(t *testing.T) {
+	c := startCluster(t)
+	pod := c.pod()
+	const counted = "count/secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io"
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "payments", Name: "none"}, Spec: corev1.ResourceQuotaSpec{
+		Hard: corev1.ResourceList{counted: *apiresource.NewQuantity(0, apiresource.DecimalSI)},
+	}}
+	made, err := c.Client.CoreV1().ResourceQuotas("payments").Create(t.Context(), quota, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made.Status.Hard, made.Status.Used = made.Spec.Hard, made.Spec.Hard // there is no controller that counts
+	if _, err := c.Client.CoreV1().ResourceQuotas("payments").UpdateStatus(t.Context(), made, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w, _ := c.writer()
+	w.Set(of(pod, "7"))
+	c.await("a write that was refused", func() bool { return c.log.count("not written, mounting goes on\" trouble=forbidden") == 1 })
+	if err := c.Client.CoreV1().ResourceQuotas("payments").Delete(t.Context(), "none", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.await("status", func() bool { return w.Pending() == 0 && c.object() != nil })
 }
 
 // TestEventsInACluster: the plugin's account may write them, and repeats are

@@ -6,7 +6,8 @@
 // and Events.Say take a lock and return, whatever state the API server is in.
 // A status is written until it is written, once per change, and nothing is
 // kept of a pod whose volumes are gone. An event is an offer: it is dropped,
-// and counted, where the API server does not keep up.
+// and counted, where the API server does not keep up. A namespace that refuses,
+// hangs or holds large objects costs no other its status and no memory.
 //
 // It does not decide, and nothing may depend on what it wrote: the objects lie
 // in namespaces whose owners can edit them. What a provider calls its objects

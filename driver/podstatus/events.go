@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"regexp"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,11 @@ const (
 	// eventTries is how often an event is offered to an API server that does
 	// not answer.
 	eventTries = 3
+	// eventLimit bounds one request, and muteFor is how long a namespace is left
+	// alone whose event took longer: an admission webhook there must not cost
+	// the others theirs.
+	eventLimit = 5 * time.Second
+	muteFor    = 5 * time.Minute
 )
 
 // patternReason is the word of a closed list that an event may repeat.
@@ -64,6 +70,8 @@ type Events struct {
 	queue      chan Event
 	correlator *record.EventCorrelator
 	dropped    atomic.Int64
+	limit      time.Duration        // of a request
+	muted      map[string]time.Time // of Run alone: until when, by namespace
 }
 
 // NewEvents returns Events, or an error that names the missing field.
@@ -85,6 +93,7 @@ func NewEvents(c EventsConfig) (*Events, error) {
 	}
 	return &Events{
 		c: c, client: own, queue: make(chan Event, eventQueue), correlator: record.NewEventCorrelator(wallClock{}),
+		limit: eventLimit, muted: map[string]time.Time{},
 	}, nil
 }
 
@@ -149,8 +158,21 @@ func (e *Events) object(ev Event) *corev1.Event {
 	}
 }
 
+// errMuted is why an event of a namespace is not offered.
+var errMuted = errors.New("an event of this namespace was not answered a short while ago")
+
+// mute leaves a namespace alone for a while.
+func (e *Events) mute(namespace string) {
+	now := time.Now()
+	maps.DeleteFunc(e.muted, func(_ string, until time.Time) bool { return !now.Before(until) })
+	e.muted[namespace] = now.Add(muteFor)
+}
+
 // deliver writes an event, or counts it in the one that says the same.
 func (e *Events) deliver(ctx context.Context, o *corev1.Event) error {
+	if time.Now().Before(e.muted[o.Namespace]) {
+		return errMuted
+	}
 	result, err := e.correlator.EventCorrelate(o)
 	if err != nil || result.Skip {
 		return err
@@ -161,6 +183,10 @@ func (e *Events) deliver(ctx context.Context, o *corev1.Event) error {
 		if err == nil {
 			e.correlator.UpdateState(written)
 			return nil
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			e.mute(o.Namespace)
+			return err
 		}
 		if try == eventTries || !passing(troubleOf(err)) {
 			return err
@@ -180,7 +206,7 @@ func passing(t trouble) bool {
 }
 
 func (e *Events) write(ctx context.Context, r *record.EventCorrelateResult) (*corev1.Event, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.limit)
 	defer cancel()
 	o := r.Event
 	if o.Count > 1 {

@@ -1,6 +1,10 @@
 package podstatus
 
-import spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
+import (
+	"time"
+
+	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
+)
 
 // Held returns how many things of any kind the writer keeps.
 func (w *Writer) Held() int {
@@ -37,4 +41,42 @@ const EventQueue = eventQueue
 func Said(ev Event) (reason, severity, component, message string, known bool) {
 	s, known := said(ev)
 	return s.reason, s.severity, s.component, s.message, known
+}
+
+// Hurry shortens what an attempt may take before its namespace counts as slow.
+func (w *Writer) Hurry(quick time.Duration) { w.lane.quick = quick }
+
+// Hurry shortens what an event may take.
+func (e *Events) Hurry(limit time.Duration) { e.limit = limit }
+
+// Kept returns how many live objects are kept, and the bytes of their
+// annotations.
+func (w *Writer) Kept() (live, annotations int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.objects {
+		if e.live == nil {
+			continue
+		}
+		live++
+		for _, v := range e.live.Annotations {
+			annotations += len(v)
+		}
+	}
+	return live, annotations
+}
+
+// Parked returns how many objects wait for slow namespaces.
+func (w *Writer) Parked() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.lane.parked)
+}
+
+// Slow reports whether a namespace waits in the lane.
+func (w *Writer) Slow(namespace string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, slow := w.lane.until[namespace]
+	return slow
 }

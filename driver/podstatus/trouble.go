@@ -25,12 +25,20 @@ const (
 	troubleNotInstalled trouble = "crd-not-installed"
 	troubleContended    trouble = "contended"
 	troubleDeleting     trouble = "object-being-deleted"
-	troubleRefused      trouble = "object-refused" // trying again would not help
+	troubleRefused      trouble = "object-refused" // by validation, or by an admission webhook or policy
+	troubleTooMuch      trouble = "list-too-large"
 	troubleGone         trouble = "pod-or-namespace-gone"
 )
 
-// again reports whether the same request may succeed later.
-func (t trouble) again() bool { return t != troubleRefused && t != troubleGone }
+// lastingFactor lengthens the wait after what only people can mend, so that the
+// nodes of a cluster do not ask an API server once a minute, each for each pod.
+const lastingFactor = 10
+
+// lasts reports whether the same request fails until somebody mends something:
+// a role, the definitions, or the policy that refuses the object.
+func (t trouble) lasts() bool {
+	return t == troubleForbidden || t == troubleNotInstalled || t == troubleRefused
+}
 
 func troubleOf(err error) trouble {
 	switch {
@@ -42,6 +50,8 @@ func troubleOf(err error) trouble {
 		return troubleDeleting
 	case errors.Is(err, errContended):
 		return troubleContended
+	case errors.Is(err, errTooMuch):
+		return troubleTooMuch
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return troubleGone
 	}

@@ -103,17 +103,50 @@ func TestGoneNamespaceIsDropped(t *testing.T) {
 	}
 }
 
-// What the API server will never take is not offered again, until it changes.
-func TestRefusedObjectWaitsForAChange(t *testing.T) {
-	w := running(t)
-	w.server.Break(only("POST", statuses, apierrors.NewInvalid(schema.GroupKind{Kind: "X"}, name, nil)))
+// An admission policy answers as validation does, and may be mended: what is
+// refused is tried again, but seldom.
+func TestRefusedObjectIsTriedAgainSeldom(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer *fault
+	}{
+		{"forbidden", forbidden()},
+		{"object-refused", apierrors.NewInvalid(schema.GroupKind{Kind: "X"}, name, nil)},
+		{"object-refused", apierrors.NewBadRequest("admission webhook denied the request without explanation")},
+		{"object-refused", apierrors.NewRequestEntityTooLargeError("limit is 3145728")},
+		{"crd-not-installed", notInstalled()},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := running(t)
+			w.server.Break(only("POST", statuses, test.answer))
+			begin := time.Now()
+			w.Set(status("secrets", objects("password", "7")...))
+			w.server.Quiet(5, func() bool { return w.Pending() == 1 })
+			if took := time.Since(begin); took < 10*(1+2+4)*time.Millisecond {
+				t.Errorf("four tries within %v, want ten times the usual wait between them", took)
+			}
+			if n := w.log.count("trouble=" + test.name); n != 1 {
+				t.Errorf("%d lines that say %s, want 1", n, test.name)
+			}
+			w.server.Break(nil)
+			w.server.Quiet(6, w.written)
+			if got, want := w.versions(), "password=7"; got != want {
+				t.Errorf("objects = %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A list may be the one thing that an API server cannot answer in time.
+func TestListThatNeverWorksDoesNotKeepFromWriting(t *testing.T) {
+	w := newWorld(t)
+	w.server.Break(only("GET", "/"+statuses, unavailable()))
 	w.Set(status("secrets", objects("password", "7")...))
-	w.expect(gotten, created)
-	w.Set(status("secrets", objects("password", "7")...))
-	w.expect(gotten, created)
-	w.server.Break(nil)
-	w.Set(status("secrets", objects("password", "8")...))
-	w.expect(gotten, created, created)
+	w.run()
+	w.server.Quiet(11, w.written)
+	if got, want := w.versions(), "password=7"; got != want {
+		t.Errorf("objects = %q, want %q", got, want)
+	}
 }
 
 func TestRetryAfterIsRespected(t *testing.T) {
@@ -208,7 +241,7 @@ func TestLogHoldsNoTextOfTheServer(t *testing.T) {
 	w := running(t)
 	w.server.Break(func(*http) *fault { return apierrors.NewBadRequest(secret) })
 	w.Set(status("secrets", objects(secret, secret)...))
-	w.server.Quiet(2, w.written)
+	w.server.Quiet(2, func() bool { return w.log.count("object-refused") > 0 })
 	if w.log.count(secret) > 0 || w.log.count("object-refused") != 1 {
 		t.Errorf("the log repeats what the API server said, or says nothing:\n%s", w.log.text.String())
 	}

@@ -3,6 +3,7 @@ package podstatus
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
 )
@@ -18,13 +19,23 @@ func (w *Writer) next(ctx context.Context, q queue) bool {
 	if e == nil {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.limit)
 	defer cancel()
+	began := time.Now()
 	err := a.run(ctx)
-	if w.end(k, outcome{e, a, changes, err}) {
-		q.AddAfter(k, max(wait.Jitter(w.backoff.When(k), retryJitter), delayAsked(err)))
+	if w.end(k, outcome{e, a, changes, err, time.Since(began)}) {
+		q.AddAfter(k, max(wait.Jitter(w.pause(k, err), retryJitter), delayAsked(err)))
 	}
 	return true
+}
+
+// pause is the wait before an object is tried again.
+func (w *Writer) pause(k objectKey, err error) time.Duration {
+	pause := w.backoff.When(k)
+	if troubleOf(err).lasts() {
+		pause *= lastingFactor
+	}
+	return pause
 }
 
 // begin returns what is to be done about an object; a nil entry: nothing.
@@ -35,11 +46,16 @@ func (w *Writer) begin(k objectKey) (*entry, *attempt, int) {
 	if e == nil {
 		return nil, nil, 0 // its pod is gone
 	}
-	e.queued = false
 	if !e.dirty {
+		e.queued = false
 		return nil, nil, 0
 	}
-	return e, &attempt{client: w.client, want: object(k, w.c.Node, e.volumes), live: e.live}, e.changes
+	limit, slow, may := w.lane.enter(k)
+	if !may {
+		return nil, nil, 0 // it stays queued, in the lane
+	}
+	e.queued = false
+	return e, &attempt{client: w.client, want: object(k, w.c.Node, e.volumes), live: e.live, limit: limit, slow: slow}, e.changes
 }
 
 // outcome is what came of an attempt.
@@ -48,6 +64,7 @@ type outcome struct {
 	attempt *attempt
 	changes int // of the entry when it began
 	err     error
+	took    time.Duration
 }
 
 // end notes what came of an attempt, and reports whether it is to be made again
@@ -55,18 +72,23 @@ type outcome struct {
 func (w *Writer) end(k objectKey, o outcome) (again bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, parked := range w.lane.leave(k.namespace, o) {
+		if w.queue != nil {
+			w.queue.Add(parked)
+		}
+	}
 	e, t := o.entry, troubleOf(o.err)
 	if w.objects[k] != e {
 		return false // forgotten meanwhile
 	}
-	e.live = o.attempt.live
+	e.live = kept(o.attempt.live)
 	if t == troubleGone {
 		w.c.Logger.Info("status object dropped: its pod or namespace is gone", slog.String(keyNamespace, k.namespace), slog.String(keyObject, k.name))
 		w.remove(k, e)
 		return false
 	}
 	w.trouble(e, t)
-	if !t.again() || t == troubleNone {
+	if t == troubleNone {
 		w.backoff.Forget(k)
 		e.dirty = e.changes != o.changes // then it is in the queue again
 		return false

@@ -16,10 +16,17 @@ import (
 
 const (
 	workers = 4
-	// requestTimeout bounds an attempt at one object, all its requests together.
+	// requestTimeout bounds an attempt at one object, all its requests together,
+	// and one page of a list.
 	requestTimeout = 30 * time.Second
-	firstRetry     = 500 * time.Millisecond
-	longestRetry   = time.Minute
+	// maxListTries is how often the list is asked for; after that each write
+	// finds out by itself. A list may be what an API server cannot do.
+	maxListTries = 10
+	// maxPages bounds how long others' objects under our label are read: a node
+	// has some hundred of its own.
+	maxPages     = 20
+	firstRetry   = 500 * time.Millisecond
+	longestRetry = time.Minute
 	// retryJitter is the share by which a wait is lengthened at random, so that
 	// the nodes of a cluster do not come back to an API server at once.
 	retryJitter = 0.5
@@ -50,6 +57,7 @@ type Writer struct {
 	objects  map[objectKey]*entry
 	volumes  map[volumeKey]objectKey
 	troubles troubles
+	lane     lane
 	queue    queue // nil while Run does not run
 }
 
@@ -58,11 +66,11 @@ type queue = workqueue.TypedDelayingInterface[objectKey]
 // entry is the object of one pod and one class.
 type entry struct {
 	podUID   string
-	volumes  map[string]Status // by name of the volume, vetted; never empty
-	changes  int               // how often they have changed
-	dirty    bool              // and the API server may not have it yet
-	queued   bool              // and somebody will come and look
-	live     *spcv1.SecretProviderClassPodStatus
+	volumes  map[string]Status                   // by name of the volume, vetted; never empty
+	changes  int                                 // how often they have changed
+	dirty    bool                                // and the API server may not have it yet
+	queued   bool                                // and somebody will come and look
+	live     *spcv1.SecretProviderClassPodStatus // see kept
 	troubled trouble
 }
 
@@ -87,7 +95,7 @@ func NewWriter(c WriterConfig) (*Writer, error) {
 		return nil, fmt.Errorf("configure status writer: %w", err)
 	}
 	return &Writer{
-		c: c, client: own, objects: map[objectKey]*entry{}, volumes: map[volumeKey]objectKey{}, troubles: newTroubles(c.Logger),
+		c: c, client: own, objects: map[objectKey]*entry{}, volumes: map[volumeKey]objectKey{}, troubles: newTroubles(c.Logger), lane: newLane(),
 		backoff: workqueue.NewTypedItemExponentialFailureRateLimiter[objectKey](c.FirstRetry, c.LongestRetry),
 	}, nil
 }
@@ -198,6 +206,7 @@ func (w *Writer) Run(ctx context.Context) {
 	q := workqueue.NewTypedDelayingQueue[objectKey]()
 	w.mu.Lock()
 	w.queue = q
+	w.lane.parked = nil // they are in the queue again, as all others
 	for k, e := range w.objects {
 		e.queued = false
 		if e.dirty {
@@ -231,7 +240,7 @@ func (w *Writer) readBack(ctx context.Context) {
 		if t != before && err != nil && ctx.Err() == nil {
 			w.c.Logger.Warn("status objects of this node are not read", slog.String(keyTrouble, string(t)))
 		}
-		if before = t; err == nil || t == troubleForbidden || t == troubleNotInstalled || t == troubleRefused {
+		if before = t; err == nil || t == troubleForbidden || t == troubleNotInstalled || t == troubleRefused || t == troubleTooMuch || i+1 >= maxListTries {
 			return
 		}
 		pause := min(w.c.FirstRetry<<min(i, 16), w.c.LongestRetry)
@@ -244,7 +253,7 @@ func (w *Writer) readBack(ctx context.Context) {
 
 func (w *Writer) list(ctx context.Context) error {
 	next, found := "", 0
-	for {
+	for range maxPages {
 		page, err := w.page(ctx, next)
 		if err != nil {
 			return err
@@ -255,6 +264,7 @@ func (w *Writer) list(ctx context.Context) error {
 			return nil
 		}
 	}
+	return errTooMuch
 }
 
 func (w *Writer) page(ctx context.Context, next string) (*spcv1.SecretProviderClassPodStatusList, error) {
@@ -271,7 +281,7 @@ func (w *Writer) adopt(page *spcv1.SecretProviderClassPodStatusList) (found int)
 		o := &page.Items[i]
 		if e := w.objects[objectKey{o.Namespace, o.Name}]; e != nil {
 			o.ManagedFields = nil
-			e.live = o.DeepCopy() // or one of them would keep the page
+			e.live = kept(o.DeepCopy()) // or one of them would keep the page
 			found++
 		}
 	}

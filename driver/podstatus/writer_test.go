@@ -133,6 +133,16 @@ func objects(pairs ...string) []podstatus.Object {
 	return out
 }
 
+// holdBack has all requests wait for their answer until answer is called.
+func (w *world) holdBack() (answer func()) {
+	hold := make(chan struct{})
+	w.server.Break(func(*http) *fault {
+		<-hold
+		return nil
+	})
+	return func() { close(hold) }
+}
+
 // versions are the objects of the stored status, "id=version" each.
 func (w *world) versions() string {
 	w.t.Helper()
@@ -181,22 +191,24 @@ func TestRevertedStatusIsNotWritten(t *testing.T) {
 	w.Set(status("secrets", objects("password", "7")...))
 	w.run()
 	w.expect(gotten, created)
-	w.server.SlowDown(50 * time.Millisecond)
+	answer := w.holdBack()
 	w.Set(status("other", objects("password", "7")...)) // sorts first, takes the target path
 	w.server.Quiet(3, func() bool { return true })
 	w.Set(status("secrets", objects("password", "8")...))
 	w.Set(status("secrets", objects("password", "7")...))
+	answer()
 	w.expect(gotten, created, updated)
 }
 
 func TestManyChangesAreOneWriteWhileOneWaits(t *testing.T) {
 	w := running(t)
-	w.server.SlowDown(100 * time.Millisecond)
+	answer := w.holdBack()
 	w.Set(status("secrets", objects("password", "0")...))
 	w.server.Quiet(2, func() bool { return true }) // the create is on its way
 	for i := range 100 {
 		w.Set(status("secrets", objects("password", fmt.Sprint(i+1))...))
 	}
+	answer()
 	w.expect(gotten, created, updated)
 	if got, want := w.versions(), "password=100"; got != want {
 		t.Errorf("objects = %q, want %q", got, want)
@@ -211,6 +223,25 @@ func TestRestartWritesNothingAgain(t *testing.T) {
 	w.Set(status("secrets", objects("password", "7")...))
 	w.run()
 	w.expect(gotten, created, gotten)
+}
+
+// All volumes of a full node at once, as after a restart: one list, no write.
+func TestRestartOfAFullNodeIsOneRequest(t *testing.T) {
+	w := running(t)
+	const pods = 500
+	for i := range pods {
+		w.Set(numbered("payments", i))
+	}
+	w.server.Quiet(pods+1, w.written)
+	before := len(w.server.Requests())
+	w.restart()
+	for i := range pods {
+		w.Set(numbered("payments", i))
+	}
+	w.run()
+	if diff := cmp.Diff([]string{gotten}, w.server.Quiet(before+1, w.written)[before:]); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
 }
 
 // More objects than one page holds, most of them of others.
@@ -300,11 +331,15 @@ func TestForgottenVolumeIsNotWritten(t *testing.T) {
 // What comes of a write that was on its way is nobody's any more.
 func TestVolumeForgottenDuringItsWrite(t *testing.T) {
 	w := running(t)
-	w.server.SlowDown(50 * time.Millisecond)
-	w.server.Break(func(*http) *fault { return unavailable() })
+	hold := make(chan struct{})
+	w.server.Break(func(*http) *fault {
+		<-hold
+		return unavailable()
+	})
 	w.Set(status("secrets", objects("password", "7")...))
 	w.server.Quiet(2, func() bool { return true })
 	w.Forget(uid, "secrets")
+	close(hold)
 	time.Sleep(150 * time.Millisecond) // the answer, and seven times the longest wait
 	if n := w.Held(); n != 0 || len(w.server.Requests()) != 2 {
 		t.Errorf("%d things held and requests = %q, want nothing and no other try", n, w.server.Requests())

@@ -45,7 +45,7 @@ type Config struct {
 	// MaxReceiveBytes bounds a reply; 0 means DefaultReceiveBytes.
 	MaxReceiveBytes int
 	// Concurrency bounds the calls in progress per provider; 0 means
-	// DefaultConcurrency.
+	// DefaultConcurrency. Akeyless's provider gets one at a time.
 	Concurrency int
 	// Timeout bounds a delivery up to the first write; 0 means MaxTimeout.
 	Timeout time.Duration
@@ -135,12 +135,14 @@ func (d *Deliverer) Deliver(ctx context.Context, c Call) (Delivered, error) {
 // check refuses a call that no decision stands behind, before anything of it
 // leaves the process.
 func check(c Call) error {
-	name := c.Grant.Provider()
+	name, ids := c.Grant.Provider(), c.Effective.ObjectIDs()
 	switch {
 	case len(c.Grant.Requests()) == 0 || c.Volume == nil:
 		return &Error{Reason: NotGranted, Provider: name}
 	case name != c.Effective.Provider(), !c.Grant.Permits(c.Effective.Digest()):
 		return &Error{Reason: ParametersChanged, Provider: name}
+	case ids != nil && len(ids) == 0:
+		return &Error{BeyondGrant, name, "the list of secrets can change after the decision, and could not be read for certain"}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -29,6 +30,18 @@ const conjurGrants = `
   scoping: {account: acme, applianceUrl: "https://conjur.example"}
 `
 
+// conjurUnparsed grants the digest of parameters in full.
+const conjurUnparsed = `
+- id: G-2
+  owner: payments
+  expiry: 2126-12-31
+  namespaces: [payments]
+  serviceAccounts: [api]
+  provider: conjur
+  secrets: ["%s"]
+  scoping: {account: acme, applianceUrl: "https://conjur.example"}
+`
+
 // conjurCall is a decision about what the pod's annotation lists.
 func conjurCall(t *testing.T, annotation string) provider.Call {
 	t.Helper()
@@ -48,7 +61,11 @@ func conjurCall(t *testing.T, annotation string) provider.Call {
 	if err != nil {
 		t.Fatalf("BuildInput() = %v", err)
 	}
-	g, err := policiestest.Engine(t, conjurGrants).Decide(t.Context(), in).Grant()
+	grants := conjurGrants
+	if in.Requests[0].ParseError != "" {
+		grants = fmt.Sprintf(conjurUnparsed, in.Requests[0].Secret)
+	}
+	g, err := policiestest.Engine(t, grants).Decide(t.Context(), in).Grant()
 	if err != nil {
 		t.Fatalf("Decide(%v).Grant() = %v", in.Requests, err)
 	}
@@ -91,6 +108,50 @@ func TestP3ObjectsAreThoseDecidedOn(t *testing.T) {
 				t.Errorf("volume has %q, want %q", got, written)
 			}
 		})
+	}
+}
+
+// A grant of an annotation in full, which nobody could read, would be one of
+// whatever the annotation says when the provider reads it.
+func TestP3AnUnreadableAnnotationIsNotFetched(t *testing.T) {
+	call := conjurCall(t, "- a: 0440\n")
+	p := providertest.Start(t, providertest.Config{Name: "conjur", Handler: providertest.Files(map[string]string{"a": canary})})
+	_, err := deliverer(t, nil, p.Dir).Deliver(t.Context(), call)
+	if got := reasonOf(t, err); got != provider.BeyondGrant || len(p.Calls()) != 0 {
+		t.Errorf("Deliver(unreadable annotation) = %v after %d calls, want %s before any", err, len(p.Calls()), provider.BeyondGrant)
+	}
+}
+
+const awsGrants = `
+- id: G-3
+  owner: payments
+  expiry: 2126-12-31
+  namespaces: [payments]
+  serviceAccounts: [api]
+  provider: aws
+  secrets: ["aws://eu-west-1/secretsmanager/db"]
+  scoping: {region: eu-west-1}
+`
+
+// AWS's provider would look for a secret of a version that it is told in the
+// directory of target_path, which does not exist.
+func TestAWSIsNotToldVersions(t *testing.T) {
+	e := effectiveOf(t, "aws", map[string]string{"region": "eu-west-1", "objects": "- objectName: db\n  objectType: secretsmanager\n"})
+	in := policiestest.Input(func(in *policies.Input) {
+		in.SPC.Provider, in.SPC.ParametersSHA256, in.SPC.Scoping = "aws", e.Digest(), map[string]string{"region": "eu-west-1"}
+		in.Requests = []policies.Request{{Secret: "aws://eu-west-1/secretsmanager/db", File: "db"}}
+	})
+	g, err := policiestest.Engine(t, awsGrants).Decide(t.Context(), in).Grant()
+	if err != nil {
+		t.Fatalf("Decide(%v).Grant() = %v", in.Requests, err)
+	}
+	p := providertest.Start(t, providertest.Config{Name: "aws", Handler: providertest.Files(map[string]string{"db": canary})})
+	call := provider.Call{Grant: g, Effective: e, Volume: &providertest.Volume{}, CurrentVersions: []provider.ObjectVersion{{ID: "db", Version: "v0"}}}
+	if _, err := deliverer(t, nil, p.Dir).Deliver(t.Context(), call); err != nil {
+		t.Fatalf("Deliver() = %v", err)
+	}
+	if calls := p.Calls(); len(calls) != 1 || len(calls[0].GetCurrentObjectVersion()) != 0 {
+		t.Errorf("the provider saw %v, want one call without versions", calls)
 	}
 }
 

@@ -56,13 +56,24 @@ func newRequest(c Call) (*request, error) {
 	r.field(requestTarget, []byte(nowhere+subject.PodUID+"/"+c.Grant.VolumeName()))
 	// The number of a Go file mode, in decimal, is what upstream sends.
 	r.field(requestPermission, strconv.AppendUint(nil, uint64(c.Grant.Ceiling().Perm()), 10))
-	for _, v := range c.CurrentVersions {
+	for _, v := range currentVersions(c) {
 		var version scratch
 		version.field(versionID, []byte(v.ID))
 		version.field(versionVersion, []byte(v.Version))
 		r.field(requestVersions, version.b)
 	}
 	return r, nil
+}
+
+// currentVersions are those to tell the provider. AWS's reads a secret whose
+// version it is told, and which is still current, back from target_path, where
+// no provider of ours finds anything: every refresh of an unchanged secret would
+// fail (provider/secrets_manager_provider.go, reloadSecret).
+func currentVersions(c Call) []ObjectVersion {
+	if c.Grant.Provider() == "aws" {
+		return nil
+	}
+	return c.CurrentVersions
 }
 
 // appendAttributes writes the effective parameters, kubelet's own keys rebuilt

@@ -2,7 +2,9 @@ package provider_test
 
 import (
 	"context"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,10 +32,15 @@ func TestOneHungProviderDelaysNobodyElse(t *testing.T) {
 		})
 	}
 	waitFor(t, func() bool { return len(hung.Calls()) == 2 })
+	// Making them compiles a policy each, which a busy machine does slowly.
+	calls := make([]provider.Call, 10)
+	for i := range calls {
+		calls[i] = allowedOther(t)
+	}
 
 	begin := time.Now()
-	for range 10 {
-		if _, err := d.Deliver(t.Context(), allowedOther(t)); err != nil {
+	for _, call := range calls {
+		if _, err := d.Deliver(t.Context(), call); err != nil {
 			t.Errorf("Deliver() from a healthy provider = %v", err)
 		}
 	}
@@ -103,11 +110,45 @@ func waitFor(t *testing.T, condition func() bool) {
 	}
 }
 
+// TestAkeylessIsAskedOneAtATime: its provider would answer one mount with the
+// identity of another.
+func TestAkeylessIsAskedOneAtATime(t *testing.T) {
+	for name, alone := range map[string]bool{"akeyless": true, "other": false} {
+		t.Run(name, func(t *testing.T) {
+			var now, highest atomic.Int64
+			p := providertest.Start(t, providertest.Config{Name: name, Handler: func(ctx context.Context, r *v1alpha1.MountRequest) (*v1alpha1.MountResponse, error) {
+				defer now.Add(-1)
+				if n := now.Add(1); n > highest.Load() {
+					highest.Store(n)
+				}
+				time.Sleep(30 * time.Millisecond)
+				return decent()(ctx, r)
+			}})
+			d := deliverer(t, func(c *provider.Config) { c.Concurrency = 4 }, p.Dir)
+			var wg sync.WaitGroup
+			for range 12 {
+				call := allowedOf(t, name, map[string]string{"objects": "- {secretPath: /db, fileName: db, objectName: db}\n"})
+				wg.Go(func() { _, _ = d.Deliver(t.Context(), call) }) // what becomes of it is not the question
+			}
+			wg.Wait()
+			if got, calls := highest.Load(), len(p.Calls()); (got == 1) != alone || calls != 12 {
+				t.Errorf("%d calls, %d at the same time, want 12, one at a time: %v", calls, got, alone)
+			}
+		})
+	}
+}
+
 // allowedOther is the fixture's call for the provider "other".
 func allowedOther(t *testing.T) provider.Call {
 	t.Helper()
-	e := effectiveOf(t, "other", map[string]string{"objects": "- objectName: db-password\n"})
-	call := decided(t, `
+	return allowedOf(t, "other", map[string]string{"objects": "- objectName: db-password\n"})
+}
+
+// allowedOf is a call that was granted one secret of a provider.
+func allowedOf(t *testing.T, name string, parameters map[string]string) provider.Call {
+	t.Helper()
+	e := effectiveOf(t, name, parameters)
+	call := decided(t, strings.ReplaceAll(`
 - id: G-3
   owner: payments
   expiry: 2126-12-31
@@ -115,9 +156,9 @@ func allowedOther(t *testing.T) provider.Call {
   serviceAccounts: [api]
   provider: other
   secrets: ["other://default/*"]
-`, nil, func(in *policies.Input) {
-		in.SPC.Provider, in.SPC.ParametersSHA256 = "other", e.Digest()
-		in.Requests = []policies.Request{{Secret: "other://default/db-password", File: "db-password"}}
+`, "other", name), nil, func(in *policies.Input) {
+		in.SPC.Provider, in.SPC.ParametersSHA256 = name, e.Digest()
+		in.Requests = []policies.Request{{Secret: name + "://default/db-password", File: "db-password"}}
 	})
 	call.Effective = e
 	return call

@@ -106,10 +106,20 @@ func (d *Deliverer) upstream(name string) *upstream {
 	defer d.mu.Unlock()
 	u, ok := d.upstreams[name]
 	if !ok {
-		u = &upstream{name: name, slots: make(chan struct{}, d.config.Concurrency)}
+		u = &upstream{name: name, slots: make(chan struct{}, d.slotsOf(name))}
 		d.upstreams[name] = u
 	}
 	return u
+}
+
+// slotsOf is how many calls a provider gets at the same time. Akeyless's keeps
+// token and gateway of its last login for the whole process: of two mounts at
+// once, one could be answered with the other's identity.
+func (d *Deliverer) slotsOf(name string) int {
+	if name == "akeyless" {
+		return 1
+	}
+	return d.config.Concurrency
 }
 
 // Close ends all connections at the same time; calls in progress fail.

@@ -8,8 +8,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -273,6 +275,83 @@ func TestAnotherRegistrar(t *testing.T) {
 	n.awaitSocket()
 	n.register(true, "")
 	n.wantErr(nil)
+}
+
+// TestWhatIsNoSocketIsLeftAlone: nothing is followed, removed or opened that
+// somebody planted in the socket's place, and the plugin comes back by itself.
+func TestWhatIsNoSocketIsLeftAlone(t *testing.T) {
+	tests := map[string]func(path string) error{
+		"file":      func(path string) error { return os.WriteFile(path, []byte("kept"), 0o600) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"FIFO":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"link to nothing": func(path string) error {
+			return os.Symlink(filepath.Join(filepath.Dir(path), "elsewhere"), path)
+		},
+		"link to a socket that nobody serves": func(path string) error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + "2", Net: "unix"})
+			if err != nil {
+				return err
+			}
+			l.SetUnlinkOnClose(false)
+			return errors.Join(l.Close(), os.Symlink(path+"2", path))
+		},
+	}
+	for name, plant := range tests {
+		for _, when := range []string{"before", "while it serves"} {
+			t.Run(name+" "+when, func(t *testing.T) {
+				dir := registry(t)
+				must(t, os.Mkdir(dir, 0o750))
+				path := filepath.Join(dir, driverName+"-reg.sock")
+				if when == "before" {
+					must(t, plant(path))
+				}
+				n := start(t, dir)
+				if when != "before" {
+					n.awaitSocket()
+					must(t, os.Remove(path))
+					must(t, plant(path))
+				}
+				planted, err := os.Lstat(path)
+				must(t, err)
+				n.await("the refusal", func() bool { return errors.Is(n.registrar.Err(), hardening.ErrSocketInUse) })
+				time.Sleep(3 * look)
+				now, err := os.Lstat(path)
+				must(t, err)
+				if !os.SameFile(planted, now) || now.Mode() != planted.Mode() {
+					t.Errorf("there is %v now, want what was planted, %v", now.Mode(), planted.Mode())
+				}
+				if text := n.registrar.Err().Error(); strings.Contains(text, "--endpoint") {
+					t.Errorf("Err() = %q, want no advice about another socket", text)
+				}
+				if names, err := os.ReadDir(dir); err != nil || slices.ContainsFunc(names, func(e os.DirEntry) bool { return e.Name() == "elsewhere" }) {
+					t.Errorf("directory = %v, %v, want nothing made through the link", names, err)
+				}
+				must(t, os.Remove(path))
+				n.awaitSocket()
+				n.register(true, "")
+				n.wantErr(nil)
+			})
+		}
+	}
+}
+
+// TestTwoPluginsDoNotFight: the second leaves the socket of the first alone, so
+// that kubelet is not told of a new plugin at every look, and comes after it.
+func TestTwoPluginsDoNotFight(t *testing.T) {
+	n := running(t)
+	n.register(true, "")
+	mine := n.socket()
+	second := start(t, n.dir)
+	second.await("the refusal", func() bool { return errors.Is(second.registrar.Err(), hardening.ErrSocketInUse) })
+	time.Sleep(10 * look)
+	if !os.SameFile(mine, n.socket()) || !mine.ModTime().Equal(n.socket().ModTime()) {
+		t.Error("the socket was made anew while both ran")
+	}
+	n.wantErr(nil)
+	n.stop()
+	second.await("the take-over", func() bool { return errors.Is(second.registrar.Err(), registration.ErrWaiting) })
+	second.register(true, "")
+	second.wantErr(nil)
 }
 
 // TestTheSocketOutlivesTheProcess: kubelet deregisters a driver whose socket

@@ -71,7 +71,8 @@ func TestEffectiveKnowsTheProvidersIDs(t *testing.T) {
 		want    []string
 	}{
 		{"conjur", []func(*kube.Facts){conjurClass(), annotation(conjurList, "- a: x\n- b: w")}, []string{"x", "w"}},
-		{"unreadable", []func(*kube.Facts){conjurClass(), annotation(conjurList, "- a")}, nil},
+		{"unreadable", []func(*kube.Facts){conjurClass(), annotation(conjurList, "- a")}, []string{}},
+		{"unreadable in the class", []func(*kube.Facts){conjurClass("conjur.org/configurationVersion", "0.1.0", "secrets", "- a")}, nil},
 		{"provider with ids of its own", nil, nil},
 	} {
 		_, e, err := kube.BuildInput(facts(test.changes...))

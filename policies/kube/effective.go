@@ -42,6 +42,7 @@ func (e Effective) Digest() string { return e.digest }
 // ObjectIDs returns the ids that the provider has to report, and no others, in
 // no order: with providers that read their list from the pod, it may have
 // changed since the decision. nil: the provider's ids say nothing for certain.
+// Empty but not nil: it may report none.
 func (e Effective) ObjectIDs() []string { return slices.Clone(e.objects) }
 
 // Attributes returns what is sent to the provider: the merged parameters and

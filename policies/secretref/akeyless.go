@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -26,53 +27,34 @@ func (akeylessReader) vocabulary() vocabulary {
 		"akeylessK8sAuthConfigName", "vaultKubernetesMountPath",
 	}
 	return vocabulary{
-		provider: akeylessProvider, scoping: scoping, safe: scoping,
-		credentials: []string{"akeylessAccessKey", "akeylessUIDInitToken"},
-		others:      []string{objectsParameter},
+		provider: akeylessProvider, list: objectsParameter, scoping: scoping, safe: scoping, addresses: []string{akeylessGateway},
+		credentials: []string{"akeylessAccessKey", "akeylessUIDInitToken"}, inText: credentialText,
 	}
 }
 
 // Read implements Reader.
 func (a akeylessReader) Read(p Params) Reading {
-	v := a.vocabulary()
-	r := v.read(p)
-	secrets, err := a.secrets(p, r.LiteralCredentials)
-	r.LiteralCredentials = withCredentialText(r.LiteralCredentials, p.Parameters, objectsParameter, err)
-	if unknown := v.check(p.Parameters); unknown != nil && !tooMany(err) {
-		err = unknown
-	}
-	r.TooMany = tooMany(err)
-	r.Requests = requestsOf(p, secrets, err)
+	objects, err := parseList(objectsParameter, p.Parameters[objectsParameter], parseAkeyless)
+	own := a.vocabulary().own(p, err)
+	r := own.reading()
+	var secrets []secret
+	r.Requests = own.requests(p, func() (_ []secret, err error) {
+		secrets, err = a.secrets(own.values[akeylessGateway], objects)
+		return secrets, err
+	})
 	// The provider reports each secret by file and path.
 	r.ObjectIDs = objectIDs(r.Requests, secrets, func(s secret) string { return s.file + ":/" + s.id.Path })
 	return r
 }
 
-// secrets reads the list. What holds a literal credential is not read any
-// further, since ids are shown.
-func (a akeylessReader) secrets(p Params, credentials []string) ([]secret, error) {
-	if slices.Contains(credentials, objectsParameter) {
-		return nil, uncertain("objects hold a credential")
-	}
-	backend, err := a.backend(p.Parameters[akeylessGateway])
+func (a akeylessReader) secrets(gateway string, objects []akeylessObject) ([]secret, error) {
+	backend, err := a.backend(gateway)
 	if err != nil {
 		return nil, err
 	}
-	root, err := parseDocument(objectsParameter, p.Parameters[objectsParameter])
-	if err != nil {
-		return nil, err
-	}
-	entries, err := root.list()
-	if err != nil {
-		return nil, err
-	}
-	secrets := make([]secret, len(entries))
-	seen := make(map[string]bool, len(entries))
-	for i, n := range entries {
-		o, err := parseAkeyless(n)
-		if err != nil {
-			return nil, err
-		}
+	secrets := make([]secret, len(objects))
+	seen := make(map[string]bool, len(objects))
+	for i, o := range objects {
 		if seen[o.path] {
 			return nil, uncertain("a secretPath is listed twice, and the provider writes one file for it")
 		}
@@ -108,13 +90,8 @@ func parseAkeyless(n node) (akeylessObject, error) {
 	}
 	var o akeylessObject
 	var ignored string
-	for _, t := range []struct {
-		to   *string
-		name string
-	}{{&o.path, "secretPath"}, {&o.file, "fileName"}, {&ignored, "secretType"}} {
-		if *t.to, err = f.text(t.name); err != nil {
-			return akeylessObject{}, err
-		}
+	if err := readAll(f.text, field{"secretPath", &o.path}, field{"fileName", &o.file}, field{"secretType", &ignored}); err != nil {
+		return akeylessObject{}, err
 	}
 	switch {
 	// Akeyless may add the slash itself, and one secret would have two ids.
@@ -143,13 +120,18 @@ func akeylessDigest(f fields) (string, error) {
 		return "", nil
 	}
 	args := make(map[string]string, len(nodes.nodes))
-	for name, value := range nodes.nodes {
+	// In order, so that the same text always has the same problem.
+	for _, name := range slices.Sorted(maps.Keys(nodes.nodes)) {
+		value := nodes.nodes[name]
 		if credentialName(name) {
-			return "", uncertain("secretArgs hold a credential")
+			return "", literal("secretArgs hold a literal credential")
 		}
 		value.name = "an entry of secretArgs" // its name is the author's own text
 		if args[name], err = value.text(); err != nil {
 			return "", err
+		}
+		if credentialArgument(args[name]) {
+			return "", literal("secretArgs hold a literal credential")
 		}
 	}
 	canonical, err := json.Marshal(args)
@@ -161,13 +143,12 @@ func akeylessDigest(f fields) (string, error) {
 }
 
 func (a akeylessReader) syntax() Syntax {
-	v := a.vocabulary()
-	return Syntax{
-		Provider: v.provider,
-		List:     objectsParameter,
-		ID:       "akeyless://<akeylessGatewayURL, or default>/<secretPath without its first slash>[#args-<digest of secretArgs>]",
-		File:     "`fileName`",
-		Scoping:  v.scoping, Credentials: v.credentials,
-		Unparsed: []string{"any parameter but these and `objects`", "a `secretPath` without its first slash, or listed twice", "`objectName`, which older versions read as the file's name"},
-	}
+	return a.vocabulary().describe(Syntax{
+		ID:   "akeyless://<akeylessGatewayURL, or default>/<secretPath without its first slash>[#args-<digest of secretArgs>]",
+		File: "`fileName`",
+		Unparsed: []string{
+			"any parameter but these and `objects`", "a `secretPath` without its first slash, or listed twice",
+			"`objectName`, which older versions read as the file's name",
+		},
+	})
 }

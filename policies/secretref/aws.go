@@ -24,39 +24,31 @@ func awsScoping() []string {
 // with sigs.k8s.io/yaml, that is without regard to the case of field names.
 type awsReader struct{}
 
+func (awsReader) vocabulary() vocabulary {
+	return vocabulary{
+		provider: awsProvider, list: objectsParameter, scoping: awsScoping(),
+		safe: append(awsScoping(), awsPathTranslation), inText: credentialText,
+	}
+}
+
 // Read implements Reader.
-func (awsReader) Read(p Params) Reading {
-	objects, listErr := parseAWSObjects(p.Parameters[objectsParameter])
-	own := ownParameters(p, objectsParameter, listErr)
-	reading := Reading{
-		TooMany:            tooMany(listErr),
-		Scoping:            own.scoping(awsScoping(), asIs),
-		Safe:               own.safe(awsScoping(), []string{awsPathTranslation}),
-		LiteralCredentials: own.credentials,
-	}
-	err := own.check(objectsParameter, awsScoping(), []string{awsPathTranslation})
-	if err == nil {
-		err = listErr
-	}
-	var secrets []secret
-	if err == nil {
-		secrets, err = awsSecrets(own.values, objects)
-	}
-	reading.Requests = requestsOf(p, secrets, err)
+func (a awsReader) Read(p Params) Reading {
+	objects, err := parseAWSObjects(p.Parameters[objectsParameter])
+	own := a.vocabulary().own(p, err)
+	reading := own.reading()
+	reading.Requests = own.requests(p, func() ([]secret, error) { return awsSecrets(own.values, objects) })
 	return reading
 }
 
-func (awsReader) syntax() Syntax {
-	return Syntax{
-		Provider: awsProvider, List: objectsParameter,
-		ID:      "aws://[<account>:]<region>[+<failoverRegion>[=<failoverObject>]]/<objectType>/<objectName>[#<path>][@<version>]",
-		File:    "`objectAlias`, else `objectName`, `/` becomes `_` or `pathTranslation`; one more for each `objectAlias` of `jmesPath`",
-		Scoping: awsScoping(),
+func (a awsReader) syntax() Syntax {
+	return a.vocabulary().describe(Syntax{
+		ID:   "aws://[<account>:]<region>[+<failoverRegion>[=<failoverObject>]]/<objectType>/<objectName>[#<path>][@<version>]",
+		File: "`objectAlias`, else `objectName`, `/` becomes `_` or `pathTranslation`; one more for each `objectAlias` of `jmesPath`",
 		Unparsed: []string{
 			"any other parameter or field", "`failoverObject` as a list", "a name without `objectType`", "an SSM parameter in two entries",
 			"an SSM parameter below `/aws/reference/`", "numbers and booleans without quotes",
 		},
-	}
+	})
 }
 
 // awsObject is one entry of objects.
@@ -78,25 +70,14 @@ type awsEntry struct {
 type awsFailover struct{ name, version, label string }
 
 func parseAWSObjects(text string) ([]awsObject, error) {
-	root, err := parseDocument(objectsParameter, text)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := root.list()
-	if err != nil {
-		return nil, err
-	}
-	objects := make([]awsObject, len(entries))
+	objects, err := parseList(objectsParameter, text, parseAWSObject)
 	files := 0
-	for i, n := range entries {
-		if objects[i], err = parseAWSObject(n); err != nil {
-			return nil, err
-		}
-		if files += 1 + len(objects[i].jmes); files > MaxObjects {
+	for _, o := range objects {
+		if files += 1 + len(o.jmes); files > MaxObjects {
 			return nil, &tooManyError{objectsParameter}
 		}
 	}
-	return objects, nil
+	return objects, err
 }
 
 func parseAWSObject(n node) (awsObject, error) {
@@ -134,32 +115,23 @@ func parseAWSEntries(f fields, mode *uint32) ([]awsEntry, error) {
 	if !ok {
 		return nil, nil
 	}
-	list, err := n.list()
-	if err != nil {
-		return nil, err
-	}
-	entries := make([]awsEntry, len(list))
-	for i, item := range list {
+	return each(n, func(item node) (awsEntry, error) {
 		f, err := foldedFields(item, "path", "objectAlias", "filePermission")
 		if err != nil {
-			return nil, err
+			return awsEntry{}, err
 		}
-		e := awsEntry{}
+		var e awsEntry
 		if err = readAll(f.text, field{"path", &e.path}, field{"objectAlias", &e.alias}); err != nil {
-			return nil, err
+			return awsEntry{}, err
 		}
 		if e.path == "" || e.alias == "" {
-			return nil, uncertain("an entry of jmesPath has no path or no objectAlias")
+			return awsEntry{}, uncertain("an entry of jmesPath has no path or no objectAlias")
 		}
-		if e.mode, err = awsMode(f); err != nil {
-			return nil, err
-		}
-		if e.mode == nil {
+		if e.mode, err = awsMode(f); e.mode == nil {
 			e.mode = mode
 		}
-		entries[i] = e
-	}
-	return entries, nil
+		return e, err
+	})
 }
 
 func parseAWSFailover(f fields) (*awsFailover, error) {

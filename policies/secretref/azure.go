@@ -46,43 +46,38 @@ func azureLeftovers() []string { return []string{"resourceGroup", "subscriptionI
 // trims every value, also before it parses.
 type azureReader struct{}
 
+func (azureReader) vocabulary() vocabulary {
+	return vocabulary{
+		provider: azureProvider, list: objectsParameter, scoping: azureScoping(),
+		safe: append(azureScoping(), azureLeftovers()...), trim: strings.TrimSpace, inText: credentialText,
+	}
+}
+
 // Read implements Reader.
-func (azureReader) Read(p Params) Reading {
-	objects, listErr := parseAzureObjects(p.Parameters[objectsParameter])
-	own := ownParameters(p, objectsParameter, listErr)
-	reading := Reading{
-		TooMany:            tooMany(listErr),
-		Scoping:            own.scoping(azureScoping(), strings.TrimSpace),
-		Safe:               own.safe(azureScoping(), azureLeftovers()),
-		LiteralCredentials: own.credentials,
-	}
-	err := own.check(objectsParameter, azureScoping(), azureLeftovers())
-	if err == nil {
-		err = listErr
-	}
-	var backend string
-	if err == nil {
-		backend, err = azureBackend(reading.Scoping)
-	}
-	secrets := make([]secret, len(objects))
-	for i, o := range objects {
-		secrets[i] = o.secret(backend)
-	}
-	reading.Requests = requestsOf(p, secrets, err)
+func (a azureReader) Read(p Params) Reading {
+	objects, err := parseAzureObjects(p.Parameters[objectsParameter])
+	own := a.vocabulary().own(p, err)
+	reading := own.reading()
+	reading.Requests = own.requests(p, func() ([]secret, error) {
+		backend, err := azureBackend(reading.Scoping)
+		secrets := make([]secret, len(objects))
+		for i, o := range objects {
+			secrets[i] = o.secret(backend)
+		}
+		return secrets, err
+	})
 	return reading
 }
 
-func (azureReader) syntax() Syntax {
-	return Syntax{
-		Provider: azureProvider, List: objectsParameter,
-		ID:      "azure://<cloudName>:<keyvaultName>[:<cloudEnvFileName>]/<objectType>/<objectName>[@<objectVersion>]",
-		File:    "`objectAlias`, else `objectName`",
-		Scoping: azureScoping(),
+func (a azureReader) syntax() Syntax {
+	return a.vocabulary().describe(Syntax{
+		ID:   "azure://<cloudName>:<keyvaultName>[:<cloudEnvFileName>]/<objectType>/<objectName>[@<objectVersion>]",
+		File: "`objectAlias`, else `objectName`",
 		Unparsed: []string{
 			"any other parameter or field, but for `resourceGroup` and `subscriptionId`", "`objectVersionHistory` above 1", "`objectNotAfter`",
 			"`AzureStackCloud` without `cloudEnvFileName`", "an entry of `array` that is neither a block text nor in quotes",
 		},
-	}
+	})
 }
 
 // azureBackend is the cloud and the vault. A class that names no cloud gets
@@ -142,17 +137,7 @@ func parseAzureObjects(text string) ([]azureObject, error) {
 	if !f.has("array") {
 		return nil, uncertain("objects has no array")
 	}
-	entries, err := f.nodes["array"].list()
-	if err != nil {
-		return nil, err
-	}
-	objects := make([]azureObject, len(entries))
-	for i, n := range entries {
-		if objects[i], err = parseAzureObject(n); err != nil {
-			return nil, err
-		}
-	}
-	return objects, nil
+	return each(f.nodes["array"], parseAzureObject)
 }
 
 // parseAzureObject reads an entry of array, which is a text that is YAML.

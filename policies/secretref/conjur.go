@@ -29,37 +29,42 @@ type conjurReader struct{}
 
 func (conjurReader) vocabulary() vocabulary {
 	return vocabulary{
-		provider: conjurProvider,
-		scoping:  []string{conjurAccount, conjurURL, "authnId", "identity", "sslCertificate"},
-		safe:     []string{conjurAccount, conjurURL, "authnId", "identity", conjurVersion},
-		others:   []string{conjurSecrets},
+		provider: conjurProvider, list: conjurSecrets, addresses: []string{conjurURL},
+		scoping: []string{conjurAccount, conjurURL, "authnId", "identity", "sslCertificate"},
+		safe:    []string{conjurAccount, conjurURL, "authnId", conjurVersion, "identity"},
 	}
 }
 
 // Read implements Reader.
 func (c conjurReader) Read(p Params) Reading {
-	v := c.vocabulary()
-	r := v.read(p)
 	list, err := c.list(p)
+	var pairs []conjurPair
+	if err == nil {
+		pairs, err = parseConjur(list)
+	}
+	own := c.vocabulary().own(p, err)
+	if list.annotation && credentialValue(list.text) {
+		own.listErr = uncertain(list.name + " holds a literal credential")
+		own.credentials = append(own.credentials, conjurAnnotation)
+		slices.Sort(own.credentials)
+	}
+	r := own.reading()
 	if list.annotation && list.text != "" {
-		r.Annotations = map[string]string{conjurAnnotation: list.text}
-		if credentialValue(list.text) {
-			r.Annotations[conjurAnnotation] = redactedValue
-			r.LiteralCredentials = append(r.LiteralCredentials, conjurAnnotation)
-			slices.Sort(r.LiteralCredentials)
-		}
+		r.Annotations = Redact(map[string]string{conjurAnnotation: list.text}, own.credentials)
 	}
 	var secrets []secret
-	if err == nil {
-		secrets, err = c.secrets(p, list, r.LiteralCredentials)
-	}
-	if unknown := v.check(p.Parameters); unknown != nil && !tooMany(err) {
-		err = unknown
-	}
-	r.TooMany = tooMany(err)
-	r.Requests = requestsOf(p, secrets, err)
+	r.Requests = own.requests(p, func() (_ []secret, err error) {
+		secrets, err = c.secrets(own.values, pairs, list.name)
+		return secrets, err
+	})
 	// The provider reports each variable by its name.
 	r.ObjectIDs = objectIDs(r.Requests, secrets, func(s secret) string { return s.id.Path })
+	if r.ObjectIDs == nil && p.Parameters[conjurVersion] != "0.1.0" {
+		// The provider reads the pod later than we do, and annotations can be
+		// changed at any time: a grant of parameters in full would be one of
+		// everything that this identity may read.
+		r.ObjectIDs = []string{}
+	}
 	return r
 }
 
@@ -92,39 +97,26 @@ func (conjurReader) list(p Params) (conjurText, error) {
 	}
 }
 
-// secrets reads the list. What holds a literal credential is not read any
-// further, since ids are shown.
-func (c conjurReader) secrets(p Params, list conjurText, credentials []string) ([]secret, error) {
-	if slices.Contains(credentials, conjurSecrets) || slices.Contains(credentials, conjurAnnotation) {
-		return nil, uncertain(list.name + " holds a credential")
+// parseConjur reads the list. There may be several files in one of its entries.
+func parseConjur(list conjurText) ([]conjurPair, error) {
+	entries, err := parseList(list.name, list.text, func(n node) ([]conjurPair, error) { return conjurPairs(n, list.name) })
+	pairs := slices.Concat(entries...)
+	if len(pairs) > MaxObjects {
+		return nil, &tooManyError{list.name}
 	}
-	backend, err := c.backend(p.Parameters)
+	return pairs, err
+}
+
+func (c conjurReader) secrets(values map[string]string, pairs []conjurPair, list string) ([]secret, error) {
+	backend, err := c.backend(values)
 	if err != nil {
 		return nil, err
 	}
-	root, err := parseDocument(list.name, list.text)
-	if err != nil {
-		return nil, err
+	secrets := make([]secret, len(pairs))
+	for i, pair := range pairs {
+		secrets[i] = secret{id: ID{Provider: conjurProvider, Backend: backend, Path: pair.variable}, file: pair.file}
 	}
-	entries, err := root.list()
-	if err != nil {
-		return nil, err
-	}
-	var secrets []secret
-	for _, n := range entries {
-		pairs, err := conjurPairs(n, root.name)
-		if err != nil {
-			return nil, err
-		}
-		for _, pair := range pairs {
-			id := ID{Provider: conjurProvider, Backend: backend, Path: pair.variable}
-			secrets = append(secrets, secret{id: id, file: pair.file})
-		}
-	}
-	if len(secrets) > MaxObjects {
-		return nil, &tooManyError{root.name}
-	}
-	return secrets, checkConjur(secrets, root.name)
+	return secrets, checkConjur(secrets, list)
 }
 
 func (conjurReader) backend(parameters map[string]string) (string, error) {
@@ -198,16 +190,12 @@ func checkConjur(secrets []secret, list string) error {
 }
 
 func (c conjurReader) syntax() Syntax {
-	v := c.vocabulary()
-	return Syntax{
-		Provider: v.provider,
-		List:     conjurSecrets,
-		ID:       "conjur://<applianceUrl>,<account>/<variable>",
-		File:     "key of the entry: `- file: variable`",
-		Scoping:  v.scoping, Credentials: v.credentials,
+	return c.vocabulary().describe(Syntax{
+		ID:   "conjur://<applianceUrl>,<account>/<variable>",
+		File: "key of the entry: `- file: variable`",
 		Unparsed: []string{
 			"any parameter but these, `secrets` and `conjur.org/configurationVersion`", "a variable with `:` or `,`, or listed twice",
 			"`secrets` beside the pod's annotation without `conjur.org/configurationVersion`",
 		},
-	}
+	})
 }

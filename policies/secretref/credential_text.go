@@ -1,6 +1,7 @@
 package secretref
 
 import (
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,12 +28,12 @@ func credentialText(text string) bool {
 	return credentialLine(text)
 }
 
-// credentialKey walks all keys below a node, and the lines of texts in texts:
-// some providers take a list of YAML texts. Aliases lead to nodes that are
-// walked where they stand.
+// credentialKey walks all keys below a node, and the texts in texts: some
+// providers take a list of YAML texts. Aliases lead to nodes that are walked
+// where they stand.
 func credentialKey(n *yaml.Node) bool {
 	if n.Kind == yaml.ScalarNode {
-		return strings.Contains(n.Value, "\n") && credentialLine(n.Value)
+		return credentialLine(n.Value)
 	}
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i < len(n.Content); i += 2 {
@@ -42,6 +43,24 @@ func credentialKey(n *yaml.Node) bool {
 		}
 	}
 	return slices.ContainsFunc(n.Content, credentialKey)
+}
+
+// credentialArgument reports whether a value, which itself is a text that some
+// server reads, holds a credential: as a field of YAML or JSON, or as what stands
+// behind password= in a form.
+func credentialArgument(text string) bool {
+	return credentialValue(text) || credentialLine(text) || credentialQuery("&"+text)
+}
+
+// queryInText is what may be the name of an argument in a query.
+var queryInText = regexp.MustCompile(`[?&;]\s*([^?&;=\s"']+)=`)
+
+// credentialQuery finds the arguments of queries in a text.
+func credentialQuery(text string) bool {
+	return slices.ContainsFunc(queryInText.FindAllStringSubmatch(text, -1), func(m []string) bool {
+		name, err := url.QueryUnescape(m[1])
+		return credentialName(m[1]) || err == nil && credentialName(name)
+	})
 }
 
 // credentialLine finds fields in a text that no parser took. Those of exactly

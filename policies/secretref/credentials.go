@@ -6,7 +6,9 @@ import (
 	"strings"
 )
 
-var passwordInURL = regexp.MustCompile(`://[^/\s:@]*:[^/\s@]+@`)
+// passwordInURL stops at double quotes, which no URL has: in JSON the next text
+// may hold the @.
+var passwordInURL = regexp.MustCompile(`://[^/\s:@"]*:[^/\s@"]+@`)
 
 // literalCredentials names the parameters that hold a credential in plain
 // text, sorted. Only names leave: such a class is denied at both gates

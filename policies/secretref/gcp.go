@@ -34,51 +34,27 @@ func gcpScoping() []string { return []string{"auth"} }
 // of maps, decoded with gopkg.in/yaml v2 or v3.
 type gcpReader struct{}
 
+func (gcpReader) vocabulary() vocabulary {
+	return vocabulary{provider: gcpProvider, list: gcpSecrets, scoping: gcpScoping(), safe: gcpScoping(), inText: credentialText}
+}
+
 // Read implements Reader.
-func (gcpReader) Read(p Params) Reading {
-	secrets, err := parseGCPSecrets(p.Parameters[gcpSecrets])
-	own := ownParameters(p, gcpSecrets, err)
-	reading := Reading{
-		TooMany:            tooMany(err),
-		Scoping:            own.scoping(gcpScoping(), asIs),
-		Safe:               own.safe(gcpScoping()),
-		LiteralCredentials: own.credentials,
-	}
-	if unknown := own.check(gcpSecrets, gcpScoping()); unknown != nil {
-		err = unknown
-	}
-	reading.Requests = requestsOf(p, secrets, err)
+func (g gcpReader) Read(p Params) Reading {
+	secrets, err := parseList(gcpSecrets, p.Parameters[gcpSecrets], parseGCPSecret)
+	own := g.vocabulary().own(p, err)
+	reading := own.reading()
+	reading.Requests = own.requests(p, func() ([]secret, error) { return secrets, nil })
 	return reading
 }
 
-func (gcpReader) syntax() Syntax {
-	return Syntax{
-		Provider: gcpProvider, List: gcpSecrets,
-		ID:      "gcp://<project>/[locations/<location>/]secrets/<secret>@<version>",
-		File:    "`path`, else `fileName`",
-		Scoping: gcpScoping(),
+func (g gcpReader) syntax() Syntax {
+	return g.vocabulary().describe(Syntax{
+		ID:   "gcp://<project>/[locations/<location>/]secrets/<secret>@<version>",
+		File: "`path`, else `fileName`",
 		Unparsed: []string{
 			"any other parameter or field, such as `labels`", "a `mode` in quotes, or other than 0440 or 288",
 		},
-	}
-}
-
-func parseGCPSecrets(text string) ([]secret, error) {
-	root, err := parseDocument(gcpSecrets, text)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := root.list()
-	if err != nil {
-		return nil, err
-	}
-	secrets := make([]secret, len(entries))
-	for i, n := range entries {
-		if secrets[i], err = parseGCPSecret(n); err != nil {
-			return nil, err
-		}
-	}
-	return secrets, nil
+	})
 }
 
 // parseGCPSecret reads one entry. A key to extract is no part of the id: the

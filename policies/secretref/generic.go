@@ -28,7 +28,7 @@ type genericReader struct{}
 // Read implements Reader.
 func (genericReader) Read(p Params) Reading {
 	list := listOf(p)
-	reading := Reading{LiteralCredentials: list.credentials(p), TooMany: list.tooMany()}
+	reading := Reading{LiteralCredentials: list.credentials, TooMany: tooMany(list.err)}
 	backend, err := genericBackend(p.Parameters, reading.LiteralCredentials)
 	if err != nil {
 		reading.Requests = unparsed(p, "parameters cannot be digested")

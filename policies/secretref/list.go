@@ -12,38 +12,27 @@ const maxIDBytes = 2048
 
 // list is the objects parameter, read once.
 type list struct {
-	objects []object
-	err     error // why it cannot be read for certain
+	objects     []object
+	credentials []string // names of parameters that are literal credentials, sorted
+	err         error    // why it cannot be read for certain
 }
 
+// listOf reads objects. It holds a literal credential if it has a field that is
+// named like one, at any depth: what can be read for certain has no such field.
+// Then it is refused, lest the value becomes part of an id.
 func listOf(p Params) list {
 	objects, err := parseObjects(p.Parameters[objectsParameter])
-	return list{objects, err}
+	v := vocabulary{list: objectsParameter, inText: credentialText}
+	credentials := v.literal(p.Parameters, err)
+	if err == nil && slices.Contains(credentials, objectsParameter) {
+		err = uncertain("objects holds a literal credential")
+	}
+	return list{objects, credentials, err}
 }
-
-// tooMany tells a list that is beyond the bounds from one that cannot be read.
-func (l list) tooMany() bool { return tooMany(l.err) }
 
 func tooMany(err error) bool {
 	_, ok := errors.AsType[*tooManyError](err)
 	return ok
-}
-
-// credentials names the parameters that hold a literal credential. objects is
-// one if it has a field that is named like one, at any depth: what can be read
-// for certain has no such field.
-func (l list) credentials(p Params) []string {
-	return withCredentialText(literalCredentials(p.Parameters), p.Parameters, objectsParameter, l.err)
-}
-
-// withCredentialText adds a parameter that could not be read for certain to the
-// literal credentials if it has a field that is named like one.
-func withCredentialText(names []string, parameters map[string]string, parameter string, err error) []string {
-	if err != nil && credentialText(parameters[parameter]) && !slices.Contains(names, parameter) {
-		names = append(names, parameter)
-		slices.Sort(names)
-	}
-	return names
 }
 
 // requests turns the list into requests; valid is the provider's rule for the

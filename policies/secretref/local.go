@@ -14,7 +14,7 @@ type localReader struct{}
 // Read implements Reader.
 func (localReader) Read(p Params) Reading {
 	list := listOf(p)
-	reading := Reading{LiteralCredentials: list.credentials(p), TooMany: list.tooMany()}
+	reading := Reading{LiteralCredentials: list.credentials, TooMany: tooMany(list.err)}
 	for name := range p.Parameters {
 		if name != objectsParameter {
 			reading.Requests = unparsed(p, "provider local knows no parameter but objects")

@@ -18,21 +18,7 @@ func (o object) file() string {
 
 // parseObjects reads a YAML list of maps, or refuses it.
 func parseObjects(text string) ([]object, error) {
-	root, err := parseDocument(objectsParameter, text)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := root.list()
-	if err != nil {
-		return nil, err
-	}
-	objects := make([]object, len(entries))
-	for i, n := range entries {
-		if objects[i], err = parseObject(n); err != nil {
-			return nil, err
-		}
-	}
-	return objects, nil
+	return parseList(objectsParameter, text, parseObject)
 }
 
 func parseObject(n node) (object, error) {
@@ -41,13 +27,8 @@ func parseObject(n node) (object, error) {
 		return object{}, err
 	}
 	var o object
-	for _, t := range []struct {
-		to   *string
-		name string
-	}{{&o.name, "objectName"}, {&o.alias, "objectAlias"}, {&o.version, "objectVersion"}} {
-		if *t.to, err = f.text(t.name); err != nil {
-			return object{}, err
-		}
+	if err := readAll(f.text, field{"objectName", &o.name}, field{"objectAlias", &o.alias}, field{"objectVersion", &o.version}); err != nil {
+		return object{}, err
 	}
 	if o.mode, err = f.mode("filePermission"); err != nil {
 		return object{}, err

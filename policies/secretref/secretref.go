@@ -48,7 +48,8 @@ type Reading struct {
 	// They identify what is asked for along with the parameters.
 	Annotations map[string]string `json:",omitempty"`
 	// ObjectIDs are the ids by which the provider reports what it fetched for
-	// each of Requests, nil where its ids say nothing.
+	// each of Requests, nil where its ids say nothing. Empty but not nil: what it
+	// fetches cannot be known before, and nothing that it reports was decided on.
 	ObjectIDs []string `json:",omitempty"`
 }
 

@@ -1,10 +1,8 @@
 package secretref
 
 import (
-	"maps"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 const (
@@ -56,33 +54,30 @@ func vaultSettings() []string {
 	}
 }
 
+func (v vaultReader) vocabulary() vocabulary {
+	return vocabulary{
+		provider: v.provider, list: objectsParameter, scoping: v.scopes(), safe: slices.Sorted(slices.Values(v.scopes())),
+		addresses: v.names(vaultAddress), others: v.ignored, inText: vaultCredentialText,
+	}
+}
+
 // Read implements Reader.
 func (v vaultReader) Read(p Params) Reading {
 	objects, err := parseVaultObjects(p.Parameters[objectsParameter])
-	reading := Reading{LiteralCredentials: vaultCredentials(p.Parameters, err), TooMany: tooMany(err)}
-	shown := Redact(p.Parameters, reading.LiteralCredentials)
-	reading.Scoping = v.scoping(shown)
-	for name := range reading.Scoping {
-		if !slices.Contains(reading.LiteralCredentials, name) {
-			reading.Safe = append(reading.Safe, name)
+	own := v.vocabulary().own(p, err)
+	reading := own.reading()
+	v.oneSpelling(reading.Scoping)
+	reading.Requests = own.requests(p, func() ([]secret, error) {
+		if err := v.check(own.values); err != nil {
+			return nil, err
 		}
-	}
-	slices.Sort(reading.Safe)
-	if err == nil && slices.Contains(reading.LiteralCredentials, objectsParameter) {
-		err = uncertain("objects holds a literal credential")
-	}
-	if err == nil {
-		err = v.check(p.Parameters)
-	}
-	backend := ""
-	if err == nil {
-		backend, err = vaultBackend(v.value(p.Parameters, vaultAddress), v.value(p.Parameters, vaultNamespace))
-	}
-	secrets := make([]secret, len(objects))
-	for i, o := range objects {
-		secrets[i] = o.secret(v.provider, backend)
-	}
-	reading.Requests = requestsOf(p, secrets, err)
+		backend, err := vaultBackend(v.value(own.values, vaultAddress), v.value(own.values, vaultNamespace))
+		secrets := make([]secret, len(objects))
+		for i, o := range objects {
+			secrets[i] = o.secret(v.provider, backend)
+		}
+		return secrets, err
+	})
 	return reading
 }
 
@@ -127,40 +122,19 @@ func (v vaultReader) groups() [][]string {
 // scopes are all parameters that choose the backend, or the identity there.
 func (v vaultReader) scopes() []string { return slices.Concat(v.groups()...) }
 
-// scoping returns the scoping parameters that are set. The providers take an
-// empty one as absent, so it is not set; a value that cannot be shown belongs to
-// parameters that are not read, whose digest stands for it.
-func (v vaultReader) scoping(parameters map[string]string) map[string]string {
-	scoping := map[string]string{}
-	skip := v.names(vaultSkipVerify)
-	for _, name := range v.scopes() {
-		value := parameters[name]
-		if value == "" || !printable(value) {
-			continue
+// oneSpelling rewrites the switch in scoping, so that a rule about it cannot be
+// evaded by "T".
+func (v vaultReader) oneSpelling(scoping map[string]string) {
+	for _, name := range v.names(vaultSkipVerify) {
+		if on, err := strconv.ParseBool(scoping[name]); err == nil {
+			scoping[name] = strconv.FormatBool(on)
 		}
-		// One spelling, so that a rule about it cannot be evaded by "T".
-		if on, err := strconv.ParseBool(value); err == nil && slices.Contains(skip, name) {
-			value = strconv.FormatBool(on)
-		}
-		scoping[name] = value
 	}
-	return scoping
 }
 
 // check refuses parameters that the provider refuses, or may read in a way that
 // we do not know.
 func (v vaultReader) check(parameters map[string]string) error {
-	known := append(v.scopes(), objectsParameter, classParameter)
-	known = append(known, v.ignored...)
-	for _, name := range slices.Sorted(maps.Keys(parameters)) {
-		switch {
-		case strings.HasPrefix(name, kubeletPrefix):
-		case !slices.Contains(known, name):
-			return uncertain("a parameter is not one that is known of provider " + v.provider)
-		case name != objectsParameter && !slices.Contains(v.ignored, name) && !printable(parameters[name]):
-			return uncertain("a parameter has characters that cannot be printed")
-		}
-	}
 	for _, group := range v.groups() {
 		set := 0
 		for _, name := range group {
@@ -187,17 +161,14 @@ func (v vaultReader) check(parameters map[string]string) error {
 
 func (v vaultReader) syntax() Syntax {
 	prefix := v.prefixes[0]
-	return Syntax{
-		Provider: v.provider,
-		List:     objectsParameter,
+	return v.vocabulary().describe(Syntax{
 		ID: v.provider + "://<" + prefix + "Address>[,scheme=http][,namespace=<" + prefix + "Namespace>][,method=<method>]" +
-			"/<secretPath>[/?<query><secretArgs>][#<secretKey>][@<version>]",
-		File:    "`objectName`",
-		Scoping: v.scopes(),
+			"/<secretPath>[?/<query><secretArgs>][#<secretKey>][@<version>]",
+		File: "`objectName`",
 		Unparsed: []string{
 			"parameters and fields that are not known", "one setting under two names", "addresses other than `http(s)://host[:port][/path]`",
 			"a `secretPath` with an empty element, `.`, `..`, `%` or `\\`", "methods other than GET, LIST, POST and PUT",
 			"`filePermission` in quotes", "one `secretPath` and `method` with two `secretArgs`",
 		},
-	}
+	})
 }

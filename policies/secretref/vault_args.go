@@ -106,7 +106,7 @@ func (n node) argumentScalar(field string) (any, error) {
 		return n.yaml.Value == "true", nil
 	}
 	text, err := n.text()
-	if err == nil && credentialValue(text) {
+	if err == nil && credentialArgument(text) {
 		return nil, literal(field + " holds a literal credential")
 	}
 	return text, err

@@ -1,17 +1,11 @@
 package secretref
 
 import (
-	"errors"
-	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
-
-// queryInText is what may be the name of an argument in a query.
-var queryInText = regexp.MustCompile(`[?&]([^?&=\s"']+)=`)
 
 // literalError is a literal credential in a place where the names of fields do
 // not tell.
@@ -25,26 +19,11 @@ func (e *literalError) Unwrap() error { return e.reason }
 
 func literal(problem string) error { return &literalError{uncertain(problem)} }
 
-// vaultCredentials names the parameters that hold a literal credential. err is
-// why objects cannot be read for certain: what can be read holds none.
-func vaultCredentials(parameters map[string]string, err error) []string {
-	names := literalCredentials(parameters)
-	_, literal := errors.AsType[*literalError](err)
-	if (literal || err != nil && vaultCredentialText(parameters[objectsParameter])) && !slices.Contains(names, objectsParameter) {
-		names = append(names, objectsParameter)
-		slices.Sort(names)
-	}
-	return names
-}
-
 // vaultCredentialText is credentialText for the objects of the Vault providers:
 // secretKey names a key there, and queries have names as well.
 func vaultCredentialText(text string) bool {
-	for _, m := range queryInText.FindAllStringSubmatch(text, -1) {
-		name, err := url.QueryUnescape(m[1])
-		if credentialName(m[1]) || err == nil && credentialName(name) {
-			return true
-		}
+	if credentialQuery(text) {
+		return true
 	}
 	root, err := parseDocument(objectsParameter, text)
 	switch {

@@ -56,36 +56,25 @@ func (o vaultObject) secret(provider, backend string) secret {
 		id.Backend += ",method=" + o.method
 	}
 	if o.query+o.arguments != "" {
-		// An element of its own, so that a grant can cover them with "/*".
-		id.Path += "/?" + o.query + o.arguments
+		// An element of its own, so that a grant can cover them with "?/*". The
+		// question mark stays with the path: a grant for what is below a path
+		// must not cover the path itself with a query that the server ignores.
+		id.Path += "?/" + o.query + o.arguments
 	}
 	return secret{id: id, file: o.name, mode: o.mode}
 }
 
 // parseVaultObjects reads the list as the providers do, or refuses it.
 func parseVaultObjects(text string) ([]vaultObject, error) {
-	root, err := parseDocument(objectsParameter, text)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := root.list()
-	if err != nil {
-		return nil, err
-	}
-	objects := make([]vaultObject, len(entries))
+	objects, err := parseList(objectsParameter, text, parseVaultObject)
 	arguments := map[[2]string]string{}
-	for i, n := range entries {
-		o, err := parseVaultObject(n)
-		if err != nil {
-			return nil, err
-		}
+	for _, o := range objects {
 		if first, ok := arguments[o.source]; ok && first != o.arguments {
 			return nil, uncertain("two objects have the same secretPath and method, but not the same secretArgs: the provider would send only the first")
 		}
 		arguments[o.source] = o.arguments
-		objects[i] = o
 	}
-	return objects, nil
+	return objects, err
 }
 
 func parseVaultObject(n node) (vaultObject, error) {
@@ -95,16 +84,9 @@ func parseVaultObject(n node) (vaultObject, error) {
 	}
 	var o vaultObject
 	var encoding, path string
-	for _, t := range []struct {
-		to   *string
-		name string
-	}{
-		{&o.name, fieldObjectName}, {&path, fieldSecretPath}, {&o.key, fieldSecretKey},
-		{&o.method, fieldMethod}, {&encoding, fieldEncoding},
-	} {
-		if *t.to, err = f.text(t.name); err != nil {
-			return vaultObject{}, err
-		}
+	if err := readAll(f.text, field{fieldObjectName, &o.name}, field{fieldSecretPath, &path}, field{fieldSecretKey, &o.key},
+		field{fieldMethod, &o.method}, field{fieldEncoding, &encoding}); err != nil {
+		return vaultObject{}, err
 	}
 	o.source = [2]string{path, o.method}
 	if o.method == "" {
@@ -173,7 +155,7 @@ func (o *vaultObject) setQuery(values url.Values) error {
 			return uncertain("the query of a secretPath makes it another request: use the method LIST to list")
 		case !printable(name) || !printable(strings.Join(values[name], "")):
 			return uncertain("the query of a secretPath has characters that cannot be printed")
-		case credentialName(name) || slices.ContainsFunc(values[name], credentialValue):
+		case credentialName(name) || slices.ContainsFunc(values[name], credentialArgument):
 			return literal("the query of a secretPath holds a literal credential")
 		}
 	}

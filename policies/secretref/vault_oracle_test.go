@@ -153,7 +153,7 @@ func claimed(t *testing.T, r policies.Request) fetch {
 	if u.Host = host; host == "default" {
 		u.Scheme, u.Host = "", ""
 	}
-	text, arguments, _ := strings.Cut(id.Path, "/?")
+	text, arguments, _ := strings.Cut(id.Path, "?/")
 	query, body, found := strings.Cut(arguments, "{")
 	if found {
 		f.Body = "{" + body

@@ -24,37 +24,39 @@ func vaultParameters(objects string, others ...string) map[string]string {
 
 const vaultObject = "- objectName: f\n  secretPath: secret/data/db\n  secretKey: k\n"
 
+// vaultEntry is an object that becomes the file f.
+func vaultEntry(lines ...string) string { return "- objectName: f\n  " + strings.Join(lines, "\n  ") }
+
 func TestVaultRequests(t *testing.T) {
-	object := func(lines ...string) string { return "- objectName: f\n  " + strings.Join(lines, "\n  ") }
 	for _, test := range []struct {
 		name, objects string
 		want          policies.Request
 	}{
-		{"whole response", object("secretPath: secret/data/db"), ask("vault://default/secret/data/db", "f")},
-		{"key", object("secretPath: secret/data/db", "secretKey: password"), ask("vault://default/secret/data/db#password", "f")},
-		{"odd key", object("secretPath: a", "secretKey: 'tls.crt/#@ *'"), ask("vault://default/a#tls.crt%2F%23%40%20%2A", "f")},
-		{"leading slash", object("secretPath: /secret/db"), ask("vault://default/secret/db", "f")},
-		{"API prefix", object("secretPath: v1/secret/db"), ask("vault://default/secret/db", "f")},
-		{"absolute API prefix", object("secretPath: /v1/secret/db"), ask("vault://default/secret/db", "f")},
-		{"mount called v1", object("secretPath: v1/v1/db"), ask("vault://default/v1/db", "f")},
-		{"version", object("secretPath: secret/data/db?version=3", "secretKey: k"), ask("vault://default/secret/data/db#k@3", "f")},
-		{"version with more", object("secretPath: a?version=3&x=1"), ask("vault://default/a/%3Fversion=3%26x=1", "f")},
-		{"version for another method", object("secretPath: a?version=3", "method: PUT"), ask("vault://default,method=PUT/a/%3Fversion=3", "f")},
-		{"version with a body", object("secretPath: a?version=3", "secretArgs: {b: 1}"), ask("vault://default/a/%3Fversion=3%7B%22b%22:1%7D", "f")},
-		{"two versions", object("secretPath: a?version=2&version=1"), ask("vault://default/a/%3Fversion=2%26version=1", "f")},
-		{"query", object("secretPath: a?z=1&b=2&z=0"), ask("vault://default/a/%3Fb=2%26z=1%26z=0", "f")},
-		{"GET", object("secretPath: a", "method: GET"), ask("vault://default/a", "f")},
-		{"PUT", object("secretPath: a", "method: PUT"), ask("vault://default,method=PUT/a", "f")},
-		{"POST", object("secretPath: a", "method: \"POST\""), ask("vault://default,method=POST/a", "f")},
-		{"LIST", object("secretPath: a", "method: LIST"), ask("vault://default,method=LIST/a", "f")},
-		{"arguments", object("secretPath: a", "method: PUT", "secretArgs: {ttl: 24h, common_name: x.example, count: 5, flag: true}"),
-			ask("vault://default,method=PUT/a/%3F%7B%22common_name%22:%22x.example%22,%22count%22:5,%22flag%22:true,%22ttl%22:%2224h%22%7D", "f")},
-		{"nested arguments", object("secretPath: a", "secretArgs:", "  list:", "  - x/y", "  - {b: \"1\"}"),
-			ask("vault://default/a/%3F%7B%22list%22:%5B%22x%5Cu002fy%22,%7B%22b%22:%221%22%7D%5D%7D", "f")},
-		{"octal mode", object("secretPath: a", "filePermission: 0440"), ask("vault://default/a", "f", mode(0o440))},
-		{"decimal mode", object("secretPath: a", "filePermission: 288"), ask("vault://default/a", "f", mode(0o440))},
-		{"decimal that was meant octal", object("secretPath: a", "filePermission: 644"), ask("vault://default/a", "f", mode(0o1204))},
-		{"encoding", object("secretPath: a", "encoding: Base64"), ask("vault://default/a", "f")},
+		{"whole response", vaultEntry("secretPath: secret/data/db"), ask("vault://default/secret/data/db", "f")},
+		{"key", vaultEntry("secretPath: secret/data/db", "secretKey: password"), ask("vault://default/secret/data/db#password", "f")},
+		{"odd key", vaultEntry("secretPath: a", "secretKey: 'tls.crt/#@ *'"), ask("vault://default/a#tls.crt%2F%23%40%20%2A", "f")},
+		{"leading slash", vaultEntry("secretPath: /secret/db"), ask("vault://default/secret/db", "f")},
+		{"API prefix", vaultEntry("secretPath: v1/secret/db"), ask("vault://default/secret/db", "f")},
+		{"absolute API prefix", vaultEntry("secretPath: /v1/secret/db"), ask("vault://default/secret/db", "f")},
+		{"mount called v1", vaultEntry("secretPath: v1/v1/db"), ask("vault://default/v1/db", "f")},
+		{"version", vaultEntry("secretPath: secret/data/db?version=3", "secretKey: k"), ask("vault://default/secret/data/db#k@3", "f")},
+		{"version with more", vaultEntry("secretPath: a?version=3&x=1"), ask("vault://default/a%3F/version=3%26x=1", "f")},
+		{"version for another method", vaultEntry("secretPath: a?version=3", "method: PUT"), ask("vault://default,method=PUT/a%3F/version=3", "f")},
+		{"version with a body", vaultEntry("secretPath: a?version=3", "secretArgs: {b: 1}"), ask("vault://default/a%3F/version=3%7B%22b%22:1%7D", "f")},
+		{"two versions", vaultEntry("secretPath: a?version=2&version=1"), ask("vault://default/a%3F/version=2%26version=1", "f")},
+		{"query", vaultEntry("secretPath: a?z=1&b=2&z=0"), ask("vault://default/a%3F/b=2%26z=1%26z=0", "f")},
+		{"GET", vaultEntry("secretPath: a", "method: GET"), ask("vault://default/a", "f")},
+		{"PUT", vaultEntry("secretPath: a", "method: PUT"), ask("vault://default,method=PUT/a", "f")},
+		{"POST", vaultEntry("secretPath: a", "method: \"POST\""), ask("vault://default,method=POST/a", "f")},
+		{"LIST", vaultEntry("secretPath: a", "method: LIST"), ask("vault://default,method=LIST/a", "f")},
+		{"arguments", vaultEntry("secretPath: a", "method: PUT", "secretArgs: {ttl: 24h, common_name: x.example, count: 5, flag: true}"),
+			ask("vault://default,method=PUT/a%3F/%7B%22common_name%22:%22x.example%22,%22count%22:5,%22flag%22:true,%22ttl%22:%2224h%22%7D", "f")},
+		{"nested arguments", vaultEntry("secretPath: a", "secretArgs:", "  list:", "  - x/y", "  - {b: \"1\"}"),
+			ask("vault://default/a%3F/%7B%22list%22:%5B%22x%5Cu002fy%22,%7B%22b%22:%221%22%7D%5D%7D", "f")},
+		{"octal mode", vaultEntry("secretPath: a", "filePermission: 0440"), ask("vault://default/a", "f", mode(0o440))},
+		{"decimal mode", vaultEntry("secretPath: a", "filePermission: 288"), ask("vault://default/a", "f", mode(0o440))},
+		{"decimal that was meant octal", vaultEntry("secretPath: a", "filePermission: 644"), ask("vault://default/a", "f", mode(0o1204))},
+		{"encoding", vaultEntry("secretPath: a", "encoding: Base64"), ask("vault://default/a", "f")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := readAll("vault", vaultParameters(test.objects))

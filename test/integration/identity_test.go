@@ -4,7 +4,6 @@ package integration_test
 
 import (
 	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 
@@ -115,11 +114,7 @@ func TestCSIDriverWithoutPodInfo(t *testing.T) {
 	w := newWorld(t, "--enable-secret-rotation", "--rotation-poll-interval=1s")
 	held := w.request(w.cluster.CreatePod(t, pod("mounted")), volume)
 	w.mounts(held, "db/password", "one")
-	object, err := os.ReadFile(files + "/csidriver.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.cluster.Apply(t, strings.ReplaceAll(string(object), "podInfoOnMount: true", "podInfoOnMount: false"))
+	w.cluster.Apply(t, strings.ReplaceAll(csiDriver(t), "podInfoOnMount: true", "podInfoOnMount: false"))
 	wanted := w.request(w.cluster.CreatePod(t, pod("waiting")), volume)
 	plugintest.Eventually(t, "nothing is granted", func() error {
 		err := w.plugin.Publish(wanted)
@@ -134,6 +129,6 @@ func TestCSIDriverWithoutPodInfo(t *testing.T) {
 	if err := w.plugin.Publish(held); err != nil || reads(held, "db/password") != "one" {
 		t.Errorf("republish = %v, file says %q, want OK and the content", err, reads(held, "db/password"))
 	}
-	w.cluster.Apply(t, string(object))
+	w.cluster.Apply(t, csiDriver(t))
 	plugintest.Eventually(t, "granting goes on", func() error { return w.plugin.Publish(wanted) })
 }

@@ -19,6 +19,7 @@ import (
 type proxy struct {
 	code    atomic.Int64 // answered to everything; 0 passes requests on
 	refused atomic.Int64 // how often
+	asked   atomic.Int64 // how many requests came in all
 }
 
 // throughProxy starts the plugin again, with a proxy before the API server.
@@ -38,6 +39,7 @@ func (w *world) throughProxy() *proxy {
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport, FlushInterval: -1,
 	}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		p.asked.Add(1)
 		code := int(p.code.Load())
 		if code == 0 {
 			pass.ServeHTTP(rw, r)

@@ -6,8 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +52,6 @@ type world struct {
 	provider *providertest.Provider
 	content  *atomic.Value // string: what every secret says
 	args     []string
-	health   string // address of /readyz
 	plugin   *plugintest.Plugin
 }
 
@@ -63,18 +60,13 @@ func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
 	hardeningtest.NeedRoot(t)
 	w := &world{t: t, content: &atomic.Value{}}
-	var err error
-	if w.dir, err = os.MkdirTemp("", "i"); err != nil { // paths of sockets are short
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(w.dir) })
+	w.dir = shortDir(t)
 	w.content.Store("one")
-	w.health = plugintest.FreeAddress(t)
 	w.furnish()
 	w.cluster = clustertest.Start(t, clustertest.Options{})
 	w.cluster.ApplyFiles(t, files+"/crds/*.yaml")
 	w.cluster.ApplyFiles(t, files+"/rbac/*.yaml")
-	w.cluster.ApplyFiles(t, files+"/csidriver.yaml")
+	w.cluster.Apply(t, csiDriver(t))
 	w.cluster.CreateNamespace(t, namespace, map[string]string{"tier": "prod"})
 	w.cluster.CreateServiceAccount(t, namespace, account)
 	w.class(class, "db/password")
@@ -83,10 +75,31 @@ func newWorld(t *testing.T, flags ...string) *world {
 		"--nodeid=" + nodeName, "--cluster-name=test", "--policy=" + w.path("policy"), "--allow-unsigned-policy",
 		"--kubeconfig=" + kubeconfig, "--state-dir=" + w.path("state"), "--kubelet-root=" + w.path("kubelet"),
 		"--endpoint=unix://" + w.path("csi.sock"), "--provider-volume=" + w.path("providers"), "--additional-provider-volume-paths=",
-		"--metrics-addr=" + plugintest.FreeAddress(t), "--health-addr=" + w.health,
+		"--metrics-addr=" + plugintest.FreeAddress(t), "--health-addr=" + plugintest.FreeAddress(t),
 	}, flags...)
 	w.start()
 	return w
+}
+
+// shortDir makes a directory whose sockets have paths of at most 108 bytes.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "i") //nolint:usetesting // paths of its directories are too long for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// csiDriver is the CSIDriver object that the documents tell people to apply.
+func csiDriver(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(files + "/csidriver.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // in is the same world for a subtest.
@@ -216,25 +229,6 @@ func (w *world) withToken(req *csi.NodePublishVolumeRequest, p *corev1.Pod) *csi
 	}
 	req.Secrets = map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": string(tokens)}
 	return req
-}
-
-// readiness is what /readyz says.
-func (w *world) readiness() string {
-	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "http://"+w.health+"/readyz", http.NoBody)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	answer, err := http.DefaultClient.Do(req)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return string(text)
 }
 
 // reads returns the content of a file of a mounted volume, "" if there is none.

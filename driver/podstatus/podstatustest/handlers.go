@@ -1,10 +1,12 @@
 package podstatustest
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,7 +38,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	slices.SortFunc(found, func(a, b spcv1.SecretProviderClassPodStatus) int {
-		return slices.Compare([]string{a.Namespace, a.Name}, []string{b.Namespace, b.Name})
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	page := &spcv1.SecretProviderClassPodStatusList{Items: found[begin:min(begin+limit, len(found))]}
 	page.APIVersion, page.Kind = spcv1.GroupName+"/v1", "SecretProviderClassPodStatusList"

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ type Server struct {
 	fault    Fault
 	inFlight int
 	most     int // requests at once
+	unread   atomic.Int64
 }
 
 // Start returns a server that ends with the test.
@@ -98,6 +100,9 @@ func (s *Server) MostAtOnce() int {
 	defer s.mu.Unlock()
 	return s.most
 }
+
+// Unread returns how many answers the client did not take whole.
+func (s *Server) Unread() int64 { return s.unread.Load() }
 
 // AddPod puts a pod into the cluster, in the place of one of the same name.
 func (s *Server) AddPod(namespace, name, uid string) {
@@ -212,7 +217,7 @@ func (s *Server) reply(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
-		s.t.Logf("answer of the API server not sent: %v", err)
+		s.unread.Add(1)
 	}
 }
 

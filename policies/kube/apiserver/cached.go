@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 
@@ -125,12 +126,26 @@ func (c *cached) watch(ctx context.Context, options metav1.ListOptions) (watch.I
 	// A list that comes as a stream takes the cache's place when it is complete.
 	complete := options.SendInitialEvents == nil || !*options.SendInitialEvents
 	return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
+		if complete && c.quiet() {
+			return missed(), true
+		}
 		complete = complete || endsList(e)
 		if complete && e.Type != watch.Error {
 			c.hear()
 		}
 		return e, true
 	}), nil
+}
+
+// missed has the cache begin anew. A watch that was silent for longer than it can
+// be may have left something out: one of an etcd that was restored from a backup
+// tells nothing until the versions are again where they were, and then goes on
+// as if nothing had happened in between.
+func missed() watch.Event {
+	return watch.Event{Type: watch.Error, Object: &metav1.Status{
+		Status: metav1.StatusFailure, Reason: metav1.StatusReasonExpired, Code: http.StatusGone,
+		Message: "the watch was silent for too long",
+	}}
 }
 
 // endsList reports whether all that was there before has been streamed.

@@ -108,7 +108,7 @@ func TestLoad(t *testing.T) {
 		"program":          {"token: Xcanary7", "exec: {apiVersion: client.authentication.k8s.io/v1, command: x, interactiveMode: Never}", "no daemon starts another program"},
 		"plugin":           {"token: Xcanary7", "auth-provider: {name: oidc}", "no daemon starts another program"},
 		"no such context":  {"current-context: a", "current-context: b", "context"},
-		"empty":            {good, "", ""},
+		"empty":            {good, "", "the file is empty"},
 		"not YAML":         {"token: Xcanary7", "token: [Xcanary7", "not a kubeconfig"},
 		"wrong type":       {"token: Xcanary7", "token: {a: Xcanary7}", "not a kubeconfig"},
 		"token for a list": {"users: [{name: a, user: {token: Xcanary7}}]", "users: Xcanary7", "not a kubeconfig"},

@@ -12,9 +12,10 @@
 // seconds, so that granting stops two seconds after the API server does. Pods of
 // this node, namespaces and the CSIDriver come from a watch; a watch that has
 // said nothing for three minutes, not even that there is nothing new, is not
-// asked, and the object is read live. A pod of another UID than the claimed one,
-// and whatever a cache does not hold, is read live as well. Nothing remembers
-// that an object is missing, nor an error.
+// asked, and the object is read live; when it speaks again, it begins with a new
+// list, since nobody knows what it left out. A pod of another UID than the
+// claimed one, one of more than 32 KiB, and whatever a cache does not hold, is
+// read live as well. Nothing remembers that an object is missing, nor an error.
 //
 // What is kept of an object is what a decision reads. Commands, arguments and
 // environment variables of containers are dropped as they arrive. Objects that

@@ -9,7 +9,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-var errNotKubeconfig = errors.New("the file is not a kubeconfig: kubectl --kubeconfig shows what is wrong with it")
+var (
+	errNotKubeconfig = errors.New("the file is not a kubeconfig: kubectl --kubeconfig shows what is wrong with it")
+	errEmptyConfig   = errors.New("the file is empty")
+)
 
 // ErrNoConfig says that nothing tells where the API server is.
 var ErrNoConfig = errors.New("no way to the API server: neither --kubeconfig is given nor is this a pod of a cluster: give --kubeconfig, or run the plugin as its DaemonSet")
@@ -43,7 +46,11 @@ func loadFile(path string) (*rest.Config, error) {
 	if err != nil {
 		return nil, errNotKubeconfig // the reader's own text may quote a token
 	}
-	return clientcmd.NewNonInteractiveClientConfig(*file, "", &clientcmd.ConfigOverrides{}, rules).ClientConfig()
+	c, err := clientcmd.NewNonInteractiveClientConfig(*file, "", &clientcmd.ConfigOverrides{}, rules).ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, errEmptyConfig // the library's own text names an environment variable that nobody reads
+	}
+	return c, err
 }
 
 func loadInCluster() (*rest.Config, error) {

@@ -107,10 +107,10 @@ func (c Config) check() error {
 
 // Pod returns the pod of this name, with what a decision reads of it. The UID is
 // the one that kubelet claims: a cached pod of another UID is read again, since a
-// StatefulSet gives its pods the names of those before. The answer may still be
-// another pod; the caller compares.
+// StatefulSet gives its pods the names of those before, and so is one that is
+// too large to be kept. The answer may still be another pod; the caller compares.
 func (r *Reader) Pod(ctx context.Context, namespace, name, uid string) (*corev1.Pod, error) {
-	if pod, ok := lookUp[*corev1.Pod](r.pods, namespace, name); ok && string(pod.UID) == uid {
+	if pod, ok := lookUp[*corev1.Pod](r.pods, namespace, name); ok && pod.UID != "" && string(pod.UID) == uid {
 		return pod.DeepCopy(), nil
 	}
 	pod, err := read[*corev1.Pod](ctx, r, podKind.of(namespace, name))

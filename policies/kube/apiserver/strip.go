@@ -6,12 +6,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// maxCachedPod bounds what a cache keeps of one pod, in bytes of its protobuf
+// form; mostly it is two or three thousand. Authors of pods can write a megabyte
+// of annotations and volume attributes into each, and a node has hundreds.
+const maxCachedPod = 32 << 10
+
 // strip is the transform of the caches. What it does not know, such as the note
 // of a deletion that was missed, passes.
 func strip(object any) (any, error) {
 	switch o := object.(type) {
 	case *corev1.Pod:
-		return stripPod(o), nil
+		return cachedPod(stripPod(o)), nil
 	case *metav1.PartialObjectMetadata:
 		return stripNamespace(o), nil
 	case *storagev1.CSIDriver:
@@ -58,6 +63,15 @@ func stripPod(p *corev1.Pod) *corev1.Pod {
 		},
 		Status: corev1.PodStatus{Phase: p.Status.Phase},
 	}
+}
+
+// cachedPod leaves of a pod that is too large only the name: without a UID it
+// is nobody's, and who asks for it is given what is read live.
+func cachedPod(p *corev1.Pod) *corev1.Pod {
+	if p.Size() <= maxCachedPod {
+		return p
+	}
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace, ResourceVersion: p.ResourceVersion}}
 }
 
 // stripVolumes keeps every name: a volume that is not ours is not the same as

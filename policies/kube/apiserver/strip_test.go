@@ -223,3 +223,50 @@ func BenchmarkPodsInMemory(b *testing.B) {
 		})
 	}
 }
+
+// What authors of pods write must not fill the memory of the plugin: a large pod
+// is not kept, and is what it is all the same.
+func TestLargePodsAreReadLive(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*corev1.Pod, string)
+		size   int
+		live   int
+	}{
+		"annotation":       {func(p *corev1.Pod, text string) { p.Annotations["x"] = text }, 32 << 10, 1},
+		"volume attribute": {func(p *corev1.Pod, text string) { p.Spec.Volumes[0].CSI.VolumeAttributes["x"] = text }, 32 << 10, 1},
+		"name of a host path": {func(p *corev1.Pod, text string) {
+			p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "h", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: text}}})
+		}, 32 << 10, 1},
+		"image":            {func(p *corev1.Pod, text string) { p.Spec.Containers[0].Image = text }, 32 << 10, 1},
+		"not that large":   {func(p *corev1.Pod, text string) { p.Annotations["x"] = text }, 30 << 10, 0},
+		"what is not kept": {func(p *corev1.Pod, text string) { p.Spec.Containers[0].Args = []string{text} }, 1 << 20, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			large := pod()
+			test.change(large, strings.Repeat("x", test.size))
+			f.api.put(podPath, large)
+			want, err := f.Pod(t.Context(), "payments", "api-0", podUID) // the cache is empty
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.run(t)
+			before := f.api.count(podPath)
+			got, err := f.Pod(t.Context(), "payments", "api-0", podUID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if live := f.api.count(podPath) - before; live != test.live {
+				t.Errorf("Pod() read %d times live, want %d", live, test.live)
+			}
+			got.TypeMeta, want.TypeMeta = metav1.TypeMeta{}, metav1.TypeMeta{}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("Pod() differs from what is read live (-live +got):\n%s", diff)
+			}
+			// Nobody's claim is that of the pod whose UID is not kept.
+			if got, err := f.Pod(t.Context(), "payments", "api-0", ""); err != nil || got.UID != podUID {
+				t.Errorf("Pod(claimed \"\") = %v, %v, want the pod as the API server has it", got, err)
+			}
+		})
+	}
+}

@@ -16,6 +16,9 @@ const (
 	// askAfter is when somebody who wants to know whether the API server answers
 	// has it asked: a node on which nobody mounts anything asks nothing.
 	askAfter = time.Minute
+	// askEvery keeps those who ask for readiness, as often as they like, from
+	// asking the API server with it.
+	askEvery = 5 * time.Second
 	// forgetAfter is when an object that nobody read again is no news any more.
 	forgetAfter = 5 * time.Minute
 )
@@ -25,6 +28,7 @@ type troubles struct {
 	clock func() time.Time
 
 	mu       sync.Mutex
+	asked    time.Time          // when uncertain last said so
 	answered time.Time          // when the API server last gave an answer; zero: never
 	of       map[string]trouble // by object
 }
@@ -72,17 +76,29 @@ func (r Reason) general() bool {
 	}
 }
 
-// uncertain reports whether only another request can tell.
+// uncertain reports whether only another request can tell, to one caller at a
+// time and not too often: the others are told what is known.
 func (t *troubles) uncertain() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, known := range t.of {
-		if known.err.Reason.general() {
-			return true
-		}
+	now := t.clock()
+	if !passed(now, t.asked, askEvery) {
+		return false
 	}
-	age := t.clock().Sub(t.answered)
-	return t.answered.IsZero() || age < 0 || age >= askAfter
+	uncertain := passed(now, t.answered, askAfter)
+	for _, known := range t.of {
+		uncertain = uncertain || known.err.Reason.general()
+	}
+	if uncertain {
+		t.asked = now
+	}
+	return uncertain
+}
+
+// passed reports whether now is so long after then, or the clock was set back.
+func passed(now, then time.Time, d time.Duration) bool {
+	age := now.Sub(then)
+	return then.IsZero() || age < 0 || age >= d
 }
 
 // newest is the trouble that was met last.
@@ -104,7 +120,7 @@ func (t *troubles) newest() error {
 // Trouble returns why facts cannot be read now, as an *UnavailableError with the
 // time since when; nil where the last reads worked. It is for readiness: it asks
 // the API server for one object where nothing was read for a minute, or the last
-// read failed, and waits for that at most as long as ctx lets it.
+// read failed, once in five seconds and at most for as long as ctx lets it.
 func (r *Reader) Trouble(ctx context.Context) error {
 	if r.troubles.uncertain() {
 		// Which notes how it went, unless ctx ended first.

@@ -58,7 +58,27 @@ func TestTroubleWithTheAPIServer(t *testing.T) {
 		t.Errorf("Trouble() = %v, want it since 12:01:11, and no text of the API server", err)
 	}
 	f.api.answers(nil)
+	f.clock.pass(5 * time.Second)
 	troubled(t, f, "", "")
+}
+
+// Whoever asks for readiness, however often, asks the API server with it seldom.
+func TestTroubleAsksSeldom(t *testing.T) {
+	f := newFixture(t)
+	f.api.says(http.StatusServiceUnavailable, canary)
+	for range 5 {
+		troubled(t, f, "CSIDriver", apiserver.ServerError)
+	}
+	if got := f.api.count(driverPath); got != 1 {
+		t.Errorf("Trouble() five times made %d requests, want 1", got)
+	}
+	f.clock.pass(4 * time.Second)
+	troubled(t, f, "CSIDriver", apiserver.ServerError)
+	f.clock.pass(time.Second)
+	troubled(t, f, "CSIDriver", apiserver.ServerError)
+	if got := f.api.count(driverPath); got != 2 {
+		t.Errorf("Trouble() five seconds later made %d requests in all, want 2", got)
+	}
 }
 
 // What only one object has is not over because others can be read, and not news
