@@ -125,9 +125,10 @@ func TestAkeylessIsAskedOneAtATime(t *testing.T) {
 				return decent()(ctx, r)
 			}})
 			d := deliverer(t, func(c *provider.Config) { c.Concurrency = 4 }, p.Dir)
+			// Decided beforehand, since that takes longer than a call.
+			call := allowedOf(t, name, map[string]string{"objects": "- {secretPath: /db, fileName: db, objectName: db}\n"})
 			var wg sync.WaitGroup
 			for range 12 {
-				call := allowedOf(t, name, map[string]string{"objects": "- {secretPath: /db, fileName: db, objectName: db}\n"})
 				wg.Go(func() { _, _ = d.Deliver(t.Context(), call) }) // what becomes of it is not the question
 			}
 			wg.Wait()
