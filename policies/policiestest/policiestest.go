@@ -2,6 +2,7 @@ package policiestest
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -64,12 +65,22 @@ func WithCheck(name, rego string) Option {
 	return WithFile("portcullis/checks/"+name+"/"+name+".rego", rego)
 }
 
-// Engine compiles a bundle with these grants.
+// engines are those that were compiled, by the digest of their bundle. An engine
+// never changes, and compiling takes most of the time of many tests.
+var engines sync.Map
+
+// Engine compiles a bundle with these grants, or returns the engine that was
+// compiled from an equal one before.
 func Engine(t testing.TB, grants string, options ...Option) *policies.Engine {
 	t.Helper()
 	b, err := bundle.LoadFS(Files(grants, options...))
 	if err != nil {
 		t.Fatalf("LoadFS() = %v, want no error", err)
+	}
+	if made, ok := engines.Load(b.Digest); ok {
+		if e, ok := made.(*policies.Engine); ok {
+			return e
+		}
 	}
 	// The clock is the input's, so that dates in tests do not run out.
 	e, err := policies.Compile(t.Context(), b, policies.Options{
@@ -78,6 +89,7 @@ func Engine(t testing.TB, grants string, options ...Option) *policies.Engine {
 	if err != nil {
 		t.Fatalf("Compile() = %v, want no error", err)
 	}
+	engines.Store(b.Digest, e)
 	return e
 }
 
