@@ -42,9 +42,12 @@ func TestP2FactsComeFromTheAPIServer(t *testing.T) {
 	})
 	t.Run("pod missing", func(t *testing.T) {
 		w := w.in(t)
-		p := w.cluster.CreatePod(t, pod("missing"))
+		never := pod("missing")
+		never.UID = "99999999-2222-4333-8444-555555555555"
+		w.refused(w.request(never, volume), codes.NotFound, "not in the cluster")
+		p := w.cluster.CreatePod(t, pod("deleted"))
 		w.cluster.DeletePod(t, p)
-		w.refused(w.request(p, volume), codes.NotFound, "not in the cluster")
+		w.soonRefused(w.request(p, volume), codes.NotFound, "not in the cluster")
 	})
 	t.Run("other UID", func(t *testing.T) {
 		w := w.in(t)
@@ -104,7 +107,7 @@ func TestP2FactsComeFromTheAPIServer(t *testing.T) {
 			}
 			return err
 		})
-		w.refused(w.request(p, volume), codes.PermissionDenied, "ended")
+		w.soonRefused(w.request(p, volume), codes.PermissionDenied, "ended")
 	})
 }
 

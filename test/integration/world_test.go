@@ -5,6 +5,7 @@ package integration_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -255,6 +256,22 @@ func (w *world) refused(req *csi.NodePublishVolumeRequest, code codes.Code, word
 	if entries, err := os.ReadDir(req.GetTargetPath()); err == nil && len(entries) > 0 {
 		w.t.Errorf("a refused publish left %d entries in the target, want none", len(entries))
 	}
+}
+
+// soonRefused checks that a publish is refused like this as soon as the plugin's
+// watch has heard of a change that was just made.
+func (w *world) soonRefused(req *csi.NodePublishVolumeRequest, code codes.Code, words string) {
+	w.t.Helper()
+	plugintest.Eventually(w.t, "the publish is refused", func() error {
+		err := w.plugin.Publish(req)
+		if status.Code(err) == code && strings.Contains(err.Error(), words) {
+			return nil
+		}
+		if unmount := w.plugin.Unpublish(req.GetVolumeId(), req.GetTargetPath()); unmount != nil {
+			return unmount
+		}
+		return fmt.Errorf("publish answered %w, want %v and %q", errors.Join(err, errNotYet), code, words)
+	})
 }
 
 // mounts checks that a publish works and that the file says what it should.
