@@ -14,7 +14,9 @@
 // "unknown, so go on".
 //
 // A token that does not verify is a fact, not an error: policy sees it as such.
-// Keys that cannot be read are an error, not a fact.
+// Keys that cannot be read are an error, not a fact, and so is an unknown key,
+// another issuer or the wrong time where a token of the mounted volume was
+// verified before: only facts about a pod may take content from it.
 //
 // It does not promise that kubelet itself is honest: whoever is root on the
 // node is kubelet. Nor does it know whether a token was withdrawn, as a
