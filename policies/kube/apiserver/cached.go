@@ -16,10 +16,20 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
+
+// healthyAfter is how long an attempt to list and watch lasts before the pauses
+// between attempts are short again.
+const healthyAfter = 2 * time.Minute
+
+// pauses are those of client-go's informers.
+func pauses() wait.Backoff {
+	return wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 6, Cap: 30 * time.Second}
+}
 
 // listTimeout bounds the list that a cache begins with.
 const listTimeout = time.Minute
@@ -33,10 +43,13 @@ type cached struct {
 	client   rest.Interface
 	codec    runtime.ParameterCodec
 	clock    func() time.Time
-	informer cache.SharedIndexInformer
+	log      *complaints
+	store    cache.Store
+	mirror   *cache.Reflector
 
 	mu    sync.Mutex
-	heard time.Time // when the API server said something; zero: never
+	heard time.Time // when the store last got what the API server said; zero: never
+	full  bool      // the store has had a list
 }
 
 // addCaches makes the caches; nothing is asked before Run.
@@ -54,7 +67,7 @@ func (r *Reader) addCaches() error {
 	if err != nil {
 		return err
 	}
-	common := cached{client: client, codec: runtime.NewParameterCodec(scheme), clock: r.c.Clock}
+	codec := runtime.NewParameterCodec(scheme)
 	r.pods = &cached{
 		kind: podKind, selector: onNode(r.c.Node), accept: acceptJSON,
 		list: func() runtime.Object { return &corev1.PodList{} },
@@ -68,10 +81,8 @@ func (r *Reader) addCaches() error {
 		list: func() runtime.Object { return &storagev1.CSIDriverList{} },
 	}
 	for c, of := range map[*cached]runtime.Object{r.pods: &corev1.Pod{}, r.namespaces: &metav1.PartialObjectMetadata{}, r.drivers: &storagev1.CSIDriver{}} {
-		c.client, c.codec, c.clock = common.client, common.codec, common.clock
-		if err := c.addInformer(of, r); err != nil {
-			return err
-		}
+		c.client, c.codec, c.clock, c.log = client, codec, r.c.Clock, &r.log
+		c.mirrorInto(of)
 	}
 	return nil
 }
@@ -79,23 +90,77 @@ func (r *Reader) addCaches() error {
 // onNode selects the pods of a node.
 func onNode(node string) string { return fields.OneTermEqualSelector("spec.nodeName", node).String() }
 
-func (c *cached) addInformer(of runtime.Object, r *Reader) error {
-	c.informer = cache.NewSharedIndexInformerWithOptions(&cache.ListWatch{
+// mirrorInto has the store follow the API server once the cache runs. There is no
+// queue between them, as in an informer: what was heard must be in the store by
+// the time it is believed.
+func (c *cached) mirrorInto(of runtime.Object) {
+	c.store = cache.NewStore(cache.MetaNamespaceKeyFunc, cache.WithTransformer(strip))
+	c.mirror = cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: c.listAll, WatchFuncWithContext: c.watch,
-	}, of, cache.SharedIndexInformerOptions{ObjectDescription: string(c.kind)})
-	if err := c.informer.SetTransform(strip); err != nil {
-		return err
+	}, of, heardStore{c.store, c}, cache.ReflectorOptions{Name: string(c.kind), TypeDescription: string(c.kind)})
+}
+
+// run lists and watches until the context ends, again after each failure.
+func (c *cached) run(ctx context.Context) {
+	pause := pauses()
+	for ctx.Err() == nil {
+		began := time.Now()
+		if err := c.mirror.ListAndWatchWithContext(ctx); err != nil {
+			c.complain(ctx, err)
+		}
+		if time.Since(began) > healthyAfter {
+			pause = pauses()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause.Step()):
+		}
 	}
-	return c.informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
-		if ctx.Err() != nil || errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-			return // ended, or begins anew, which is how watches live
-		}
-		reason, code := reasonOf(err)
-		if code != 0 {
-			err = nil // the API server's words
-		}
-		r.log.warn(ctx, &UnavailableError{Object: string(c.kind) + " (watch)", Reason: reason, Code: code}, err)
-	})
+}
+
+func (c *cached) complain(ctx context.Context, err error) {
+	if ctx.Err() != nil || errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+		return // ended, or begins anew, which is how watches live
+	}
+	reason, code := reasonOf(err)
+	if code != 0 {
+		err = nil // the API server's words
+	}
+	c.log.warn(ctx, &UnavailableError{Object: string(c.kind) + " (watch)", Reason: reason, Code: code}, err)
+}
+
+// heardStore notes, after each change, that the store is now as the API server
+// said.
+type heardStore struct {
+	cache.Store
+	c *cached
+}
+
+func (s heardStore) Add(o any) error    { return s.c.after(s.Store.Add(o)) }
+func (s heardStore) Update(o any) error { return s.c.after(s.Store.Update(o)) }
+func (s heardStore) Delete(o any) error { return s.c.after(s.Store.Delete(o)) }
+
+// Bookmark says that there is nothing new.
+func (s heardStore) Bookmark(string) error { return s.c.after(nil) }
+
+// Transformer has lists that come as a stream stripped as they come.
+func (s heardStore) Transformer() cache.TransformFunc { return strip }
+
+func (s heardStore) Replace(all []any, version string) error {
+	err := s.c.after(s.Store.Replace(all, version))
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.c.full = s.c.full || err == nil
+	return err
+}
+
+func (c *cached) after(err error) error {
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.heard = c.clock()
+	}
+	return err
 }
 
 func (c *cached) request(options *metav1.ListOptions, accept string) *rest.Request {
@@ -110,9 +175,6 @@ func (c *cached) listAll(ctx context.Context, options metav1.ListOptions) (runti
 	list := c.list()
 	if err := c.request(&options, c.accept).Do(ctx).Into(list); err != nil {
 		return nil, err
-	}
-	if pages, ok := list.(metav1.ListInterface); ok && pages.GetContinue() == "" {
-		c.hear() // the last page: until then the cache holds what was before
 	}
 	return list, nil
 }
@@ -130,9 +192,6 @@ func (c *cached) watch(ctx context.Context, options metav1.ListOptions) (watch.I
 			return missed(), true
 		}
 		complete = complete || endsList(e)
-		if complete && e.Type != watch.Error {
-			c.hear()
-		}
 		return e, true
 	}), nil
 }
@@ -157,10 +216,10 @@ func endsList(e watch.Event) bool {
 	return ok && o.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
 }
 
-func (c *cached) hear() {
+func (c *cached) synced() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard = c.clock()
+	return c.full
 }
 
 // quiet reports whether nothing was heard for so long that nobody knows what has
@@ -178,7 +237,7 @@ func lookUp[T object](c *cached, namespace, name string) (T, bool) {
 	if c.quiet() {
 		return none, false
 	}
-	found, exists, err := c.informer.GetStore().GetByKey(cache.NewObjectName(namespace, name).String())
+	found, exists, err := c.store.GetByKey(cache.NewObjectName(namespace, name).String())
 	if err != nil || !exists {
 		return none, false
 	}
@@ -193,7 +252,7 @@ func (r *Reader) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	for _, c := range r.caches() {
-		wg.Go(func() { c.informer.RunWithContext(ctx) })
+		wg.Go(func() { c.run(ctx) })
 	}
 	wg.Wait()
 	return nil
@@ -205,7 +264,7 @@ func (r *Reader) caches() []*cached { return []*cached{r.pods, r.namespaces, r.d
 // one that was not. Reads work all the same.
 func (r *Reader) Synced() error {
 	for _, c := range r.caches() {
-		if !c.informer.HasSynced() {
+		if !c.synced() {
 			return fmt.Errorf("the API server has not yet listed every %s: check that it can be reached and that the plugin's ClusterRole is applied", c.kind)
 		}
 	}
