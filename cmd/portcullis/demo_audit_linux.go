@@ -30,7 +30,7 @@ func playVerify(ctx context.Context, s *stage, n *narrator) error {
 		n.line("  %2d %-8s %-19s %-8s %-14s %s", i, e.Code, e.Type, e.Outcome, podOf(e), detailOf(e))
 	}
 	var out bytes.Buffer
-	if err := verifyMain(ctx, verifyOptions{file: s.path(demoLog)}, &out, io.Discard); err != nil {
+	if err := verifyMain(ctx, verifyOptions{file: s.path(demoLog), output: output{form: outputText, out: &out}}, io.Discard); err != nil {
 		return err
 	}
 	n.line("portcullis audit verify --file %s", demoLog)
@@ -101,7 +101,7 @@ func playTampered(ctx context.Context, s *stage, n *narrator) error {
 	if err := os.WriteFile(copied, bytes.ReplaceAll(good, denied, allowed), 0o600); err != nil {
 		return err
 	}
-	err = verifyMain(ctx, verifyOptions{file: copied, key: s.path("state/audit/" + auditlog.VKeyFileName)}, io.Discard, io.Discard)
+	err = verifyMain(ctx, verifyOptions{file: copied, key: s.path("state/audit/" + auditlog.VKeyFileName), output: output{form: outputText, out: io.Discard}}, io.Discard)
 	if err == nil {
 		return errors.New("the tampered copy was verified")
 	}

@@ -16,7 +16,7 @@ import (
 func main() { os.Exit(run(os.Args[1:])) }
 
 // run returns the exit code: 0 done, 1 refused, failed or not as told, 2 wrong
-// usage.
+// usage, 3 done and the answer is no.
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -28,6 +28,9 @@ func run(args []string) int {
 	}
 	if errors.Is(err, errReaderRefused) {
 		return readerRefusedCode
+	}
+	if errors.Is(err, errAnswerIsNo) {
+		return answerIsNoCode
 	}
 	fmt.Fprintf(os.Stderr, "portcullis: %v\n", err)
 	var hinted *hintedError
@@ -72,6 +75,6 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand())
+	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand())
 	return root
 }

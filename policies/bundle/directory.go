@@ -25,6 +25,10 @@ const (
 	maxPathDepth = 6
 )
 
+// Open reads a policy bundle from where its author has it, without asking for a
+// signature: for the command line, which puts nothing in force.
+func Open(path string) (policies.Bundle, error) { return LoadDirectory(path) }
+
 // LoadDirectory reads a policy bundle from a directory, without a signature:
 //
 //	.manifest                               revision and metadata, JSON

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// errAnswerIsNo ends a command that did its work and whose answer is no: a
+// denial, a failed test, a finding, a changed decision. It prints nothing itself.
+var errAnswerIsNo = errors.New("the answer is no")
+
+// answerIsNoCode keeps a pipeline from taking a failure for an answer.
+const answerIsNoCode = 3
+
+// The forms of output.
+const (
+	outputText = "text"
+	outputJSON = "json"
+)
+
+// output is where and in which form a command answers.
+type output struct {
+	form string
+	out  io.Writer
+}
+
+// addOutput gives a command the flag --output.
+func addOutput(cmd *cobra.Command, o *output) {
+	cmd.Flags().StringVarP(&o.form, "output", "o", outputText, "text for people, json for machines")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{outputText, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		o.out = cmd.OutOrStdout()
+		if o.form != outputText && o.form != outputJSON {
+			return &usageError{fmt.Errorf("--output %q is neither %s nor %s", o.form, outputText, outputJSON)}
+		}
+		return nil
+	}
+}
+
+// print writes a value as indented JSON, or what text writes for people.
+func (o output) print(value any, text func(io.Writer)) error {
+	if o.form != outputJSON {
+		text(o.out)
+		return nil
+	}
+	e := json.NewEncoder(o.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(value)
+}
+
+// progress says every two seconds how far long work is.
+type progress struct {
+	w    io.Writer
+	what string
+	last time.Time
+}
+
+func newProgress(w io.Writer, what string) *progress {
+	return &progress{w: w, what: what, last: time.Now()}
+}
+
+func (p *progress) at(done, total int64) {
+	if time.Since(p.last) < progressEvery {
+		return
+	}
+	p.last = time.Now()
+	fmt.Fprintf(p.w, "%s %d of %d\n", p.what, done, total)
+}
