@@ -14,7 +14,8 @@ import (
 
 // demoOptions are the flags of portcullis demo.
 type demoOptions struct {
-	keep string // directory to work in, which then stays
+	keep   string // directory to work in, which then stays
+	policy string // bundle to decide by; "": the demo's own
 }
 
 func demoCommand() *cobra.Command {
@@ -28,6 +29,9 @@ needs root, since it mounts real volumes; they are in a mount namespace of its
 own, so nothing else on the machine sees them. Everything it made is gone when
 it ends, also after Ctrl-C.
 
+With --policy your own bundle decides. The story stays the same: payments/api-0
+has to get its two secrets, and shop/web-0 and payments/sly-0 have to be denied.
+
 Exit code 0: every step was as told. 1: one was not, or something is missing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -35,6 +39,7 @@ Exit code 0: every step was as told. 1: one was not, or something is missing.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.keep, "keep", "", "work in this new directory and leave logs, policy and audit log there to look at")
+	cmd.Flags().StringVar(&o.policy, "policy", "", "decide by this bundle, a directory or what policy build wrote (default: the starter policy with the demo's grants)")
 	return cmd
 }
 

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/portcullis-csi/portcullis/hardening"
+	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/rego"
 )
 
@@ -27,6 +29,7 @@ var demoFiles embed.FS
 type stage struct {
 	dir       string
 	keep      bool
+	policy    string // bundle that decides
 	bin       string // where our programs are
 	processes []*process
 	plugin    *process
@@ -48,10 +51,32 @@ func newStage(o demoOptions) (*stage, error) {
 	if s.dir, err = workDirectory(o.keep); err != nil {
 		return nil, err
 	}
+	s.policy = s.path("policy")
 	if err := s.furnish(); err != nil {
 		return nil, errors.Join(err, s.clear())
 	}
+	if o.policy != "" {
+		if err := s.decideBy(o.policy); err != nil {
+			return nil, errors.Join(err, s.clear())
+		}
+	}
 	return s, nil
+}
+
+// decideBy takes somebody's own bundle, once it is known to be one: the plugin
+// would start without, and the story would fail for a reason nobody sees.
+func (s *stage) decideBy(path string) (err error) {
+	if s.policy, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	b, err := bundle.Open(s.policy)
+	if err == nil {
+		_, err = policies.Compile(context.Background(), b, policies.Options{})
+	}
+	if err != nil {
+		return &hintedError{fmt.Errorf("read --policy: %w", err), "run portcullis policy check on it"}
+	}
+	return nil
 }
 
 func workDirectory(keep string) (string, error) {
@@ -138,7 +163,7 @@ func (s *stage) startPlugin(ctx context.Context) error {
 		"--endpoint=unix://" + s.path("csi/csi.sock"), "--nodeid=demo-node", "--cluster-name=demo",
 		"--kubelet-root=" + s.path("kubelet"), "--state-dir=" + s.path("state"),
 		"--provider-volume=" + s.path("providers"), "--additional-provider-volume-paths=",
-		"--policy=" + s.path("policy"), "--allow-unsigned-policy", "--manifests=" + s.path("manifests"),
+		"--policy=" + s.policy, "--allow-unsigned-policy", "--manifests=" + s.path("manifests"),
 		"--enable-secret-rotation", "--rotation-poll-interval=1s",
 		"--metrics-addr=" + s.metricsAddr, "--health-addr=",
 	}}
