@@ -78,18 +78,9 @@ func verifyMain(ctx context.Context, o verifyOptions, progress io.Writer) error 
 	}
 	report, err := auditlog.Verify(ctx, c)
 	if err != nil {
-		return verifyError(err)
+		return hinted(err)
 	}
 	return o.output.print(jsonReport(report), func(w io.Writer) { printReport(w, o, report) })
-}
-
-// verifyError splits the hint off, as every error of this command line has it.
-func verifyError(err error) error {
-	text, hint, found := strings.Cut(err.Error(), "; hint: ")
-	if !found {
-		return err
-	}
-	return &hintedError{errors.New(text), hint}
 }
 
 // progressEvery keeps a long verification from looking like a hanging one.

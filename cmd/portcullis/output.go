@@ -44,9 +44,16 @@ func addOutput(cmd *cobra.Command, o *output) {
 
 // print writes a value as indented JSON, or what text writes for people.
 func (o output) print(value any, text func(io.Writer)) error {
-	if o.form != outputJSON {
-		text(o.out)
+	return o.printFallibly(value, func(w io.Writer) error {
+		text(w)
 		return nil
+	})
+}
+
+// printFallibly is print for a text that may fail.
+func (o output) printFallibly(value any, text func(io.Writer) error) error {
+	if o.form != outputJSON {
+		return text(o.out)
 	}
 	e := json.NewEncoder(o.out)
 	e.SetIndent("", "  ")

@@ -1,0 +1,71 @@
+package snippets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Reader types what a document says, in a directory of his own.
+type Reader struct {
+	Dir string   // where he works
+	Env []string // of what he runs
+}
+
+// Follow plays blocks one after the other, and returns an error that names the
+// line of the first that is not as the document says.
+func (r Reader) Follow(ctx context.Context, blocks []Block) error {
+	printed := ""
+	for _, b := range blocks {
+		var err error
+		switch b.Kind {
+		case File:
+			err = r.write(b, os.O_TRUNC)
+		case Append:
+			err = r.write(b, os.O_APPEND)
+		case Run:
+			printed, err = r.run(ctx, b)
+		case Output:
+			if !Matches(b.Text, printed) {
+				err = fmt.Errorf("the document shows\n%s\nand what was printed is\n%s", b.Text, printed)
+			}
+		case Sample:
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", b.Line, err)
+		}
+	}
+	return nil
+}
+
+func (r Reader) write(b Block, how int) error {
+	path := filepath.Join(r.Dir, filepath.FromSlash(b.Name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|how, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(b.Text)
+	return errors.Join(err, f.Close())
+}
+
+// run returns what was printed, errors too: that is what the reader sees.
+func (r Reader) run(ctx context.Context, b Block) (string, error) {
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", b.Text)
+	cmd.Dir, cmd.Env = r.Dir, r.Env
+	out, err := cmd.CombinedOutput()
+	code := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code, err = exit.ExitCode(), nil
+	}
+	if err == nil && code != b.Exit {
+		err = fmt.Errorf("exit code %d, want %d, of\n%s\nwhich printed\n%s", code, b.Exit, strings.TrimSpace(b.Text), out)
+	}
+	return string(out), err
+}

@@ -1,0 +1,113 @@
+package snippets
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Kind is what becomes of a block.
+type Kind string
+
+// The kinds of block.
+const (
+	File   Kind = "file"
+	Append Kind = "append"
+	Run    Kind = "run"
+	Output Kind = "output"
+	Sample Kind = "sample"
+)
+
+// Block is one fenced block.
+type Block struct {
+	Line     int // of the fence
+	Section  string
+	Language string
+	Kind     Kind
+	Name     string // path, or what the sample is of
+	Exit     int    // of Run
+	Text     string
+}
+
+var fence = regexp.MustCompile("^```(\\S*)\\s*(.*)$")
+
+// Extract returns the blocks of a Markdown document in their order, or an error
+// that names the line of a block that says nothing of itself.
+func Extract(document string) ([]Block, error) {
+	var blocks []Block
+	var open *Block
+	section := ""
+	for i, line := range strings.Split(document, "\n") {
+		m := fence.FindStringSubmatch(line)
+		switch {
+		case open == nil && m != nil:
+			b, err := begin(i+1, m[1], m[2])
+			if err != nil {
+				return nil, err
+			}
+			b.Section = section
+			open = &b
+		case open == nil && strings.HasPrefix(line, "## "):
+			section = strings.TrimPrefix(line, "## ")
+		case open != nil && line == "```":
+			blocks = append(blocks, *open)
+			open = nil
+		case open != nil:
+			open.Text += line + "\n"
+		}
+	}
+	if open != nil {
+		return nil, fmt.Errorf("line %d: the block has no end", open.Line)
+	}
+	return blocks, nil
+}
+
+func begin(line int, language, info string) (Block, error) {
+	b := Block{Line: line, Language: language}
+	for _, word := range strings.Fields(info) {
+		key, value, _ := strings.Cut(word, "=")
+		if key == "exit" {
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				return b, fmt.Errorf("line %d: exit is %q, want a number", line, value)
+			}
+			b.Exit = n
+			continue
+		}
+		b.Kind, b.Name = Kind(key), value
+	}
+	switch b.Kind {
+	case File, Append, Sample:
+		if b.Name == "" {
+			return b, fmt.Errorf("line %d: %s needs a name", line, b.Kind)
+		}
+	case Run, Output:
+	default:
+		return b, fmt.Errorf("line %d: the block says neither file, append, run, output nor sample", line)
+	}
+	return b, nil
+}
+
+// Matches reports whether output is what a document shows: a line that is ...
+// stands for any number of lines, ... within a line for any text.
+func Matches(shown, output string) bool {
+	var pattern strings.Builder
+	pattern.WriteString(`\A`)
+	for line := range strings.Lines(shown) {
+		if strings.TrimSpace(line) == "..." {
+			pattern.WriteString(`(?s:.*?)`)
+			continue
+		}
+		parts := strings.Split(strings.TrimRight(line, " \n"), "...")
+		for i, p := range parts {
+			parts[i] = regexp.QuoteMeta(p)
+		}
+		pattern.WriteString(strings.Join(parts, `.*`) + ` *\n`)
+	}
+	pattern.WriteString(`\z`)
+	if output != "" && !strings.HasSuffix(output, "\n") {
+		output += "\n"
+	}
+	return regexp.MustCompile(pattern.String()).MatchString(output)
+}

@@ -1,0 +1,44 @@
+package snippets_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-csi/portcullis/test/snippets"
+)
+
+func TestExtract(t *testing.T) {
+	got, err := snippets.Extract("# A\n\n## First\n\n```sh run exit=3\nfalse\n```\n\n```text output\nno\n```\n## Second\n```yaml file=a/b.yaml\na: 1\n\nb: 2\n```\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []snippets.Block{
+		{Line: 5, Section: "First", Language: "sh", Kind: snippets.Run, Exit: 3, Text: "false\n"},
+		{Line: 9, Section: "First", Language: "text", Kind: snippets.Output, Text: "no\n"},
+		{Line: 13, Section: "Second", Language: "yaml", Kind: snippets.File, Name: "a/b.yaml", Text: "a: 1\n\nb: 2\n"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Extract() differs (-want +got):\n%s", diff)
+	}
+	for _, bad := range []string{"```\nx\n```\n", "```sh\nx\n```\n", "```sh run\nx\n", "```yaml file=\nx\n```\n", "```sh run exit=x\nx\n```\n"} {
+		if _, err := snippets.Extract(bad); err == nil {
+			t.Errorf("Extract(%q) = nil, want an error", bad)
+		}
+	}
+}
+
+func TestMatches(t *testing.T) {
+	for _, c := range []struct {
+		shown, output string
+		want          bool
+	}{
+		{"a\n", "a\n", true}, {"a\n", "a", true}, {"a\n", "a  \n", true}, {"a\n", "b\n", false}, {"a\n", "a\nb\n", false},
+		{"a\n...\n", "a\nb\nc\n", true}, {"...\nc\n", "a\nb\nc\n", true}, {"a\n...\nc\n", "a\nc\n", true}, {"a\n...\nc\n", "a\nc\nd\n", false},
+		{"sha256:... (1.5)\n", "sha256:abc (1.5)\n", true}, {"sha256:... (1.5)\n", "sha256:abc (1x5)\n", false}, {"", "", true}, {"", "a\n", false},
+	} {
+		if got := snippets.Matches(c.shown, c.output); got != c.want {
+			t.Errorf("Matches(%q, %q) = %v, want %v", c.shown, c.output, got, c.want)
+		}
+	}
+}
