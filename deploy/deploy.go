@@ -1,5 +1,3 @@
-// Package deploy holds files that are copied from here: the policy repository
-// that policy init writes.
 package deploy
 
 import (
