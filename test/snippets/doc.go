@@ -8,6 +8,7 @@
 //	append=PATH    the block is added to the end of this file
 //	run            the reader types it; it has to succeed
 //	run exit=N     the reader types it; it has to end with this code
+//	run root       the same, and it needs root
 //	output         what the block before it printed; a line ... stands for any lines
 //	sample=WHAT    a sample that another test reads
 //

@@ -27,6 +27,7 @@ type Block struct {
 	Kind     Kind
 	Name     string // path, or what the sample is of
 	Exit     int    // of Run
+	Root     bool   // needs root
 	Text     string
 }
 
@@ -67,6 +68,10 @@ func begin(line int, language, info string) (Block, error) {
 	b := Block{Line: line, Language: language}
 	for _, word := range strings.Fields(info) {
 		key, value, _ := strings.Cut(word, "=")
+		if word == "root" {
+			b.Root = true
+			continue
+		}
 		if key == "exit" {
 			n, err := strconv.Atoi(value)
 			if err != nil {

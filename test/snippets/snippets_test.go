@@ -9,12 +9,12 @@ import (
 )
 
 func TestExtract(t *testing.T) {
-	got, err := snippets.Extract("# A\n\n## First\n\n```sh run exit=3\nfalse\n```\n\n```text output\nno\n```\n## Second\n```yaml file=a/b.yaml\na: 1\n\nb: 2\n```\n")
+	got, err := snippets.Extract("# A\n\n## First\n\n```sh run root exit=3\nfalse\n```\n\n```text output\nno\n```\n## Second\n```yaml file=a/b.yaml\na: 1\n\nb: 2\n```\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []snippets.Block{
-		{Line: 5, Section: "First", Language: "sh", Kind: snippets.Run, Exit: 3, Text: "false\n"},
+		{Line: 5, Section: "First", Language: "sh", Kind: snippets.Run, Exit: 3, Root: true, Text: "false\n"},
 		{Line: 9, Section: "First", Language: "text", Kind: snippets.Output, Text: "no\n"},
 		{Line: 13, Section: "Second", Language: "yaml", Kind: snippets.File, Name: "a/b.yaml", Text: "a: 1\n\nb: 2\n"},
 	}

@@ -1,0 +1,71 @@
+package snippets_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
+	"github.com/portcullis-csi/portcullis/test/snippets"
+)
+
+// documents are those of which every block is accounted for.
+func documents() []string { return []string{"POLICIES.md"} }
+
+// A newcomer who types what a document says, word for word, sees what it shows.
+func TestDocumentsAreTrueWordForWord(t *testing.T) {
+	follow(t, func(b snippets.Block) bool { return b.Root })
+}
+
+// The same with the steps that need root: the demo, under the reader's policy.
+func TestDocumentsAreTrueWordForWordAsRoot(t *testing.T) {
+	hardeningtest.NeedRoot(t)
+	follow(t, func(snippets.Block) bool { return false })
+}
+
+func follow(t *testing.T, leaveOut func(snippets.Block) bool) {
+	bin := programs(t)
+	for _, name := range documents() {
+		t.Run(name, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("../../docs", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			blocks, err := snippets.Extract(string(text))
+			if err != nil {
+				t.Fatalf("docs/%s: %v", name, err)
+			}
+			run := 0
+			for _, b := range blocks {
+				if b.Kind == snippets.Run {
+					run++
+				}
+			}
+			if run < 5 {
+				t.Errorf("docs/%s has %d blocks to run, want at least 5: the search is broken", name, run)
+			}
+			reader := snippets.Reader{Dir: t.TempDir(), Env: append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+t.TempDir())}
+			if err := reader.Follow(t.Context(), slices.DeleteFunc(blocks, leaveOut)); err != nil {
+				t.Errorf("docs/%s: %v", name, err)
+			}
+		})
+	}
+}
+
+// programs builds what make build does, and a sudo that only runs: the tests are
+// root already where they need to be.
+func programs(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "insecure", "-o", dir+"/", "../../cmd/...")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
