@@ -1,0 +1,21 @@
+package hardening
+
+import (
+	"fmt"
+	"math"
+
+	"golang.org/x/sys/unix"
+)
+
+// FreeBytes returns how many bytes the file system of a directory has left for
+// this process's user.
+func FreeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("ask for free space at %+q: %w", clip(dir), err)
+	}
+	if st.Bsize <= 0 || st.Bavail > uint64(math.MaxInt64/st.Bsize) {
+		return math.MaxInt64, nil
+	}
+	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // G115: compared above
+}
