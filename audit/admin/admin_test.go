@@ -158,7 +158,7 @@ func TestAnswers(t *testing.T) {
 	c := admin.Dial(serve(t, admin.Config{Log: log, Inputs: inputs}).path, nil)
 	ctx := t.Context()
 	epochs, err := c.Epochs(ctx)
-	if want := []admin.Epoch{{Number: 1, Origin: "test/nodes/n/1", Size: 3, Bytes: 4096}}; err != nil || !cmp.Equal(epochs, want) {
+	if want := []admin.Epoch{{Number: 1, Origin: "test/nodes/n/1", Size: 3, Root: strings.Repeat("0", 64), Bytes: 4096}}; err != nil || !cmp.Equal(epochs, want) {
 		t.Errorf("Epochs() = %v, %v, want %v", epochs, err, want)
 	}
 	if text, err := c.Checkpoint(ctx); err != nil || string(text) != "origin\n1\nroot\n" {

@@ -145,13 +145,14 @@ func (c *Client) Follow(ctx context.Context, from Position, f func(at Position, 
 func (c *Client) events(ctx context.Context, s span, f func(Position, []byte) error) error {
 	return c.lines(ctx, pathFollow+"?"+s.query(), func(line []byte) error {
 		var e struct {
-			Position
+			Epoch int64           `json:"epoch"`
+			Index int64           `json:"index"`
 			Event json.RawMessage `json:"event"`
 		}
 		if err := json.Unmarshal(line, &e); err != nil || len(e.Event) == 0 {
 			return errors.New("the plugin sent a line that is no event; hint: use the portcullis of the plugin's version")
 		}
-		return f(e.Position, e.Event)
+		return f(Position{Epoch: e.Epoch, Index: e.Index}, e.Event)
 	})
 }
 

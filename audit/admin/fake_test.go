@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/portcullis-csi/portcullis/audit/admin"
+	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 	"github.com/portcullis-csi/portcullis/policies"
 )
 
@@ -51,13 +52,13 @@ func (l *memoryLog) remove(epoch int) {
 	l.changed = make(chan struct{})
 }
 
-func (l *memoryLog) Epochs() ([]admin.Epoch, error) {
+func (l *memoryLog) Epochs() ([]auditlog.Epoch, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var list []admin.Epoch
+	var list []auditlog.Epoch
 	for i, leaves := range l.epochs {
 		if leaves != nil {
-			list = append(list, admin.Epoch{Number: int64(i) + 1, Origin: "test/nodes/n/1", Size: int64(len(leaves)), Bytes: 4096, Closed: i < len(l.epochs)-1})
+			list = append(list, auditlog.Epoch{Number: int64(i) + 1, Origin: "test/nodes/n/1", Size: int64(len(leaves)), Bytes: 4096, Closed: i < len(l.epochs)-1})
 		}
 	}
 	return list, l.err
@@ -84,7 +85,7 @@ func (l *memoryLog) next(at admin.Position) (leaf string, found admin.Position, 
 	return "", at, l.changed, l.err
 }
 
-func (l *memoryLog) Follow(ctx context.Context, from admin.Position, f func(admin.Position, []byte) error) error {
+func (l *memoryLog) Follow(ctx context.Context, from admin.Position, f func(auditlog.Leaf) error) error {
 	for {
 		leaf, at, wait, err := l.next(from)
 		if err != nil {
@@ -98,18 +99,18 @@ func (l *memoryLog) Follow(ctx context.Context, from admin.Position, f func(admi
 				return ctx.Err()
 			}
 		}
-		if err := f(at, []byte(leaf)); err != nil {
+		if err := f(auditlog.Leaf{Position: at, Data: []byte(leaf)}); err != nil {
 			return err
 		}
 		from = admin.Position{Epoch: at.Epoch, Index: at.Index + 1}
 	}
 }
 
-func (l *memoryLog) Snapshot(w io.Writer) error {
+func (l *memoryLog) Snapshot(w io.Writer) (end admin.Position, err error) {
 	if l.err != nil || l.snapshot == nil {
-		return l.err
+		return end, l.err
 	}
-	return l.snapshot(w)
+	return end, l.snapshot(w)
 }
 
 func (l *memoryLog) Checkpoint() ([]byte, error) { return []byte("origin\n1\nroot\n"), l.err }

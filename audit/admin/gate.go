@@ -35,8 +35,8 @@ func (g *gate) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if err := g.peer(conn); err != nil {
-			_ = conn.Close()
 			g.report(err)
+			_ = conn.Close()
 			continue
 		}
 		select {

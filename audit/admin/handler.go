@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 	"github.com/portcullis-csi/portcullis/policies"
 )
 
@@ -147,7 +148,11 @@ func (h *handler) epochs(w http.ResponseWriter, _ *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(append([]Epoch{}, list...))
+	answer := make([]Epoch, 0, len(list))
+	for _, e := range list {
+		answer = append(answer, epochOf(e))
+	}
+	body, err := json.Marshal(answer)
 	if err != nil {
 		return err
 	}
@@ -201,7 +206,8 @@ func (h *handler) takeSnapshot(w http.ResponseWriter, r *http.Request) error {
 	}
 	s := newStream(w, typeTar, h.c.Stall)
 	s.until = time.Now().Add(snapshotTimeout)
-	return h.finish(r, s, h.c.Log.Snapshot(s))
+	_, err := h.c.Log.Snapshot(s)
+	return h.finish(r, s, err)
 }
 
 func (h *handler) follow(w http.ResponseWriter, r *http.Request) error {
@@ -219,7 +225,7 @@ func (h *handler) follow(w http.ResponseWriter, r *http.Request) error {
 	}
 	s := newStream(w, typeLines, h.c.Stall)
 	out := newLines(s)
-	if want.count > 0 && !want.from.before(end) {
+	if want.count > 0 && !before(want.from, end) {
 		return h.finish(r, s, nil)
 	}
 	if want.count == 0 {
@@ -228,12 +234,12 @@ func (h *handler) follow(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	sent := int64(0)
-	err = h.c.Log.Follow(r.Context(), want.from, func(at Position, leaf []byte) error {
-		if err := writeEvent(out, at, leaf); err != nil {
+	err = h.c.Log.Follow(r.Context(), want.from, func(l auditlog.Leaf) error {
+		if err := writeEvent(out, l); err != nil {
 			return err
 		}
 		sent++
-		if want.count > 0 && (sent == want.count || !at.before(Position{end.Epoch, end.Index - 1})) {
+		if want.count > 0 && (sent == want.count || !before(l.Position, Position{Epoch: end.Epoch, Index: end.Index - 1})) {
 			return errEnd
 		}
 		return nil
@@ -245,22 +251,22 @@ func (h *handler) follow(w http.ResponseWriter, r *http.Request) error {
 }
 
 // endOf is the position after the last event.
-func endOf(epochs []Epoch) Position {
+func endOf(epochs []auditlog.Epoch) Position {
 	for i := len(epochs) - 1; i >= 0; i-- {
 		if epochs[i].Size > 0 {
-			return Position{epochs[i].Number, epochs[i].Size}
+			return Position{Epoch: epochs[i].Number, Index: epochs[i].Size}
 		}
 	}
 	return Position{}
 }
 
 // writeEvent writes a line with the leaf's own bytes: they are what was signed.
-func writeEvent(out *lines, at Position, leaf []byte) error {
-	if bytes.ContainsAny(leaf, "\r\n") {
-		return fmt.Errorf("event %d of epoch %d is not one line", at.Index, at.Epoch)
+func writeEvent(out *lines, l auditlog.Leaf) error {
+	if bytes.ContainsAny(l.Data, "\r\n") {
+		return fmt.Errorf("event %d of epoch %d is not one line", l.Index, l.Epoch)
 	}
-	head := `{"epoch":` + strconv.FormatInt(at.Epoch, 10) + `,"index":` + strconv.FormatInt(at.Index, 10) + `,"event":`
-	return out.write([]byte(head), leaf, []byte("}\n"))
+	head := `{"epoch":` + strconv.FormatInt(l.Epoch, 10) + `,"index":` + strconv.FormatInt(l.Index, 10) + `,"event":`
+	return out.write([]byte(head), l.Data, []byte("}\n"))
 }
 
 func (h *handler) inputs(w http.ResponseWriter, r *http.Request) error {

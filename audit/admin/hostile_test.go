@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/portcullis-csi/portcullis/audit/admin"
+	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 )
 
 // say sends raw bytes and returns what comes back until the server hangs up.
@@ -169,7 +170,7 @@ type watchedLog struct {
 	ended chan error
 }
 
-func (l *watchedLog) Follow(ctx context.Context, from admin.Position, f func(admin.Position, []byte) error) error {
+func (l *watchedLog) Follow(ctx context.Context, from admin.Position, f func(auditlog.Leaf) error) error {
 	err := l.memoryLog.Follow(ctx, from, f)
 	l.ended <- err
 	return err

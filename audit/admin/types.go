@@ -2,10 +2,12 @@ package admin
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"time"
 
+	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 	"github.com/portcullis-csi/portcullis/policies"
 )
 
@@ -14,22 +16,18 @@ const SocketName = "admin.sock"
 
 var (
 	// ErrGone says that what was asked for was deleted with its epoch.
-	ErrGone = errors.New("the epoch was deleted; hint: begin at one that audit epochs lists")
+	ErrGone = auditlog.ErrGone
 	// ErrNotKept says that an input or a bundle is not kept any more, or never was.
 	ErrNotKept = errors.New("not kept on this node")
 	// ErrBrokenOff says that an answer ended before its end.
 	ErrBrokenOff = errors.New("the plugin's answer broke off; hint: see the plugin's log, then try again")
 )
 
-// Position is the place of an event: the number of its epoch, and its index
-// there.
-type Position struct {
-	Epoch int64 `json:"epoch"`
-	Index int64 `json:"index"`
-}
+// Position is the place of an event in the log.
+type Position = auditlog.Position
 
 // before reports whether p comes before q.
-func (p Position) before(q Position) bool {
+func before(p, q Position) bool {
 	return p.Epoch < q.Epoch || p.Epoch == q.Epoch && p.Index < q.Index
 }
 
@@ -41,24 +39,22 @@ type Epoch struct {
 	Root   string    `json:"root"`   // hexadecimal
 	Bytes  int64     `json:"bytes"`  // of its file
 	Closed bool      `json:"closed"`
-	From   time.Time `json:"from"` // of the first event
-	To     time.Time `json:"to"`   // of the last
+	From   time.Time `json:"from,omitzero"` // of the first event
+	To     time.Time `json:"to,omitzero"`   // of the last; absent while it is open
 }
 
-// Log is what the server reads. No reader may make its writer wait.
+func epochOf(e auditlog.Epoch) Epoch {
+	return Epoch{e.Number, e.Origin, e.Size, hex.EncodeToString(e.Root[:]), e.Bytes, e.Closed, e.From, e.To}
+}
+
+// Log is what the server reads: an open log, in which no reader makes the
+// writer wait.
 type Log interface {
-	// Epochs returns the epochs that are kept, oldest first.
-	Epochs() ([]Epoch, error)
-	// Follow gives f every event from a position on, then each that comes, until
-	// ctx ends or f fails. It returns ErrGone when it meets a deleted epoch.
-	Follow(ctx context.Context, from Position, f func(at Position, leaf []byte) error) error
-	// Snapshot writes a tar archive of consistent copies and public keys.
-	Snapshot(w io.Writer) error
-	// Checkpoint signs the log as it is now.
+	Epochs() ([]auditlog.Epoch, error)
+	Follow(ctx context.Context, from Position, f func(auditlog.Leaf) error) error
+	Snapshot(w io.Writer) (Position, error)
 	Checkpoint() ([]byte, error)
-	// RotateKey replaces the log's key.
 	RotateKey(ctx context.Context) error
-	// VerifierKey returns the public key.
 	VerifierKey() (string, error)
 }
 

@@ -12,6 +12,7 @@ import (
 // Filter is which events somebody wants to see. The zero Filter is all.
 type Filter struct {
 	Namespace, Pod  string    // of the workload
+	Decision        string    // id of the decision
 	Types, Outcomes []string  // any of these
 	Since           time.Time // not before
 }
@@ -47,7 +48,22 @@ func Outcomes() []string {
 }
 
 func (f Filter) all() bool {
-	return f.Namespace == "" && f.Pod == "" && len(f.Types) == 0 && len(f.Outcomes) == 0 && f.Since.IsZero()
+	return f.Namespace == "" && f.Pod == "" && f.Decision == "" && len(f.Types) == 0 && len(f.Outcomes) == 0 && f.Since.IsZero()
+}
+
+func (f Filter) decided(e audit.Event) bool {
+	return f.Decision == "" || e.Policy != nil && e.Policy.DecisionID == f.Decision
+}
+
+// ParseSince reads a time as RFC 3339 has it, or how long before now it was.
+func ParseSince(text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	return time.Time{}, fmt.Errorf("%+q is no time; hint: give 90m, 24h or 2026-03-01T12:00:00Z", text)
 }
 
 // Matches reports whether the filter lets an entry through. Only the empty one
@@ -63,7 +79,7 @@ func (f Filter) Matches(e Entry) bool {
 	if e.Event.Workload != nil {
 		w = *e.Event.Workload
 	}
-	return (f.Namespace == "" || f.Namespace == w.Namespace) && (f.Pod == "" || f.Pod == w.Pod) &&
+	return f.decided(e.Event) && (f.Namespace == "" || f.Namespace == w.Namespace) && (f.Pod == "" || f.Pod == w.Pod) &&
 		(len(f.Types) == 0 || slices.Contains(f.Types, string(e.Event.Type))) &&
 		(len(f.Outcomes) == 0 || slices.Contains(f.Outcomes, string(e.Event.Outcome))) &&
 		!e.Event.Time.Before(f.Since)

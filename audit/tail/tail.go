@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -136,4 +137,42 @@ func readBlock(ctx context.Context, s Source, f Filter, at span) (matching []Ent
 
 func older(e admin.Epoch, f Filter) bool {
 	return !f.Since.IsZero() && !e.To.IsZero() && e.Closed && e.To.Before(f.Since)
+}
+
+// Ring keeps the last entries that match, for a log that is read in one go.
+type Ring struct {
+	want    Want
+	entries []Entry
+	next    int
+}
+
+// NewRing returns an empty ring. With Want.Last 0 it keeps nothing and shows each
+// entry at once.
+func NewRing(w Want) *Ring { return &Ring{want: w} }
+
+// Add takes the next event. The leaf may be used again after it.
+func (r *Ring) Add(at admin.Position, leaf []byte) error {
+	e := Read(at, bytes.Clone(leaf))
+	switch {
+	case !r.want.Filter.Matches(e):
+		return nil
+	case r.want.Last == 0:
+		return r.want.Show(e)
+	case len(r.entries) < r.want.Last:
+		r.entries = append(r.entries, e)
+		return nil
+	}
+	r.entries[r.next] = e
+	r.next = (r.next + 1) % r.want.Last
+	return nil
+}
+
+// Show shows what was kept, oldest first.
+func (r *Ring) Show() error {
+	for i := range r.entries {
+		if err := r.want.Show(r.entries[(r.next+i)%len(r.entries)]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -114,6 +114,7 @@ func TestLast(t *testing.T) {
 		"of another type":         {1, tail.Filter{Types: []string{"driver.start"}}, nil, 10000},
 		"of an outcome":           {1, tail.Filter{Outcomes: []string{"denied"}, Pod: "api-0"}, []string{"2/4999"}, 4096},
 		"of another outcome":      {1, tail.Filter{Outcomes: []string{"success"}}, nil, 10000},
+		"of another decision":     {1, tail.Filter{Decision: "X"}, nil, 10000},
 		"of another pod":          {1, tail.Filter{Pod: "api-1"}, nil, 10000},
 	}
 	for name, tt := range tests {
@@ -150,6 +151,46 @@ func TestLastOfNothing(t *testing.T) {
 	}
 	if got, next := places(t, &memory{epochs: [][]audit.Event{{}}}, tail.Want{Last: 3}); got != nil || next.Epoch != 1 {
 		t.Errorf("Last() of an empty epoch = %v, %v, want nothing, and to begin there", got, next)
+	}
+}
+
+func TestRing(t *testing.T) {
+	for n, want := range map[int]string{0: "0 1 2 3 4 5 6", 1: "6", 3: "4 5 6", 7: "0 1 2 3 4 5 6", 9: "0 1 2 3 4 5 6"} {
+		var got []string
+		r := tail.NewRing(tail.Want{Last: n, Filter: tail.Filter{Namespace: "a"}, Show: func(e tail.Entry) error {
+			got = append(got, fmt.Sprint(e.At.Index))
+			return nil
+		}})
+		for i := range 14 {
+			e := denial([]string{"a", "b"}[i%2], i)
+			leaf, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Add(admin.Position{Epoch: 1, Index: int64(i / 2)}, leaf); err != nil {
+				t.Fatal(err)
+			}
+			clear(leaf) // as a reader does that uses its buffer again
+		}
+		if err := r.Show(); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("a ring of %d shows %v, want %s", n, got, want)
+		}
+	}
+}
+
+func TestParseSince(t *testing.T) {
+	for text, want := range map[string]time.Time{"90m": start().Add(-90 * time.Minute), "0s": start(), "2026-01-02T03:04:05+01:00": time.Date(2026, 1, 2, 2, 4, 5, 0, time.UTC)} {
+		if got, err := tail.ParseSince(text, start()); err != nil || !got.Equal(want) {
+			t.Errorf("ParseSince(%q) = %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "-1h", "yesterday", "2026-01-02", "\x1b"} {
+		if got, err := tail.ParseSince(text, start()); err == nil || !strings.Contains(err.Error(), "; hint: ") {
+			t.Errorf("ParseSince(%q) = %v, %v, want an error with a hint", text, got, err)
+		}
 	}
 }
 
