@@ -11,6 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Opening is what Open found. Whoever starts should put it on record: each of
@@ -172,7 +173,7 @@ func (l *Log) examine() (state fileState, err error) {
 	if err != nil {
 		return state, fmt.Errorf("look at audit log: %w", err)
 	}
-	x := &examination{ctx: context.Background(), verifier: l.verifier}
+	x := &examination{ctx: context.Background(), node: l.c.Origin, keys: note.VerifierList(l.verifier)}
 	if err := x.run(f, info.Size()); err != nil {
 		if t, ok := errors.AsType[*TamperedError](err); ok {
 			t.File, t.Hint = l.path(), hintRefused
