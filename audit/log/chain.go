@@ -14,29 +14,37 @@ type boundaries struct {
 	first   Boundary // of the epoch before
 	ended   int64    // index of log.closed, or -1
 	rotated Boundary // the last key.rotated
+	said    []saying
 }
 
-// see checks what a boundary says of the epoch that it stands in.
-func (b *boundaries) see(x *examination, index int64, kind Kind, said Boundary) error {
-	if b.ended >= 0 {
+// saying is what a leaf says of the epoch that it stands in.
+type saying struct {
+	index int64
+	kind  Kind
+	of    Boundary
+}
+
+// see remembers the boundaries among the leaves.
+func (b *boundaries) see(index int64, kind Kind, said Boundary) error {
+	switch {
+	case b.ended >= 0:
 		return tampered(index, "comes after the end of its epoch")
-	}
-	if index == 0 {
-		if kind != KindOpened {
-			return tampered(0, "is not the beginning of an epoch")
-		}
+	case index == 0 && kind != KindOpened:
+		return tampered(0, "is not the beginning of an epoch")
+	case index == 0:
 		b.first = said
 		return nil
 	}
 	switch kind {
 	case KindRotated:
 		b.rotated = said
-	case KindOpened:
-		return x.says(index, said, false)
 	case KindClosed:
 		b.ended = index
-		return x.says(index, said, true)
+	case KindOpened:
+	default:
+		return nil
 	}
+	b.said = append(b.said, saying{index, kind, said})
 	return nil
 }
 
@@ -45,23 +53,30 @@ func (s Boundary) isTree(size int64, root tlog.Hash) bool {
 	return s.Size == size && s.Root == hex.EncodeToString(root[:])
 }
 
-// says checks what a leaf says of this epoch's leaves before it.
-func (x *examination) says(index int64, s Boundary, all bool) error {
-	if s.Epoch != x.number || s.Size < 0 || s.Size > index || all && s.Size != index {
-		return tampered(index, "says another size of the log than it has")
+// check checks what a leaf says of this epoch's leaves before it.
+func (s saying) check(x *examination) error {
+	of := s.of
+	if of.Epoch != x.number || of.Size < 0 || of.Size > s.index || s.kind == KindClosed && of.Size != s.index {
+		return tampered(s.index, "says another size of the log than it has")
 	}
-	root, err := tlog.TreeHash(s.Size, x.hashes)
+	root, err := tlog.TreeHash(of.Size, x.hashes)
 	if err != nil {
 		return err
 	}
-	if !s.isTree(s.Size, root) {
-		return tampered(index, "says another root of the log than it has")
+	if !of.isTree(of.Size, root) {
+		return tampered(s.index, "says another root of the log than it has")
 	}
 	return nil
 }
 
-// check checks that an epoch that has ended ends as one does.
+// check checks what the boundaries say, once the leaves are those that were
+// signed, and that an epoch that has ended ends as one does.
 func (b *boundaries) check(x *examination) error {
+	for _, s := range b.said {
+		if err := s.check(x); err != nil {
+			return err
+		}
+	}
 	switch {
 	case !x.closed:
 		return nil
