@@ -26,12 +26,18 @@ func (id keyID) String() string { return fmt.Sprintf("%s+%08x", id.name, id.hash
 type keyring struct {
 	name    string
 	trusted []keyID
-	byID    map[keyID]note.Verifier
+	byID    map[keyID]verifierKey
+}
+
+// verifierKey is a key as it was written, and what it verifies with.
+type verifierKey struct {
+	note.Verifier
+	text string
 }
 
 // newKeyring reads verifier keys of one node, one a line.
 func newKeyring(text string) (*keyring, error) {
-	k := &keyring{byID: map[keyID]note.Verifier{}}
+	k := &keyring{byID: map[keyID]verifierKey{}}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if line == "" {
@@ -51,7 +57,7 @@ func newKeyring(text string) (*keyring, error) {
 		if !slices.Contains(k.trusted, id) {
 			k.trusted = append(k.trusted, id)
 		}
-		k.byID[id] = v
+		k.byID[id] = verifierKey{v, line}
 	}
 	if k.name == "" {
 		return nil, fmt.Errorf("read verifier key: none; hint: give the content of %s", VKeyFileName)
@@ -75,7 +81,7 @@ func (k *keyring) claim(text string) (keyID, error) {
 		return keyID{}, errOtherKey
 	}
 	if _, ok := k.byID[id]; !ok {
-		k.byID[id] = v
+		k.byID[id] = verifierKey{v, text}
 	}
 	return id, nil
 }
@@ -83,7 +89,10 @@ func (k *keyring) claim(text string) (keyID, error) {
 // Verifier finds a key for note.Open.
 func (k *keyring) Verifier(name string, hash uint32) (note.Verifier, error) {
 	if v, ok := k.byID[keyID{name, hash}]; ok {
-		return v, nil
+		return v.Verifier, nil
 	}
 	return nil, &note.UnknownVerifierError{Name: name, KeyHash: hash}
 }
+
+// text returns a key as it was written.
+func (k *keyring) text(id keyID) string { return k.byID[id].text }

@@ -10,14 +10,14 @@ import (
 // maxKnown bounds how many checkpoints one verification is held against.
 const maxKnown = 10_000
 
-// KnownCheckpoint is a checkpoint that was kept elsewhere.
-type KnownCheckpoint struct {
-	Origin string
+// Checkpoint is the signed head of one epoch's tree, as it was read.
+type Checkpoint struct {
+	Origin string // <node origin>/<epoch>
+	Epoch  int64
 	Size   int64
 	Root   [32]byte
-	Text   []byte
+	Text   []byte // exactly as signed
 
-	epoch   int64
 	signers []keyID
 }
 
@@ -29,7 +29,7 @@ type CheckpointError struct {
 
 // Error names the finding and the remedy.
 func (e *CheckpointError) Error() string {
-	return fmt.Sprintf("read known checkpoint: %s; hint: %s", e.What, e.Hint)
+	return fmt.Sprintf("read checkpoint: %s; hint: %s", e.What, e.Hint)
 }
 
 const hintCheckpoint = "give checkpoints of this node's log, as they were signed"
@@ -57,9 +57,20 @@ func splitCheckpoints(text []byte) [][]byte {
 	return append(list, note)
 }
 
+// ReadCheckpoints opens signed checkpoints of one node's log, of which several
+// may stand in one text. The keys are as in VerifyConfig.VKey, but no rotation
+// is followed.
+func ReadCheckpoints(text []byte, vkey string) ([]Checkpoint, error) {
+	keys, err := newKeyring(vkey)
+	if err != nil {
+		return nil, err
+	}
+	return readKnown([][]byte{text}, keys)
+}
+
 // readKnown opens checkpoints of a log; several may stand in one text.
-func readKnown(texts [][]byte, keys *keyring) ([]KnownCheckpoint, error) {
-	var list []KnownCheckpoint
+func readKnown(texts [][]byte, keys *keyring) ([]Checkpoint, error) {
+	var list []Checkpoint
 	for _, all := range texts {
 		split := splitCheckpoints(all)
 		if len(split) == 0 {
@@ -77,32 +88,32 @@ func readKnown(texts [][]byte, keys *keyring) ([]KnownCheckpoint, error) {
 			case len(list) == maxKnown:
 				return nil, &CheckpointError{fmt.Sprintf("there are more than %d", maxKnown), "give those of the newest epochs"}
 			}
-			list = append(list, KnownCheckpoint{c.origin, c.size, c.root, text, epoch, c.signers})
+			list = append(list, Checkpoint{c.origin, epoch, c.size, c.root, text, c.signers})
 		}
 	}
 	return list, nil
 }
 
 // absent says why there is no epoch to hold a checkpoint against.
-func (k KnownCheckpoint) absent(epochs []epochFile, single bool) error {
+func (k Checkpoint) absent(epochs []epochFile, single bool) error {
 	first, last := epochs[0].number, epochs[len(epochs)-1].number
 	switch {
-	case slices.ContainsFunc(epochs, func(e epochFile) bool { return e.number == k.epoch }):
+	case slices.ContainsFunc(epochs, func(e epochFile) bool { return e.number == k.Epoch }):
 		return nil
 	case single:
-		return &CheckpointError{fmt.Sprintf("it is of epoch %d, and the file is epoch %d", k.epoch, first), "give the directory, or the file of that epoch"}
-	case k.epoch > last:
-		e := tampered(-1, "%d events of epoch %d were signed, and epoch %d is the last one here: this is an older log, or the later epochs were removed", k.Size, k.epoch, last)
+		return &CheckpointError{fmt.Sprintf("it is of epoch %d, and the file is epoch %d", k.Epoch, first), "give the directory, or the file of that epoch"}
+	case k.Epoch > last:
+		e := tampered(-1, "%d events of epoch %d were signed, and epoch %d is the last one here: this is an older log, or the later epochs were removed", k.Size, k.Epoch, last)
 		e.File = epochs[len(epochs)-1].path
 		return e
-	case k.epoch < first:
-		return &CheckpointError{fmt.Sprintf("it is of epoch %d, which is not there any more: deleted, by retention or by hand", k.epoch), fmt.Sprintf("give one of epoch %d or later, and look for the deleted one where it was shipped", first)}
+	case k.Epoch < first:
+		return &CheckpointError{fmt.Sprintf("it is of epoch %d, which is not there any more: deleted, by retention or by hand", k.Epoch), fmt.Sprintf("give one of epoch %d or later, and look for the deleted one where it was shipped", first)}
 	}
-	return &CheckpointError{fmt.Sprintf("it is of epoch %d, which the node lost, or which was removed", k.epoch), hintTampered}
+	return &CheckpointError{fmt.Sprintf("it is of epoch %d, which the node lost, or which was removed", k.Epoch), hintTampered}
 }
 
 // against makes a finding of known one.
-func against(err error, k KnownCheckpoint) error {
+func against(err error, k Checkpoint) error {
 	if t, ok := errors.AsType[*TamperedError](err); ok {
 		t.What = fmt.Sprintf("held against the known checkpoint of %q, size %d: %s", k.Origin, k.Size, t.What)
 		t.Hint = "this is an older log, or a newly made one; " + hintTampered

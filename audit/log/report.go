@@ -103,8 +103,10 @@ type VerifiedEpoch struct {
 	// Checkpoint is the last one in the file, over CheckpointSize events.
 	Checkpoint     []byte
 	CheckpointSize int64
+	// VKey is the whole key that signed it.
+	VKey string
 	// Known are the checkpoints from elsewhere that it was held against.
-	Known []KnownCheckpoint
+	Known []Checkpoint
 	// Hashes are its tree's, until the function returns that was given it.
 	Hashes tlog.HashReader
 }

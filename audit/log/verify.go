@@ -69,7 +69,7 @@ type verification struct {
 	keys   *keyring
 	files  []epochFile
 	single bool // the path is one file
-	known  []KnownCheckpoint
+	known  []Checkpoint
 	total  int64
 	story  *story
 	chain  chain
@@ -144,9 +144,9 @@ func (v *verification) examine(e epochFile, r io.ReaderAt, size int64) (*examina
 // count holds an epoch against known checkpoints, and reports it.
 func (v *verification) count(x *examination) error {
 	signed := x.last.size
-	var known []KnownCheckpoint
+	var known []Checkpoint
 	for _, k := range v.known {
-		if k.epoch != x.number {
+		if k.Epoch != x.number {
 			continue
 		}
 		if err := x.covers(checkpoint{size: k.Size, root: k.Root}); err != nil {
@@ -170,7 +170,9 @@ func (v *verification) count(x *examination) error {
 	if v.c.Whole == nil {
 		return nil
 	}
-	return v.c.Whole(VerifiedEpoch{EpochReport: e, Checkpoint: x.text, CheckpointSize: x.last.size, Known: known, Hashes: x.hashes})
+	return v.c.Whole(VerifiedEpoch{
+		EpochReport: e, Checkpoint: x.text, CheckpointSize: x.last.size, VKey: v.keys.text(last.key), Known: known, Hashes: x.hashes,
+	})
 }
 
 func (r *Report) add(e EpochReport) {

@@ -277,7 +277,7 @@ func TestVerifyKnownCheckpoints(t *testing.T) {
 		{"an earlier one", now, early, ""},
 		{"the last one", now, late, ""},
 		{"rolled back", old, late, "40 events were signed and 20 are left"},
-		{"not a checkpoint", now, []byte("hello"), "read known checkpoint"},
+		{"not a checkpoint", now, []byte("hello"), "read checkpoint"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
