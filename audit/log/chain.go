@@ -115,10 +115,11 @@ func (c *chain) add(e epochFile, x *examination, b *boundaries) error {
 		return err
 	}
 	l := link{file: e, number: x.number, size: x.size, root: root, closed: x.closed}
-	if x.size > 0 { // what is just being made has no event yet
-		if err := c.follows(x.number, b.first); err != nil {
-			return err
-		}
+	if x.size == 0 {
+		return tampered(-1, "it has no event, not even that of its beginning")
+	}
+	if err := c.follows(x.number, b.first); err != nil {
+		return err
 	}
 	if err := c.sign(&l, x, b); err != nil {
 		return err
