@@ -1,8 +1,12 @@
 package log
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Kind is the type of an event that the log writes about itself.
@@ -32,6 +36,10 @@ type Boundary struct {
 	Key         string `json:"key,omitempty"`
 }
 
+func boundaryOf(epoch, size int64, root tlog.Hash) Boundary {
+	return Boundary{Epoch: epoch, Size: size, Root: hex.EncodeToString(root[:])}
+}
+
 // parseBoundary reads what it needs of a leaf that may be a boundary.
 func parseBoundary(leaf []byte) (Kind, Boundary, error) {
 	var e struct {
@@ -42,4 +50,24 @@ func parseBoundary(leaf []byte) (Kind, Boundary, error) {
 		return "", Boundary{}, errors.New("is not a JSON object")
 	}
 	return e.Type, e.Log, nil
+}
+
+// boundary has the caller make a leaf, and holds it against what it is to say:
+// whoever opens the log next depends on that.
+func (l *Log) boundary(k Kind, b Boundary) ([]byte, error) {
+	state, err := json.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("make %s: %w", k, err)
+	}
+	leaf, err := l.c.Boundary(string(k), state)
+	if err != nil {
+		return nil, fmt.Errorf("make %s: %w", k, err)
+	}
+	if err := checkLeaf(leaf); err != nil {
+		return nil, fmt.Errorf("make %s: %w", k, err)
+	}
+	if kind, said, err := parseBoundary(leaf); err != nil || kind != k || said != b {
+		return nil, fmt.Errorf("make %s: the leaf does not say what it has to", k)
+	}
+	return leaf, nil
 }

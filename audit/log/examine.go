@@ -22,9 +22,9 @@ type examination struct {
 	each func(index int64, leaf []byte) error // may be nil
 
 	headers map[string][]byte
-	origin  string
-	number  int64 // of the epoch
-	closed  bool
+	origin  string // of the tree: <name of the key>/<number of the epoch>
+	number  int64  // of the epoch
+	closed  bool   // it has ended
 	size    int64
 	hashes  computed
 	// checkpoints found, and the last of them
@@ -34,6 +34,8 @@ type examination struct {
 	signers     []keyID // of every one of them
 	state       fileState
 	recent      [maxTail][]byte // the last leaves, at their index modulo maxTail
+	first       []byte          // the first leaf
+	tail        tail            // what no checkpoint covers
 }
 
 // run returns a *TamperedError, or what stopped it.
@@ -108,7 +110,7 @@ func (x *examination) readMeta(f *pageFile) error {
 	if !ok || node != x.node {
 		e := tampered(-1, "it is the log of another node than the key's, %q", x.node)
 		e.Hint = "give the node.vkey of the node that the file is from"
-		return e
+		return &foreignError{e, values[metaOrigin]}
 	}
 	if x.want != 0 && epoch != x.want {
 		return tampered(-1, "it is epoch %d under the name of epoch %d", epoch, x.want)
@@ -134,6 +136,9 @@ func (x *examination) readEvents(f *pageFile) error {
 			return err
 		}
 		x.hashes = append(x.hashes, hashes...)
+		if next == 0 {
+			x.first = bytes.Clone(leaf)
+		}
 		x.recent[next%maxTail] = append(x.recent[next%maxTail][:0], leaf...)
 		if x.each != nil {
 			if err := x.each(next, leaf); err != nil {
@@ -217,7 +222,7 @@ func (x *examination) remember(c treeHead, text []byte) {
 // whoever can write the file could drop the checkpoints and forge the rest.
 func (x *examination) readTail(*pageFile) error {
 	n := x.size - x.last.size
-	var t tail
+	t := &x.tail
 	for i := x.size - min(n, maxTail); i < x.size; i++ {
 		t.add(timeOf(x.recent[i%maxTail]))
 	}

@@ -12,8 +12,6 @@ import (
 
 // Files in the log's directory, beside the epochs.
 const (
-	FileName        = "audit.db"
-	formatV1        = "portcullis-log-v1"
 	KeyFileName     = "node.key"  // secret
 	VKeyFileName    = "node.vkey" // for whoever verifies
 	reserveFileName = "reserve"
@@ -125,4 +123,41 @@ func (c computed) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 		hashes[i] = c[at]
 	}
 	return hashes, nil
+}
+
+// planned are stored hashes, and those of leaves that are still to come.
+type planned struct {
+	stored tlog.HashReader
+	from   int64
+	more   computed
+}
+
+// ReadHashes returns the hashes at these places in storage order.
+func (p *planned) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	hashes := make([]tlog.Hash, len(indexes))
+	for i, at := range indexes {
+		reader, at := p.stored, at
+		if at >= p.from {
+			reader, at = p.more, at-p.from
+		}
+		one, err := reader.ReadHashes([]int64{at})
+		if err != nil {
+			return nil, err
+		}
+		hashes[i] = one[0]
+	}
+	return hashes, nil
+}
+
+// rootAfter is the root of a tree once these leaves are appended.
+func rootAfter(stored tlog.HashReader, size int64, leaves [][]byte) (tlog.Hash, error) {
+	p := &planned{stored: stored, from: tlog.StoredHashIndex(0, size)}
+	for i, leaf := range leaves {
+		hashes, err := tlog.StoredHashes(size+int64(i), leaf, p)
+		if err != nil {
+			return tlog.Hash{}, err
+		}
+		p.more = append(p.more, hashes...)
+	}
+	return tlog.TreeHash(size+int64(len(leaves)), p)
 }
