@@ -4,8 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/mod/sumdb/note"
@@ -39,23 +37,11 @@ var errUnsigned = errors.New("checkpoint is not signed by the node's key")
 // openCheckpoint returns what a checkpoint of this tree says, if one of the
 // keys vouches for it.
 func openCheckpoint(text []byte, origin string, verifiers ...note.Verifier) (checkpoint, error) {
-	n, err := note.Open(text, note.VerifierList(verifiers...))
-	if err != nil {
-		return checkpoint{}, errUnsigned
+	h, err := readHead(text, note.VerifierList(verifiers...))
+	if err == nil && h.origin != origin {
+		err = errOtherLog
 	}
-	lines := strings.Split(n.Text, "\n")
-	if len(lines) < 4 || lines[0] != origin {
-		return checkpoint{}, errors.New("checkpoint is of another log")
-	}
-	size, err := strconv.ParseInt(lines[1], 10, 64)
-	if err != nil || size < 0 {
-		return checkpoint{}, errors.New("checkpoint has no size")
-	}
-	root, err := base64.StdEncoding.DecodeString(lines[2])
-	if err != nil || len(root) != tlog.HashSize {
-		return checkpoint{}, errors.New("checkpoint has no root")
-	}
-	return checkpoint{size, tlog.Hash(root)}, nil
+	return h.checkpoint, err
 }
 
 // store signs the tree as this transaction sees it.

@@ -13,11 +13,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Position is the place of a leaf: its epoch, and its index there.
-type Position struct {
-	Epoch, Index int64
-}
-
 // Epoch is one file of the log, with a tree of its own.
 type Epoch struct {
 	Number   int64

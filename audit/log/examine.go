@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -14,9 +15,11 @@ import (
 // examination reads a whole log and holds it against its hashes and
 // signatures, whatever the bytes are.
 type examination struct {
-	ctx      context.Context
-	verifier note.Verifier
-	each     func(index int64, leaf []byte) error // may be nil
+	ctx  context.Context
+	node string                               // name of the log without the epoch, and of its keys
+	want int64                                // number that it must have, 0 for any
+	keys note.Verifiers                       // that may have signed it
+	each func(index int64, leaf []byte) error // may be nil
 
 	headers map[string][]byte
 	origin  string // of the tree: <name of the key>/<number of the epoch>
@@ -26,7 +29,9 @@ type examination struct {
 	hashes  computed
 	// checkpoints found, and the last of them
 	checkpoints int
-	last        checkpoint
+	last        treeHead
+	text        []byte  // of the last
+	signers     []keyID // of every one of them
 	state       fileState
 	recent      [maxTail][]byte // the last leaves, at their index modulo maxTail
 	first       []byte          // the first leaf
@@ -102,17 +107,18 @@ func (x *examination) readMeta(f *pageFile) error {
 		return tampered(-1, "the format is not %s", formatV2)
 	}
 	node, epoch, ok := splitOrigin(values[metaOrigin])
-	x.origin, x.number, x.closed = values[metaOrigin], epoch, values[metaClosed] == closedMark
-	if !ok || node != x.verifier.Name() {
-		e := tampered(-1, "it is the log of another node than the key's, %q", x.verifier.Name())
+	if !ok || node != x.node {
+		e := tampered(-1, "it is the log of another node than the key's, %q", x.node)
 		e.Hint = "give the node.vkey of the node that the file is from"
 		return &foreignError{e, values[metaOrigin]}
 	}
-	size, ok := number([]byte(values[metaSize]))
-	if !ok {
+	if x.want != 0 && epoch != x.want {
+		return tampered(-1, "it is epoch %d under the name of epoch %d", epoch, x.want)
+	}
+	x.origin, x.number, x.closed = values[metaOrigin], epoch, values[metaClosed] == closedMark
+	if x.size, ok = number([]byte(values[metaSize])); !ok {
 		return tampered(-1, "the size is missing")
 	}
-	x.size = size
 	return nil
 }
 
@@ -178,7 +184,10 @@ func levelOf(stored int64) int {
 
 func (x *examination) readCheckpoints(f *pageFile) error {
 	err := x.entries(f, bucketCheckpoints, func(k, text []byte) error {
-		c, err := openCheckpoint(text, x.origin, x.verifier)
+		c, err := readHead(text, x.keys)
+		if err == nil && c.origin != x.origin {
+			err = errOtherLog
+		}
 		if err != nil {
 			e := tampered(-1, "%v", err)
 			e.Hint = "check that the key is the node's own; " + hintTampered
@@ -187,9 +196,8 @@ func (x *examination) readCheckpoints(f *pageFile) error {
 		if n, ok := number(k); !ok || n != c.size {
 			return tampered(-1, "a checkpoint of size %d stands in the place of another", c.size)
 		}
-		x.checkpoints++
-		x.last = c
-		return x.covers(c)
+		x.remember(c, text)
+		return x.covers(c.checkpoint)
 	})
 	if err != nil {
 		return err
@@ -198,6 +206,16 @@ func (x *examination) readCheckpoints(f *pageFile) error {
 		return tampered(-1, "no checkpoint is left, so no signature vouches for anything")
 	}
 	return nil
+}
+
+// remember keeps the last checkpoint, and the keys that signed all.
+func (x *examination) remember(c treeHead, text []byte) {
+	if x.checkpoints == 0 {
+		x.signers = c.signers
+	}
+	x.signers = slices.DeleteFunc(slices.Clone(x.signers), func(id keyID) bool { return !slices.Contains(c.signers, id) })
+	x.checkpoints++
+	x.last, x.text = c, bytes.Clone(text)
 }
 
 // readTail refuses a tail that the writer would not have left: without it,

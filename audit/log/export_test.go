@@ -5,9 +5,17 @@ import (
 	"io"
 )
 
-// VerifyReader is Verify on bytes that are in no file.
+// VerifyReader is Verify of one epoch, on bytes that are in no file.
 func VerifyReader(ctx context.Context, c VerifyConfig, r io.ReaderAt, size int64) (Report, error) {
-	return verify(ctx, c, r, size)
+	v, err := newVerification(ctx, c, []epochFile{{}})
+	if err != nil {
+		return Report{}, err
+	}
+	v.single = true
+	if err := v.epoch(epochFile{}, r, size); err != nil {
+		return Report{}, err
+	}
+	return v.finish()
 }
 
 // Thinning is how far apart checkpoints are kept.

@@ -30,7 +30,7 @@ func FuzzVerify(f *testing.F) {
 	key := vkey(f, c.Dir)
 	var want bytes.Buffer
 	read := func(ctx context.Context, text []byte, into *bytes.Buffer) (auditlog.Report, error) {
-		return auditlog.VerifyReader(ctx, auditlog.VerifyConfig{VKey: key, Each: func(_ int64, leaf []byte) error {
+		return auditlog.VerifyReader(ctx, auditlog.VerifyConfig{VKey: key, Each: func(_ auditlog.Position, leaf []byte) error {
 			into.Write(append(leaf, '\n'))
 			return nil
 		}}, bytes.NewReader(text), int64(len(text)))

@@ -326,7 +326,7 @@ func (l *Log) examine(name string) (*examination, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at audit log: %w", err)
 	}
-	x := &examination{ctx: context.Background(), verifier: l.verifier}
+	x := &examination{ctx: context.Background(), node: l.c.Origin, keys: note.VerifierList(l.verifier)}
 	if err := x.run(f, info.Size()); err != nil {
 		return nil, inFile(l.path(name), err)
 	}

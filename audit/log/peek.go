@@ -46,7 +46,7 @@ func openClosed(dir *os.Root, name string, verifier note.Verifier) (_ *closedFil
 	if err != nil {
 		return nil, fmt.Errorf("look at audit log: %w", err)
 	}
-	c := &closedFile{f: f, x: examination{ctx: context.Background(), verifier: verifier}}
+	c := &closedFile{f: f, x: examination{ctx: context.Background(), node: verifier.Name(), keys: note.VerifierList(verifier)}}
 	if c.pages, err = openPages(f, info.Size()); err != nil {
 		return nil, inFile(f.Name(), tampered(-1, "%v", err))
 	}
@@ -216,7 +216,7 @@ func (c *closedFile) readLast(s *summary) error {
 		return nil //nolint:nilerr // a leaf that is not ours to understand rotates nothing
 	}
 	s.replaced, err = note.NewVerifier(b.PreviousKey)
-	if err != nil || s.replaced.Name() != c.x.verifier.Name() {
+	if err != nil || s.replaced.Name() != c.x.node {
 		return inFile(c.f.Name(), tampered(c.x.size-2, "names a key that is none of this node"))
 	}
 	return nil

@@ -277,7 +277,7 @@ func TestVerifyKnownCheckpoints(t *testing.T) {
 		{"an earlier one", now, early, ""},
 		{"the last one", now, late, ""},
 		{"rolled back", old, late, "40 events were signed and 20 are left"},
-		{"not a checkpoint", now, []byte("hello"), "read known checkpoint"},
+		{"not a checkpoint", now, []byte("hello"), "read checkpoint"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -383,7 +383,7 @@ func TestVerifyReports(t *testing.T) {
 	got, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{
 		Path: filepath.Join(c.Dir, auditlog.FileName), VKey: vkey(t, c.Dir),
 		Now:  time.Date(2026, 1, 15, 12, 12, 0, 0, time.UTC),
-		Each: func(i int64, _ []byte) error { seen = append(seen, i); return nil },
+		Each: func(at auditlog.Position, _ []byte) error { seen = append(seen, at.Index); return nil },
 	})
 	if err != nil {
 		t.Fatalf("Verify() = %v, want no error", err)
@@ -392,8 +392,8 @@ func TestVerifyReports(t *testing.T) {
 		Origin: origin, Events: 4, Signed: 4, Checkpoints: 2, Root: root,
 		From: time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC), To: time.Date(2026, 1, 15, 12, 9, 0, 0, time.UTC),
 		OpenIntents: []auditlog.OpenIntent{
-			{Index: 1, ID: "b", Age: 11*time.Minute + 59*time.Second, Overdue: true},
-			{Index: 3, ID: "d", Age: 3 * time.Minute},
+			{At: auditlog.Position{Epoch: 1, Index: 1}, ID: "b", Age: 11*time.Minute + 59*time.Second, Overdue: true},
+			{At: auditlog.Position{Epoch: 1, Index: 3}, ID: "d", Age: 3 * time.Minute},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -467,7 +467,7 @@ func TestP7NoChangedByteIsBelieved(t *testing.T) {
 	}
 	read := func(text []byte) (string, auditlog.Report, error) {
 		var events strings.Builder
-		report, err := auditlog.VerifyReader(t.Context(), auditlog.VerifyConfig{VKey: vkey(t, c.Dir), Each: func(_ int64, leaf []byte) error {
+		report, err := auditlog.VerifyReader(t.Context(), auditlog.VerifyConfig{VKey: vkey(t, c.Dir), Each: func(_ auditlog.Position, leaf []byte) error {
 			_, err := events.Write(leaf)
 			return err
 		}}, bytes.NewReader(text), int64(len(text)))
