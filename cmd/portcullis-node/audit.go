@@ -28,7 +28,7 @@ func (p *plugin) openAudit(context.Context) error {
 		return err
 	default:
 		p.logger.Error("audit log not opened, nothing will be granted", slog.Any(keyError, err))
-		events = closedLog{err}
+		events, p.logFailure = closedLog{err}, err
 	}
 	p.recorder, err = audit.New(audit.Config{Log: events, Logger: p.logger, Source: audit.Source{
 		Component: "driver", Version: version(), Cluster: p.o.clusterName, Node: p.o.nodeID, Insecure: insecureBuild,

@@ -116,7 +116,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.StringVar(&o.clusterName, "cluster-name", "", "name of this cluster in policy input and audit events (required)")
 	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory"+unsignedNote)
 	f.DurationVar(&o.policyPoll, "policy-poll-interval", 30*time.Second, "time between looks at the policy source")
-	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis", "directory for the audit log and volumes.db: on the node's disk, mode 0700, kept over restarts")
+	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis", "directory for the audit log, volumes.db and admin.sock: on the node's disk, mode 0700, kept over restarts")
 	f.StringVar(&o.healthAddr, "health-addr", "127.0.0.1:9809", "address of /healthz and /readyz; empty switches them off")
 	f.StringVar(&o.swapProtection, "swap-protection", string(hardening.SettingAuto), "how volumes are kept out of swap: auto, noswap (Linux 6.4) or mlock (protects only while this process runs)")
 	f.StringVar(&o.selinuxContext, "selinux-context", "", "SELinux context= option of volumes, on nodes that need one")

@@ -111,6 +111,7 @@ func (p *plugin) checks() []driver.Check {
 		{Name: "API server", Warning: true, Err: p.clusterAnswers},
 		{Name: "API server caches", Warning: true, Err: p.clusterReady},
 		{Name: "provider sockets", Warning: true, Err: p.providersPresent},
+		{Name: "admin socket", Warning: true, Err: p.adminServed},
 		{Name: "release build", Warning: true, Err: func() error {
 			if insecureBuild {
 				return errInsecure

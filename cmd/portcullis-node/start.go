@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,9 @@ type plugin struct {
 	activePolicy string       // digest of the bundle in force; used by one reload at a time
 	stopReason   audit.Reason // why the process ends
 
+	logFailure   error                 // why log is nil
+	adminFailure atomic.Pointer[error] // why the admin socket is not served
+
 	providers *provider.Watch
 	registrar *registration.Registrar // nil where a sidecar registers the plugin
 }
@@ -72,7 +76,7 @@ func (p *plugin) build(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		p.openAudit, p.openPolicy, p.openFacts, p.openVolumes, p.makeDriver,
+		p.openAudit, p.openAdmin, p.openPolicy, p.openFacts, p.openVolumes, p.makeDriver,
 	} {
 		if err := part(ctx); err != nil {
 			return err
