@@ -11,6 +11,7 @@ import (
 
 // boundaries are the leaves of one epoch that tell where it begins and ends.
 type boundaries struct {
+	begins  bool     // the first leaf is log.opened
 	first   Boundary // of the epoch before
 	ended   int64    // index of log.closed, or -1
 	rotated Boundary // the last key.rotated
@@ -24,28 +25,20 @@ type saying struct {
 	of    Boundary
 }
 
-// see remembers the boundaries among the leaves.
-func (b *boundaries) see(index int64, kind Kind, said Boundary) error {
+// see remembers the boundaries among the leaves, for check.
+func (b *boundaries) see(index int64, kind Kind, said Boundary) {
 	switch {
-	case b.ended >= 0:
-		return tampered(index, "comes after the end of its epoch")
-	case index == 0 && kind != KindOpened:
-		return tampered(0, "is not the beginning of an epoch")
 	case index == 0:
-		b.first = said
-		return nil
-	}
-	switch kind {
-	case KindRotated:
+		b.begins, b.first = kind == KindOpened, said
+		return
+	case kind == KindRotated:
 		b.rotated = said
-	case KindClosed:
+	case kind == KindClosed && b.ended < 0:
 		b.ended = index
-	case KindOpened:
-	default:
-		return nil
+	case kind != KindOpened && kind != KindClosed:
+		return
 	}
 	b.said = append(b.said, saying{index, kind, said})
-	return nil
 }
 
 // isTree reports whether it names the tree of that size and root.
@@ -56,6 +49,9 @@ func (s Boundary) isTree(size int64, root tlog.Hash) bool {
 // check checks what a leaf says of this epoch's leaves before it.
 func (s saying) check(x *examination) error {
 	of := s.of
+	if s.kind == KindOpened && of.Epoch < x.number {
+		return nil // whoever started found the epoch before, which then ended
+	}
 	if of.Epoch != x.number || of.Size < 0 || of.Size > s.index || s.kind == KindClosed && of.Size != s.index {
 		return tampered(s.index, "says another size of the log than it has")
 	}
@@ -72,6 +68,14 @@ func (s saying) check(x *examination) error {
 // check checks what the boundaries say, once the leaves are those that were
 // signed, and that an epoch that has ended ends as one does.
 func (b *boundaries) check(x *examination) error {
+	switch {
+	case x.size == 0:
+		return tampered(-1, "it has no event, not even that of its beginning")
+	case !b.begins:
+		return tampered(0, "is not the beginning of an epoch")
+	case b.ended >= 0 && b.ended < x.size-1:
+		return tampered(b.ended+1, "comes after the end of its epoch")
+	}
 	for _, s := range b.said {
 		if err := s.check(x); err != nil {
 			return err
@@ -115,9 +119,6 @@ func (c *chain) add(e epochFile, x *examination, b *boundaries) error {
 		return err
 	}
 	l := link{file: e, number: x.number, size: x.size, root: root, closed: x.closed}
-	if x.size == 0 {
-		return tampered(-1, "it has no event, not even that of its beginning")
-	}
 	if err := c.follows(x.number, b.first); err != nil {
 		return err
 	}

@@ -53,8 +53,17 @@ func (x *examination) run(r io.ReaderAt, fileSize int64) error {
 	return nil
 }
 
+// refusal is an error of whoever looks at the leaves, and no finding.
+type refusal struct{ error }
+
+// Unwrap returns the caller's own error.
+func (e refusal) Unwrap() error { return e.error }
+
 // structural makes findings of package pages a *TamperedError.
 func structural(bucket string, err error) error {
+	if r, ok := errors.AsType[refusal](err); ok {
+		return r.error
+	}
 	if _, ok := errors.AsType[*TamperedError](err); err == nil || ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

@@ -40,5 +40,5 @@ func Example() {
 	// Output:
 	// 1 <nil>
 	// <nil> <nil>
-	// prod-eu1/nodes/node-7/1 2 0 <nil>
+	// prod-eu1/nodes/node-7 2 0 <nil>
 }

@@ -86,7 +86,7 @@ func TestEmptyLogIsSigned(t *testing.T) {
 	c := config(t)
 	closeLog(t, open(t, c))
 	r := verified(t, c.Dir)
-	if r.Events != 1 || r.Checkpoints != 1 || r.Tail != 0 || r.Origin != origin+"/1" {
+	if r.Events != 1 || r.Checkpoints != 1 || r.Tail != 0 || r.Epochs[0].Origin != origin+"/1" {
 		t.Errorf("Verify() = %+v, want an epoch with its first leaf and one checkpoint", r)
 	}
 	// RFC 6962, section 2.1: the hash of an empty tree is that of nothing.

@@ -59,7 +59,10 @@ type Lost struct {
 func (r Report) Verdict() string {
 	const proved = "none altered, removed or reordered"
 	where := r.Origin
-	if n := len(r.Epochs); n > 1 {
+	switch n := len(r.Epochs); {
+	case n == 1:
+		where = r.Epochs[0].Origin
+	case n > 1:
 		where = fmt.Sprintf("%s in %d epochs (%d to %d)", r.Origin, n, r.Epochs[0].Number, r.Epochs[n-1].Number)
 	}
 	parts := []string{fmt.Sprintf("%d events of %s, %s", r.Events, where, proved)}

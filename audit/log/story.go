@@ -66,7 +66,7 @@ func (s *story) event(at Position, leaf []byte, h header) error {
 	s.told++
 	if s.c.Each != nil {
 		if err := s.c.Each(at, leaf); err != nil {
-			return err
+			return refusal{err}
 		}
 	}
 	if h.ID != "" {

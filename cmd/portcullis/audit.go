@@ -10,5 +10,8 @@ func auditCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(verifyCommand())
+	cmd.AddCommand(proveCommand())
+	cmd.AddCommand(checkProofCommand())
+	cmd.AddCommand(exportCommand())
 	return cmd
 }
