@@ -13,5 +13,9 @@ func auditCommand() *cobra.Command {
 	cmd.AddCommand(proveCommand())
 	cmd.AddCommand(checkProofCommand())
 	cmd.AddCommand(exportCommand())
+	cmd.AddCommand(tailCommand())
+	cmd.AddCommand(inputCommand())
+	cmd.AddCommand(checkpointCommand())
+	cmd.AddCommand(rotateKeyCommand())
 	return cmd
 }

@@ -21,14 +21,14 @@ type exportOptions struct {
 func exportCommand() *cobra.Command {
 	var o exportOptions
 	cmd := &cobra.Command{
-		Use:   "export --file DIR --out DIR",
+		Use:   "export [--file DIR] --out DIR",
 		Short: "Write an audit log in the form that other people's tools read",
 		Long: `export verifies an audit log as portcullis audit verify does, and writes each epoch as
 a directory of C2SP tlog-tiles (https://c2sp.org/tlog-tiles): checkpoint,
 tile/<level>/<n>, tile/entries/<n>, and beside them node.vkey, the key that signed
 it. Any web server can serve that, and verifiers of transparency logs check it.
 
-  portcullis audit export --file /var/lib/portcullis/audit --out export
+  portcullis audit export --out export
 
 Into the directory of an earlier export it writes what came since, and refuses a
 log that is not an extension of what is there. Nothing is ever written over, and
@@ -38,7 +38,10 @@ node has deleted since stay. Events that no checkpoint covers are left out.
 Exit code 0: exported. 1: the log does not verify, or is not that of before. 2: wrong usage.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return exportMain(cmd.Context(), o, cmd.ErrOrStderr())
+			if o.out == "" {
+				return &usageError{errors.New("--out is missing")}
+			}
+			return o.on(cmd, func(ctx context.Context) error { return exportMain(ctx, o, cmd.ErrOrStderr()) })
 		},
 	}
 	o.logOptions.add(cmd)
@@ -48,9 +51,6 @@ Exit code 0: exported. 1: the log does not verify, or is not that of before. 2: 
 }
 
 func exportMain(ctx context.Context, o exportOptions, progress io.Writer) error {
-	if o.out == "" {
-		return &usageError{errors.New("--out is missing")}
-	}
 	in, err := o.read()
 	if err != nil {
 		return err

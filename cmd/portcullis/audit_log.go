@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,16 +17,19 @@ import (
 // maxSmallFile bounds what is read of keys and checkpoints.
 const maxSmallFile = 4 << 20
 
-// logOptions are the flags of commands that read an audit log.
+// logOptions are the flags of commands that read an audit log: that of a
+// plugin that runs, or files that nobody writes to.
 type logOptions struct {
+	socket      socketFlag
 	file        string
 	key         string
 	checkpoints []string
 }
 
 func (o *logOptions) add(cmd *cobra.Command) {
+	o.socket.add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&o.file, "file", "", "audit log: the plugin's --state-dir/audit, a copy of it, or the file of one epoch (required)")
+	f.StringVar(&o.file, "file", "", "instead of --socket: the --state-dir/audit of a plugin that is stopped, a copy of it, or the file of one epoch")
 	o.addKey(cmd, "default: node.vkey beside the log, which proves less")
 }
 
@@ -41,10 +45,33 @@ type logInputs struct {
 	known [][]byte
 }
 
-func (o *logOptions) read() (in logInputs, err error) {
-	if o.file == "" {
-		return in, &usageError{errors.New("--file is missing")}
+// on runs a command on the files that --file names, or on a snapshot of the log
+// of the plugin behind --socket.
+func (o *logOptions) on(cmd *cobra.Command, run func(context.Context) error) error {
+	if err := refuseBoth(cmd, o.file); err != nil {
+		return err
 	}
+	if o.file != "" {
+		return run(cmd.Context())
+	}
+	dir, cleanup, err := snapshotDir(cmd.Context(), o.socket)
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	o.file = dir
+	return ofSnapshot(run(cmd.Context()))
+}
+
+// ofSnapshot says where the evidence is: what the error names is gone.
+func ofSnapshot(err error) error {
+	if found, ok := errors.AsType[*hintedError](err); ok && strings.Contains(found.Error(), " was altered or damaged: ") {
+		return &hintedError{found.err, "that was a snapshot; stop the plugin, copy its --state-dir/audit as evidence, and compare it with what was shipped"}
+	}
+	return err
+}
+
+func (o *logOptions) read() (in logInputs, err error) {
 	name := o.key
 	if name == "" {
 		name = filepath.Join(besideLog(o.file), auditlog.VKeyFileName)
@@ -96,6 +123,9 @@ func readSmall(r io.Reader, name string) ([]byte, error) {
 
 // hinted splits the hint off, as every error of this command line has it.
 func hinted(err error) error {
+	if err == nil {
+		return nil
+	}
 	text, hint, found := strings.Cut(err.Error(), "; hint: ")
 	if !found {
 		return err

@@ -24,14 +24,14 @@ type proveOptions struct {
 func proveCommand() *cobra.Command {
 	var o proveOptions
 	cmd := &cobra.Command{
-		Use:   "prove --file DIR EVENT-ID|EPOCH/INDEX [--out FILE]",
+		Use:   "prove [--file DIR] EVENT-ID|EPOCH/INDEX [--out FILE]",
 		Short: "Write evidence that one event is in an audit log",
 		Long: `prove verifies an audit log as portcullis audit verify does, and writes evidence of
 one of its events: a small JSON file with the event, the hashes that lead to the
 root of its epoch, and a checkpoint that the node signed. It holds nothing of any
 other event, and whoever has the node's public key can check it.
 
-  portcullis audit prove --file /var/lib/portcullis/audit 3/4242 --out evidence.json
+  portcullis audit prove 3/4242 --out evidence.json
   portcullis audit check-proof evidence.json --key kept/node.vkey
 
 With --checkpoint the evidence is against the oldest of those checkpoints that
@@ -47,7 +47,7 @@ Exit code 0: written. 1: the log does not verify, or has no such event. 2: wrong
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.event = args[0]
-			return proveMain(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return o.on(cmd, func(ctx context.Context) error { return proveMain(ctx, o, cmd.OutOrStdout(), cmd.ErrOrStderr()) })
 		},
 	}
 	o.logOptions.add(cmd)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,18 +34,6 @@ func refuseBoth(cmd *cobra.Command, file string) error {
 		return &usageError{errors.New("--file and --socket exclude each other")}
 	}
 	return nil
-}
-
-// hinted splits the hint off, as every error of this command line has it.
-func hinted(err error) error {
-	if err == nil {
-		return nil
-	}
-	text, hint, found := strings.Cut(err.Error(), "; hint: ")
-	if !found {
-		return err
-	}
-	return &hintedError{errors.New(text), hint}
 }
 
 const (

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -133,13 +132,13 @@ func tailSocket(ctx context.Context, o tailOptions) error {
 // tailFile shows what can be read even if the log turns out to be altered, and
 // says so at the end.
 func tailFile(ctx context.Context, o tailOptions) error {
-	key, err := readVerifierKey(o.key, o.file)
+	in, err := (&logOptions{file: o.file, key: o.key}).read()
 	if err != nil {
 		return err
 	}
 	ring := tail.NewRing(tail.Want{Last: o.last, Filter: o.filter, Show: o.show})
 	_, err = auditlog.Verify(ctx, auditlog.VerifyConfig{
-		Path: o.file, VKey: string(bytes.TrimSpace(key)),
+		Path: o.file, VKey: in.vkey,
 		Each: func(at auditlog.Position, leaf []byte) error { return ring.Add(at, leaf) },
 	})
 	if e := ring.Show(); e != nil {

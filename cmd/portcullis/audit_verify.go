@@ -21,14 +21,14 @@ type verifyOptions struct {
 func verifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify --file DIR|EPOCH.db [--key node.vkey] [--checkpoint FILE]",
+		Use:   "verify [--file DIR|EPOCH.db] [--key node.vkey] [--checkpoint FILE]",
 		Short: "Check that an audit log is complete and unaltered",
-		Long: `verify reads an audit log offline: the directory of a node whose plugin is stopped,
-a copy of it, a snapshot that was unpacked, or the file of a single epoch. It
-recomputes the Merkle tree over every event, compares it with every signed
+		Long: `verify takes a snapshot of the log of the plugin that runs on this node and checks
+that, as root; or, with --file, it reads the directory of a node whose plugin is
+stopped, a copy of it, or the file of a single epoch. It recomputes the Merkle tree over every event, compares it with every signed
 checkpoint, and checks that every epoch begins with what the one before ended with.
 
-  portcullis audit verify --file /var/lib/portcullis/audit
+  portcullis audit verify --key kept/node.vkey
   portcullis audit verify --file copy --key kept/node.vkey --checkpoint kept/checkpoints
 
 A log that was altered, cut or reordered up to its last checkpoint is refused, and
@@ -46,7 +46,7 @@ the log: rotations of the key are followed, and refused unless both keys signed.
 Exit code 0: verified. 1: altered, damaged or not readable. 2: wrong usage.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return verifyMain(cmd.Context(), o, cmd.ErrOrStderr())
+			return o.on(cmd, func(ctx context.Context) error { return verifyMain(ctx, o, cmd.ErrOrStderr()) })
 		},
 	}
 	o.logOptions.add(cmd)
