@@ -83,6 +83,13 @@ func copied(t testing.TB, dir string) string {
 	return path
 }
 
+// keyName is how a report names the key of a directory.
+func keyName(t testing.TB, dir string) string {
+	t.Helper()
+	parts := strings.SplitN(vkey(t, dir), "+", 3)
+	return parts[0] + "+" + parts[1]
+}
+
 func key8(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // edit changes a copy as somebody would who knows bbolt.
@@ -293,7 +300,7 @@ func TestVerifyKnownCheckpoints(t *testing.T) {
 		{"an earlier one", now, early, ""},
 		{"the last one", now, late, ""},
 		{"rolled back", old, late, "40 events were signed and 20 are left"},
-		{"not a checkpoint", now, []byte("hello"), "read known checkpoint"},
+		{"not a checkpoint", now, []byte("hello"), "read checkpoint"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -361,7 +368,7 @@ func TestVerifyRefusesPlaces(t *testing.T) {
 		t.Errorf("Verify(live log) = %v, want %v", err, auditlog.ErrLocked)
 	}
 	closeLog(t, l)
-	for _, path := range []string{fifo, c.Dir} {
+	for _, path := range []string{fifo, t.TempDir()} {
 		if _, ok := errors.AsType[*auditlog.DirectoryError](verify(path)); !ok {
 			t.Errorf("Verify(%q) = %v, want a DirectoryError", path, verify(path))
 		}
@@ -397,17 +404,18 @@ func TestVerifyReports(t *testing.T) {
 	got, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{
 		Path: filepath.Join(c.Dir, auditlog.EpochFile(1)), VKey: vkey(t, c.Dir),
 		Now:  time.Date(2026, 1, 15, 12, 12, 0, 0, time.UTC),
-		Each: func(i int64, _ []byte) error { seen = append(seen, i); return nil },
+		Each: func(at auditlog.Position, _ []byte) error { seen = append(seen, at.Index); return nil },
 	})
 	if err != nil {
 		t.Fatalf("Verify() = %v, want no error", err)
 	}
 	want := auditlog.Report{
-		Origin: origin + "/1", Events: 5, Signed: 5, Checkpoints: 2, Root: root,
-		From: leafTime(), To: time.Date(2026, 1, 15, 12, 9, 0, 0, time.UTC),
+		Origin: origin, Events: 5, Signed: 5, Checkpoints: 2, Root: root,
+		Epochs: []auditlog.EpochReport{{Number: 1, Origin: origin + "/1", Events: 5, Signed: 5, Checkpoints: 2, Root: root, Key: keyName(t, c.Dir)}},
+		From:   leafTime(), To: time.Date(2026, 1, 15, 12, 9, 0, 0, time.UTC),
 		OpenIntents: []auditlog.OpenIntent{
-			{Index: 2, ID: "b", Age: 11*time.Minute + 59*time.Second, Overdue: true},
-			{Index: 4, ID: "d", Age: 3 * time.Minute},
+			{At: auditlog.Position{Epoch: 1, Index: 2}, ID: "b", Age: 11*time.Minute + 59*time.Second, Overdue: true},
+			{At: auditlog.Position{Epoch: 1, Index: 4}, ID: "d", Age: 3 * time.Minute},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -483,7 +491,7 @@ func TestP7NoChangedByteIsBelieved(t *testing.T) {
 	good = good[:int(binary.LittleEndian.Uint64(good[at+40:]))*page] // what is in use
 	read := func(text []byte) (string, auditlog.Report, error) {
 		var events strings.Builder
-		report, err := auditlog.VerifyReader(t.Context(), auditlog.VerifyConfig{VKey: vkey(t, c.Dir), Each: func(_ int64, leaf []byte) error {
+		report, err := auditlog.VerifyReader(t.Context(), auditlog.VerifyConfig{VKey: vkey(t, c.Dir), Each: func(_ auditlog.Position, leaf []byte) error {
 			_, err := events.Write(leaf)
 			return err
 		}}, bytes.NewReader(text), int64(len(text)))
