@@ -123,9 +123,15 @@ func logState(s *audit.LogState) []string {
 	if s == nil {
 		return nil
 	}
-	d := []string{"size " + strconv.FormatInt(s.Size, 10)}
+	d := []string{fmt.Sprintf("epoch %d size %d", s.Epoch, s.Size)}
 	if s.Lost {
 		d = append(d, "LOST")
+	}
+	if s.Missing > 0 {
+		d = append(d, fmt.Sprintf("MISSING %d epochs", s.Missing))
+	}
+	if s.Key != "" {
+		d = append(d, "key "+word(s.Key))
 	}
 	if s.Unsigned > 0 {
 		d = append(d, "unsigned "+strconv.FormatInt(s.Unsigned, 10))
