@@ -2,10 +2,12 @@ package inputs
 
 import "bytes"
 
-// Heads counts the records of a file with these bytes.
-func Heads(b []byte) (n int, err error) {
-	err = heads(bytes.NewReader(b), int64(len(b)), func(head, int64) { n++ })
-	return n, err
+// Heads returns where things lie in a file with these bytes.
+func Heads(b []byte) (from, to []int64, err error) {
+	err = heads(bytes.NewReader(b), int64(len(b)), func(h head, at int64) {
+		from, to = append(from, at), append(to, at+int64(h.length))
+	})
+	return from, to, err
 }
 
 // What tests put at the beginning of a file.
