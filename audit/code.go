@@ -63,7 +63,7 @@ func Kinds() []Kind {
 	return []Kind{
 		{TypeDriverStart, 1, done, "the node plugin or the webhook has started"},
 		{TypeDriverStop, 2, either, "it stops"},
-		{TypeLogOpened, 3, done, "the log was opened at this size and root"},
+		{TypeLogOpened, 3, done, "an epoch of the log begins, or a process goes on with one; at this size and root"},
 		{TypeLogClosed, 4, done, "an epoch of the log ended at this size and root"},
 		{TypeKeyRotated, 5, done, "the node's log key was replaced"},
 		{TypeSinkDegraded, 6, broken, "a receiver does not take events"},

@@ -9,13 +9,15 @@ type Intent struct {
 	event Event
 }
 
-// Leaves gives the stored events in their order.
+// Leaves gives stored events in their order, each with its index in its epoch.
 type Leaves interface {
 	Each(f func(index int64, leaf []byte) error) error
 }
 
 // OpenIntents returns the deliveries without an end, oldest first: a crash or a
-// power cut came between. Whoever starts must give each its end with Ended.
+// power cut came between. Whoever starts must give each its end with Ended. It
+// needs not be given the whole log: a delivery takes two minutes at most, and
+// every start ends what the process before it left open.
 func OpenIntents(l Leaves) ([]Intent, error) {
 	found, err := Resume(l)
 	return found.Intents, err

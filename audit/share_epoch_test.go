@@ -1,11 +1,11 @@
 package audit_test
 
 import (
-	"bytes"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
 	"github.com/portcullis-csi/portcullis/audit/audittest"
@@ -96,7 +96,7 @@ func TestWhatFailsIsNotCharged(t *testing.T) {
 func opened(t *testing.T) *audittest.Log {
 	t.Helper()
 	r, l := audittest.New(t)
-	record(t, r, audit.LogOpened(0, [32]byte{}))
+	record(t, r, audit.LogFound(audit.Opening{}))
 	return l
 }
 
@@ -114,49 +114,66 @@ func (l epochs) Each(f func(index int64, leaf []byte) error) error {
 	return nil
 }
 
-// realLog is a log of one epoch.
-type realLog struct{ *auditlog.Log }
-
-func (realLog) Epoch() (number, limit int64) { return 1, epochBytes }
-
-func (l realLog) size(t *testing.T) int64 {
+func openLog(t *testing.T, c auditlog.Config) *auditlog.Log {
 	t.Helper()
-	var b bytes.Buffer
-	if _, err := l.Snapshot(&b); err != nil {
+	c.Dir, c.Origin, c.Logger = filepath.Join(t.TempDir(), "audit"), "test/nodes/node-1", silent()
+	c.Boundary = audit.BoundaryLeaf(audittest.Source(), time.Now)
+	l, err := auditlog.Open(c)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return int64(b.Len())
+	t.Cleanup(func() { _ = l.Close() })
+	return l
 }
 
 // TestTheShareIsOfTheFile: a quarter of what an epoch takes on the disk, not of
 // what its events have as text.
 func TestTheShareIsOfTheFile(t *testing.T) {
-	log, err := auditlog.Open(auditlog.Config{Dir: filepath.Join(t.TempDir(), "audit"), Origin: "test/nodes/node-1", Logger: silent()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	l := realLog{log}
+	l := openLog(t, auditlog.Config{EpochBytes: epochBytes})
 	r, err := audit.New(audit.Config{Log: l, Source: audittest.Source(), Logger: silent()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := l.size(t)
-	flood := denialsOf(t, "loud")
-	var group sync.WaitGroup
-	for range 3000 {
-		e := flood.next()
-		group.Go(func() { _ = r.Record(t.Context(), e) }) // together: fewer writes to the disk
-		if flood.made%200 == 0 {
-			group.Wait()
+	size := func() int64 {
+		all, err := l.Epochs()
+		if err != nil || len(all) != 1 {
+			t.Fatalf("Epochs() = %v, %v, want one", all, err)
 		}
+		return all[0].Bytes
 	}
-	group.Wait()
+	before := size()
+	flood := denialsOf(t, "loud")
+	for range 15 {
+		var group sync.WaitGroup
+		for range 200 {
+			e := flood.next()
+			group.Go(func() { _ = r.Record(t.Context(), e) }) // together: fewer writes to the disk
+		}
+		group.Wait()
+	}
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	grown := l.size(t) - before
-	if grown > epochBytes/4 || grown < epochBytes/8 {
+	if grown := size() - before; grown > epochBytes/4 || grown < epochBytes/8 {
 		t.Errorf("the file grew by %d bytes, want nearly a quarter of %d and no more", grown, epochBytes)
+	}
+	found, err := audit.Resume(l.Recent(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := audit.New(audit.Config{Log: l, Source: audittest.Source(), Logger: silent()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Resume(found)
+	full := size()
+	for range 50 {
+		record(t, next, flood.next())
+	}
+	if err := next.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if grown := size() - full; grown > 16<<10 {
+		t.Errorf("after a restart the file grew by %d bytes more, want a count", grown)
 	}
 }

@@ -19,6 +19,9 @@ type examination struct {
 	each     func(index int64, leaf []byte) error // may be nil
 
 	headers map[string][]byte
+	origin  string // of the tree: <name of the key>/<number of the epoch>
+	number  int64  // of the epoch
+	closed  bool   // it has ended
 	size    int64
 	hashes  computed
 	// checkpoints found, and the last of them
@@ -26,6 +29,8 @@ type examination struct {
 	last        checkpoint
 	state       fileState
 	recent      [maxTail][]byte // the last leaves, at their index modulo maxTail
+	first       []byte          // the first leaf
+	tail        tail            // what no checkpoint covers
 }
 
 // run returns a *TamperedError, or what stopped it.
@@ -93,13 +98,15 @@ func (x *examination) readMeta(f *pageFile) error {
 	}); err != nil {
 		return err
 	}
-	if values[metaFormat] != formatV1 {
-		return tampered(-1, "the format is not %s", formatV1)
+	if values[metaFormat] != formatV2 {
+		return tampered(-1, "the format is not %s", formatV2)
 	}
-	if values[metaOrigin] != x.verifier.Name() {
+	node, epoch, ok := splitOrigin(values[metaOrigin])
+	x.origin, x.number, x.closed = values[metaOrigin], epoch, values[metaClosed] == closedMark
+	if !ok || node != x.verifier.Name() {
 		e := tampered(-1, "it is the log of another node than the key's, %q", x.verifier.Name())
 		e.Hint = "give the node.vkey of the node that the file is from"
-		return e
+		return &foreignError{e, values[metaOrigin]}
 	}
 	size, ok := number([]byte(values[metaSize]))
 	if !ok {
@@ -123,6 +130,9 @@ func (x *examination) readEvents(f *pageFile) error {
 			return err
 		}
 		x.hashes = append(x.hashes, hashes...)
+		if next == 0 {
+			x.first = bytes.Clone(leaf)
+		}
 		x.recent[next%maxTail] = append(x.recent[next%maxTail][:0], leaf...)
 		if x.each != nil {
 			if err := x.each(next, leaf); err != nil {
@@ -168,7 +178,7 @@ func levelOf(stored int64) int {
 
 func (x *examination) readCheckpoints(f *pageFile) error {
 	err := x.entries(f, bucketCheckpoints, func(k, text []byte) error {
-		c, err := openCheckpoint(text, x.verifier)
+		c, err := openCheckpoint(text, x.origin, x.verifier)
 		if err != nil {
 			e := tampered(-1, "%v", err)
 			e.Hint = "check that the key is the node's own; " + hintTampered
@@ -194,7 +204,7 @@ func (x *examination) readCheckpoints(f *pageFile) error {
 // whoever can write the file could drop the checkpoints and forge the rest.
 func (x *examination) readTail(*pageFile) error {
 	n := x.size - x.last.size
-	var t tail
+	t := &x.tail
 	for i := x.size - min(n, maxTail); i < x.size; i++ {
 		t.add(timeOf(x.recent[i%maxTail]))
 	}

@@ -17,7 +17,30 @@ const Thinning = thinning
 const MaxTail = maxTail
 
 // AdoptOther adopts the log as if another state of it had been examined.
-func (l *Log) AdoptOther() error { return l.adopt(fileState{}) }
+func (l *Log) AdoptOther() error {
+	l.examined = l.active.file
+	return l.adopt(fileState{})
+}
 
 // Guarded runs f as Open runs what may panic.
 func Guarded(c Config, f func() error) error { return (&Log{c: c}).guarded(f) }
+
+// OnStep calls f after each step of a roll-over.
+func (l *Log) OnStep(f func(step string)) { l.step = f }
+
+// RollOver ends the active epoch, whatever its size.
+func (l *Log) RollOver() error {
+	done := make(chan error, 1)
+	l.commands <- func() { done <- l.rollOver(nil) }
+	return <-done
+}
+
+// Closing reports whether Close was called.
+func (l *Log) Closing() bool {
+	select {
+	case <-l.quit:
+		return true
+	default:
+		return false
+	}
+}

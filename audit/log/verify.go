@@ -91,7 +91,7 @@ func Verify(ctx context.Context, c VerifyConfig) (Report, error) {
 	case err != nil:
 		return Report{}, fmt.Errorf("look at audit log: %w", err)
 	case !info.Mode().IsRegular():
-		return Report{}, &DirectoryError{c.Path, "is not a regular file", "give the file " + FileName + " or a copy of it"}
+		return Report{}, &DirectoryError{c.Path, "is not a regular file", "give the file of an epoch, " + EpochFile(1) + " for example, or a copy of it"}
 	}
 	if err := lock(f, syscall.LOCK_SH); err != nil {
 		return Report{}, err
@@ -130,14 +130,14 @@ func verify(ctx context.Context, c VerifyConfig, r io.ReaderAt, size int64) (Rep
 		return Report{}, err
 	}
 	return Report{
-		Origin: verifier.Name(), Events: x.size, Checkpoints: x.checkpoints, Root: root,
+		Origin: x.origin, Events: x.size, Checkpoints: x.checkpoints, Root: root,
 		From: s.from, To: s.to, Signed: signed, Tail: x.size - signed, OpenIntents: s.intents(), Incomplete: s.incomplete(),
 	}, nil
 }
 
 // known checks that the log still begins with what an earlier checkpoint signed.
 func (x *examination) known(text []byte) (size int64, err error) {
-	c, err := openCheckpoint(bytes.TrimLeft(text, "\n"), x.verifier)
+	c, err := openCheckpoint(bytes.TrimLeft(text, "\n"), x.origin, x.verifier)
 	if err != nil {
 		return 0, fmt.Errorf("read known checkpoint: %w", err)
 	}

@@ -27,7 +27,7 @@ type verifyOptions struct {
 func verifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify --file audit.db [--key node.vkey] [--checkpoint FILE]",
+		Use:   "verify --file EPOCH.db [--key node.vkey] [--checkpoint FILE]",
 		Short: "Check that an audit log is complete and unaltered",
 		Long: `verify reads an audit log offline: a copy, or the file of a node whose plugin is
 stopped. It recomputes the Merkle tree over every event, and compares it with
@@ -52,7 +52,7 @@ Exit code 0: verified. 1: altered, damaged or not readable. 2: wrong usage.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.file, "file", "", "audit log, audit.db in the plugin's --state-dir/audit (required)")
+	f.StringVar(&o.file, "file", "", "an epoch of the audit log, epoch-*.db in the plugin's --state-dir/audit (required)")
 	f.StringVar(&o.key, "key", "", "public key of the node's log (default: node.vkey beside the file, which proves less)")
 	f.StringSliceVar(&o.checkpoints, "checkpoint", nil, "comma separated files with checkpoints of this log that were kept elsewhere")
 	addOutput(cmd, &o.output)

@@ -13,7 +13,8 @@ import (
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 )
 
-const demoLog = "state/audit/" + auditlog.FileName
+// demoLog is the first epoch, which no demo fills.
+const demoLog = "state/audit/epoch-0000000001.db"
 
 // playVerify stops the plugin, shows what it recorded, and verifies it the way
 // an auditor would.

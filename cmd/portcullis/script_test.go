@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts plays the user stories of testdata/script. Each finds in log/ an
-// audit log of three events whose plugin has stopped, the second of which is a
+// audit log of four events whose plugin has stopped, the third of which is a
 // denial, and in log/checkpoint its last signed checkpoint.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -39,12 +40,13 @@ func TestScripts(t *testing.T) {
 func writeLog(work string) (err error) {
 	dir := filepath.Join(work, "log")
 	logger := slog.New(slog.DiscardHandler)
-	log, err := auditlog.Open(auditlog.Config{Dir: dir, Origin: "test/nodes/node-1", Logger: logger})
+	source := audit.Source{Component: "driver", Version: "test", Cluster: "test", Node: "node-1"}
+	log, err := auditlog.Open(auditlog.Config{Dir: dir, Origin: "test/nodes/node-1", Boundary: audit.BoundaryLeaf(source, time.Now), Logger: logger})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	recorder, err := audit.New(audit.Config{Log: log, Logger: logger, Source: audit.Source{Component: "driver", Version: "test", Cluster: "test", Node: "node-1"}})
+	recorder, err := audit.New(audit.Config{Log: log, Logger: logger, Source: source})
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	logFile    = "state/audit/" + auditlog.FileName
+	logFile    = "state/audit/epoch-0000000001.db"
 	keyFile    = "state/audit/" + auditlog.KeyFileName
 	vkeyFile   = "state/audit/" + auditlog.VKeyFileName
 	logPage    = 4096

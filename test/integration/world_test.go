@@ -291,7 +291,7 @@ func (w *world) events(p *corev1.Pod) []audit.Event {
 	var found []audit.Event
 	plugintest.Eventually(w.t, "read the audit log", func() error {
 		found = nil
-		text, err := os.ReadFile(w.path("state/audit/" + auditlog.FileName))
+		text, err := os.ReadFile(w.path("state/audit/" + auditlog.EpochFile(1)))
 		if err != nil {
 			return err
 		}
