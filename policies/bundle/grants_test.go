@@ -110,8 +110,8 @@ func TestGrantsRefused(t *testing.T) {
 		name, old, new string
 		want           string // in the error
 	}{
-		{"unknown key", "owner: team-payments", "owner: x\n  ownr: y", "unknown field"},
-		{"key in another case", "owner: team-payments", "owner: x\n  Owner: y", "unknown field \"[0].Owner\""},
+		{"unknown key", "owner: team-payments", "owner: x\n  ownr: y", "did you mean \"owner\"?"},
+		{"key in another case", "owner: team-payments", "owner: x\n  Owner: y", "[0]: unknown key \"Owner\""},
 		{"key written twice", "owner: team-payments", "owner: x\n  owner: y", "written twice"},
 		{"no id", "id: G-1", `id: ""`, "id:"},
 		{"id with spaces", "id: G-1", "id: G 1", "id:"},
