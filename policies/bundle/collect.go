@@ -75,7 +75,7 @@ func (c *collector) unique(seen map[string]policies.Place, id string, where func
 	if first != (policies.Place{}) {
 		hint += ", the other one is at " + first.String()
 	}
-	add("id", "id is used twice", hint)
+	add("id", "is used twice", hint)
 }
 
 // printable keeps a path as it is unless a key in it would not show as written.

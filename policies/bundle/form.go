@@ -43,7 +43,9 @@ var (
 	secretPattern     = regexp.MustCompile(`^([a-zA-Z0-9_-]{1,30}://[^/#@ ]+/|unparsed:[0-9a-f]{64}$)`)
 	rulePattern       = regexp.MustCompile(`^PR-[0-9]{3}$`)
 	monitoredPattern  = regexp.MustCompile(`^(\*|PR-[0-9]{3})$`)
-	checkPattern      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	checkPattern      = regexp.MustCompile(`^[A-Za-z0-9_][-A-Za-z0-9_.]*$`)
+	lossPattern       = regexp.MustCompile(`^(keep|scrub)$`)
+	rootPattern       = regexp.MustCompile(`^portcullis$`)
 	contractPattern   = regexp.MustCompile(`^portcullis/v1$`)
 	revisionPattern   = regexp.MustCompile(`^[!-~]([ -~]{0,126}[!-~])?$`)
 	commitPattern     = regexp.MustCompile(`^[0-9A-Za-z][-0-9A-Za-z._/]{0,127}$`)
@@ -87,6 +89,10 @@ func formOfRest(name string) form {
 		return form{monitoredPattern, "is not the id of a rule", `list ids such as PR-200, or ["*"] alone for all rules`}
 	case "check":
 		return form{checkPattern, "is not the name of a check", ""}
+	case "loss":
+		return form{lossPattern, "is another answer", "use keep or scrub"}
+	case "root":
+		return form{rootPattern, "is another root", `use ["portcullis"]`}
 	case "contract":
 		return form{contractPattern, "is another contract", "use portcullis/v1"}
 	case "revision":

@@ -14,8 +14,8 @@ import (
 // in its metadata.
 type Manifest struct {
 	Revision    string   `json:"revision,omitempty" form:"revision" doc:"What the author calls this state of the policy."`
-	Roots       []string `json:"roots,omitempty" doc:"Always portcullis."`
-	RegoVersion *int64   `json:"rego_version,omitempty" doc:"Always 1."`
+	Roots       []string `json:"roots,omitempty" form:"root" doc:"Always portcullis."`
+	RegoVersion *int64   `json:"rego_version,omitempty" form:"one" doc:"Always 1."`
 	Metadata    Metadata `json:"metadata" doc:"What Portcullis reads."`
 }
 
