@@ -169,4 +169,3 @@ func waiversOf(d waiversDocument) []Waiver {
 	slices.SortStableFunc(waivers, func(a, b Waiver) int { return strings.Compare(a.ID, b.ID) })
 	return waivers
 }
-

@@ -134,7 +134,7 @@ func checkField(tag reflect.StructTag, v reflect.Value, path string, add report)
 	absent := v.IsZero() || needed && (v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0
 	switch {
 	case absent && needed:
-		add(path, last(path)+" is missing", need)
+		add(path, "is missing", need)
 		return
 	case absent:
 		return
@@ -171,12 +171,12 @@ const maxUID = 1<<32 - 2
 // "none" and another for "no restriction".
 func checkList(tag reflect.StructTag, v reflect.Value, path string, add report) {
 	if v.Len() == 0 && tag.Get("empty") != "ok" {
-		add(path, path+" is empty", "leave it out, or name at least one")
+		add(path, "is empty", "leave it out, or name at least one")
 	}
 	for i := range v.Len() {
 		item, at := v.Index(i).String(), fmt.Sprintf("%s[%d]", path, i)
 		if item == "" {
-			add(at, path+" holds an empty text", "")
+			add(at, "is an empty text", "leave it out")
 			continue
 		}
 		checkWord(tag.Get("form"), item, at, add)
@@ -219,6 +219,3 @@ func clip(text string) string {
 	}
 	return text[:longest] + "..."
 }
-
-// last returns the last field of a path.
-func last(path string) string { return path[strings.LastIndex(path, ".")+1:] }

@@ -133,7 +133,7 @@ func (g Grant) check(labelKeys []string, add report) {
 	}
 	g.checkSecrets(add)
 	if g.Pods != nil && reflect.ValueOf(*g.Pods).IsZero() {
-		add("pods", "pods is empty, so it narrows nothing", "leave it out, or give at least one of its lists")
+		add("pods", "is empty, so it narrows nothing", "leave it out, or give at least one of its lists")
 	}
 }
 

@@ -58,7 +58,7 @@ func (w *walk) value(n *yaml.Node, typ reflect.Type, path string, depth int) any
 	case n.Kind == yaml.ScalarNode:
 		return w.scalar(n, typ, path)
 	default:
-		w.fault(n, path, wanted(path, typ), "")
+		w.fault(n, path, wanted(typ), "")
 	}
 	return nil
 }
@@ -68,8 +68,8 @@ func accepts(typ reflect.Type, kinds ...reflect.Kind) bool {
 	return typ == nil || typ != reflect.TypeFor[time.Time]() && slices.Contains(kinds, typ.Kind())
 }
 
-// wanted says what belongs at a path, in words of the field.
-func wanted(path string, typ reflect.Type) string {
+// wanted says what a type takes.
+func wanted(typ reflect.Type) string {
 	want := "other YAML"
 	switch {
 	case typ == nil:
@@ -86,7 +86,7 @@ func wanted(path string, typ reflect.Type) string {
 	default:
 		want = "a whole number"
 	}
-	return last(path) + " has to be " + want
+	return "has to be " + want
 }
 
 func (w *walk) sequence(n *yaml.Node, typ reflect.Type, path string, depth int) any {
@@ -191,7 +191,7 @@ func distance(a, b string) int {
 func (w *walk) scalar(n *yaml.Node, typ reflect.Type, path string) any {
 	v, problem, hint := plainScalar(n)
 	if problem == "" {
-		problem = w.misfit(v, typ, path)
+		problem = misfit(v, typ)
 	}
 	if problem != "" {
 		w.fault(n, path, problem, hint)
@@ -221,7 +221,7 @@ func plainScalar(n *yaml.Node) (v any, problem, hint string) {
 }
 
 // misfit says why the value is not one of the type, "" if it is.
-func (w *walk) misfit(v any, typ reflect.Type, path string) string {
+func misfit(v any, typ reflect.Type) string {
 	if typ == nil {
 		return ""
 	}
@@ -229,5 +229,5 @@ func (w *walk) misfit(v any, typ reflect.Type, path string) string {
 	if err == nil && json.Unmarshal(encoded, reflect.New(typ).Interface()) == nil {
 		return ""
 	}
-	return wanted(path, typ)
+	return wanted(typ)
 }
