@@ -1,6 +1,10 @@
 package audit
 
-import "time"
+import (
+	"time"
+
+	"github.com/portcullis-csi/portcullis/policies"
+)
 
 // SchemaID names the schema of every event. Within v1 fields and words are
 // only ever added.
@@ -35,13 +39,25 @@ type Event struct {
 	Change      *Change    `json:"change,omitempty"`                   // of policy.change and config.change
 	Log         *LogState  `json:"log,omitempty"`                      // of log.opened, log.closed, key.rotated and audit.heartbeat
 	KubeAuditID string     `json:"kubeAuditId,omitempty" check:"uuid"` // Audit-ID of the API request: joins with audit.k8s.io events
-	Count       int64      `json:"count,omitempty"`                    // of audit.gap and audit.repeated: events not written; of anomaly.mass_revocation: volumes
+	Count       int64      `json:"count,omitempty"`                    // of audit.gap, audit.repeated and audit.counted: events not written; of anomaly.mass_revocation: volumes
+	Counts      []Counted  `json:"counts,omitempty"`                   // of audit.counted: by rule and reason
 	FirstTime   *time.Time `json:"firstTime,omitempty"`                // the first of count
 	LastTime    *time.Time `json:"lastTime,omitempty"`                 // the last of count
 	Repeated    int64      `json:"repeated,omitempty"`                 // equal events since the last one that was written
 	Source      Source     `json:"source"`                             // who reports
 	Trace       *Trace     `json:"trace,omitempty"`                    // empty until there is tracing
 	DurationMS  int64      `json:"durationMs,omitempty"`               // from request to outcome
+
+	// input is what was decided on: kept beside the log, never in it.
+	input *policies.Input
+}
+
+// Counted says how many refusals among those that were only counted had one
+// rule, or for want of a rule one reason. A denial by two rules is in both.
+type Counted struct {
+	Rule   string `json:"rule,omitempty" check:"rule"`     // that denied
+	Reason Reason `json:"reason,omitempty" check:"reason"` // where no rule did
+	Count  int64  `json:"count"`                           // of them
 }
 
 // Part places an event among those that hold one long list together.

@@ -1,7 +1,5 @@
 package audit
 
-import "fmt"
-
 // Intent is a delivery that was decided and has no end in the log yet.
 type Intent struct {
 	EventID    string
@@ -21,33 +19,8 @@ type Leaves interface {
 // needs not be given the whole log: a delivery takes two minutes at most, and
 // every start ends what the process before it left open.
 func OpenIntents(l Leaves) ([]Intent, error) {
-	open := map[string]Event{}
-	var order []string
-	err := l.Each(func(index int64, leaf []byte) error {
-		e, err := Parse(leaf)
-		if err != nil {
-			return fmt.Errorf("event %d: %w", index, err)
-		}
-		switch e.Stage {
-		case StageIntent:
-			open[e.ID] = e
-			order = append(order, e.ID)
-		case StageComplete:
-			delete(open, e.ParentID)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look for open intents: %w", err)
-	}
-	var intents []Intent
-	for _, id := range order {
-		if e, ok := open[id]; ok {
-			intents = append(intents, intentOf(e))
-			delete(open, id)
-		}
-	}
-	return intents, nil
+	found, err := Resume(l)
+	return found.Intents, err
 }
 
 func intentOf(e Event) Intent {

@@ -93,6 +93,7 @@ func samples(t *testing.T) []sample {
 		{"policy_loaded_unsigned", "A development build loads an unsigned bundle", audit.PolicyLoaded(unsigned)},
 		{"policy_load_failed", "A policy bundle is refused", audit.PolicyLoadFailed(refused)},
 		{"audit_repeated", "A denial came again and again: one event counts them", repeatedSample(t)},
+		{"audit_counted", "A namespace has filled its share of the log: what it is refused from then on is counted", countedSample(t)},
 		{"audit_gap", "Events were lost: the log did not take them for too long", gapSample(t)},
 	}
 }
@@ -156,6 +157,19 @@ func stored(t *testing.T, e audit.Event) []byte {
 		t.Fatalf("len(Leaves()) = %d, want 1", n)
 	}
 	return l.Leaves()[0]
+}
+
+func countedSample(t *testing.T) audit.Event {
+	t.Helper()
+	at := &clock{now: noon()}
+	r, l := audittest.New(t, func(c *audit.Config) { c.Clock = at.time })
+	l.Begin(1, 1)
+	for i := range 3 {
+		r.Owe(audit.Decided(policiestest.Deny(t, func(in *policies.Input) { in.Subject.PodName = fmt.Sprintf("api-%d", i) })))
+		at.add(time.Minute)
+	}
+	events := audittest.Closed(t, r, l)
+	return events[len(events)-1]
 }
 
 func repeatedSample(t *testing.T) audit.Event {
@@ -255,7 +269,7 @@ func TestEveryStateHasASample(t *testing.T) {
 		have[e.Code] = true
 	}
 	for _, code := range []audit.Code{
-		"PC0001I", "PC0002I", "PC0003I", "PC0004I", "PC0005I", "PC0008E", "PC0010W", "PC2001I", "PC2001W", "PC2001E", "PC2002I", "PC2002E",
+		"PC0001I", "PC0002I", "PC0003I", "PC0004I", "PC0005I", "PC0008E", "PC0010W", "PC0011W", "PC2001I", "PC2001W", "PC2001E", "PC2002I", "PC2002E",
 		"PC2003I", "PC2003E", "PC2006E", "PC2008I", "PC2008E", "PC8003E", "PC3001I", "PC3002E", "PC9001E", "PC9002E", "PC9003E",
 	} {
 		if !have[code] {

@@ -72,7 +72,7 @@ func (n *node) expiring(end time.Time) *policies.Engine {
 		}
 	}
 	source, err := bundle.NewSource(bundle.Config{
-		Verifier: bundle.Directory(dir), AllowUnsigned: true, Compile: policies.Options{Clock: n.clock.now, Budget: 30 * time.Second},
+		Verifier: bundle.Path(dir), AllowUnsigned: true, Compile: policies.Options{Clock: n.clock.now, Budget: 30 * time.Second},
 	})
 	if err != nil {
 		n.t.Fatal(err)

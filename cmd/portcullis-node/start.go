@@ -105,7 +105,7 @@ func (p *plugin) openVolumes(context.Context) error {
 func (p *plugin) openPolicy(ctx context.Context) error {
 	var err error
 	p.policy, err = bundle.NewSource(bundle.Config{
-		Verifier: bundle.Directory(p.o.policy), AllowUnsigned: p.o.development.allowsUnsigned(), Report: p.reportPolicy,
+		Verifier: bundle.Path(p.o.policy), AllowUnsigned: p.o.development.allowsUnsigned(), Report: p.reportPolicy,
 	})
 	if err != nil {
 		return err
