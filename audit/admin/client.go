@@ -33,6 +33,7 @@ type Error struct {
 	Status int    // of HTTP
 	Text   string // printable ASCII
 	Hint   string // the same, may be empty
+	code   string
 }
 
 // Error says what was refused, and the remedy.
@@ -43,12 +44,12 @@ func (e *Error) Error() string {
 	return e.Text + "; hint: " + e.Hint
 }
 
-// Unwrap returns the sentinel that the status stands for.
+// Unwrap returns ErrGone or ErrNotKept where it is that.
 func (e *Error) Unwrap() error {
-	switch e.Status {
-	case http.StatusGone:
+	switch e.code {
+	case codeGone:
 		return ErrGone
-	case http.StatusNotFound:
+	case codeNotKept:
 		return ErrNotKept
 	}
 	return nil
@@ -265,9 +266,9 @@ func readError(resp *http.Response) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
 	var r refusal
 	if err != nil || json.Unmarshal(body, &r) != nil || r.Text == "" {
-		return &Error{resp.StatusCode, fmt.Sprintf("the plugin answers with HTTP status %d", resp.StatusCode), "check that --socket is that of portcullis-node"}
+		return &Error{Status: resp.StatusCode, Text: fmt.Sprintf("the plugin answers with HTTP status %d", resp.StatusCode), Hint: "check that --socket is that of portcullis-node"}
 	}
-	return &Error{resp.StatusCode, "the plugin refused: " + printable(r.Text), printable(r.Hint)}
+	return &Error{resp.StatusCode, "the plugin refused: " + printable(r.Text), printable(r.Hint), r.Code}
 }
 
 // printable keeps escape sequences from the terminal.

@@ -42,12 +42,19 @@ type refusal struct {
 	status int
 	Text   string `json:"error"`
 	Hint   string `json:"hint,omitempty"`
+	Code   string `json:"code,omitempty"` // of an error that callers tell from others
 }
+
+// The codes.
+const (
+	codeGone    = "gone"
+	codeNotKept = "not-kept"
+)
 
 // Error says what was refused.
 func (r *refusal) Error() string { return r.Text }
 
-func refuse(status int, text, hint string) error { return &refusal{status, text, hint} }
+func refuse(status int, text, hint string) error { return &refusal{status: status, Text: text, Hint: hint} }
 
 // handler answers requests.
 type handler struct {
@@ -123,12 +130,12 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func (h *handler) described(r *http.Request, err error) *refusal {
 	text, hint, _ := strings.Cut(err.Error(), "; hint: ")
-	reply := &refusal{http.StatusInternalServerError, text, hint}
+	reply := &refusal{status: http.StatusInternalServerError, Text: text, Hint: hint}
 	switch {
 	case errors.Is(err, ErrGone):
-		reply.status = http.StatusGone
+		reply.status, reply.Code = http.StatusGone, codeGone
 	case errors.Is(err, ErrNotKept):
-		reply.status = http.StatusNotFound
+		reply.status, reply.Code = http.StatusNotFound, codeNotKept
 	default:
 		h.c.Logger.Error("request to the admin socket failed", slog.String(keyRequest, clip(r.URL.Path)), slog.Any(keyError, err))
 	}

@@ -236,7 +236,7 @@ func TestLine(t *testing.T) {
 		{ID: "PR-100", Denies: true}, {ID: "PR-100", Denies: true}, {ID: "PR-200", Denies: true, Waived: true}, {ID: "PR-300", Monitored: true}, {ID: "PR-400"}}}
 	intent := decided
 	intent.Stage, intent.Policy, intent.Actor.Unconfirmed, intent.Reason, intent.Severity = audit.StageIntent, nil, false, "", audit.SeverityInfo
-	opened := audit.LogFound(audit.Opening{Size: 12, Lost: true, Unsigned: 3})
+	opened := audit.LogBoundary(audit.TypeLogOpened, audit.LogState{Epoch: 2, Size: 12, Lost: true, Missing: 1, Unsigned: 3, Key: "a+b+c"})
 	opened.Time = start()
 	loaded := audit.PolicyLoaded(audit.Bundle{Serial: 7, Digest: "sha256:" + strings.Repeat("a", 64), Signed: true})
 	loaded.Time = start()
@@ -254,7 +254,7 @@ func TestLine(t *testing.T) {
 		"denial":  {decided, "2026-03-01T12:00:00Z  secret.mount          denied    payments/api-0                  high  unconfirmed  rules PR-100  monitored PR-300  volume secrets  decision ABCDEFGHIJKLMNOPQRSTUVWXYZ  at 3/14"},
 		"intent":  {intent, "2026-03-01T12:00:00Z  secret.mount          intent    payments/api-0                  volume secrets  at 3/14"},
 		"refusal": {denial("payments", 0), "2026-03-01T12:00:00Z  secret.mount          denied    payments/api-0                  high  unconfirmed  reason IdentityUnconfirmed  volume secrets  at 3/14"},
-		"log":     {opened, "2026-03-01T12:00:00Z  log.opened            success   -                               high  size 12  LOST  unsigned 3  at 3/14"},
+		"log":     {opened, "2026-03-01T12:00:00Z  log.opened            success   -                               high  epoch 2 size 12  LOST  MISSING 1 epochs  key a+b+c  unsigned 3  at 3/14"},
 		"policy":  {loaded, "2026-03-01T12:00:00Z  policy.change         success   -                               bundle serial 7 sha256:" + strings.Repeat("a", 64) + "  at 3/14"},
 		"hostile": {hostile, `2026-03-01T12:00:00Z  secret.mount          denied    payments/"\x1b]0;owned\a\u202e"  high  unconfirmed  reason IdentityUnconfirmed  volume secrets  at 3/14`},
 		"many":    {many, "2026-03-01T12:00:00Z  secret.mount          denied    payments/api-0                  high  unconfirmed  rules PR-100,PR-101,PR-102,PR-103,PR-104,PR-105,PR-106,PR-107,and 12 more  volume secrets  at 3/14"},

@@ -3,77 +3,136 @@ package main_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/portcullis-csi/portcullis/audit"
 	"github.com/portcullis-csi/portcullis/audit/admin"
+	"github.com/portcullis-csi/portcullis/audit/inputs"
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 	"github.com/portcullis-csi/portcullis/hardening"
 	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
-// running is the part of a plugin that records and answers on its admin
+// node is the part of a plugin that records, and that answers on its admin
 // socket.
-type running struct {
-	log      *auditlog.Log
-	recorder *audit.Recorder
-	stop     func() error
+type node struct {
+	decisions map[string]policies.Decision // by their name in stories
+	log       *auditlog.Log
+	store     *inputs.Store
+	recorder  *audit.Recorder // keeps inputs
+	careless  *audit.Recorder // keeps none
+	stop      func() error
 }
 
-type runningKey struct{}
+// nodeKey finds the node of a story.
+type nodeKey struct{}
 
-// start starts one whose state directory is node/: start.
+// decisions are the denials that stories know by name.
+func decisions(t *testing.T) map[string]policies.Decision {
+	return map[string]policies.Decision{
+		"kept": policiestest.Deny(t),
+		"gone": policiestest.Deny(t, func(in *policies.Input) { in.Subject.PodName = "api-1" }),
+	}
+}
+
+// nodeCommands are what stories say to a node.
+func nodeCommands() map[string]func(*testscript.TestScript, bool, []string) {
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"start": start, "stop": stop, "record": record, "decide": decide, "holds": holds,
+	}
+}
+
+// start starts the node, with the state directory node/: start.
 func start(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: start")
 	}
+	n := ts.Value(nodeKey{}).(*node)
 	dir := ts.MkAbs("node")
 	ts.Check(os.Mkdir(dir, 0o700))
-	logger := slog.New(slog.DiscardHandler)
-	source := audit.Source{Component: "driver", Version: "test", Cluster: "test", Node: "node-1"}
-	log, err := auditlog.Open(auditlog.Config{Dir: filepath.Join(dir, "audit"), Origin: "test/nodes/node-1", Boundary: audit.BoundaryLeaf(source, time.Now), Logger: logger})
+	ts.Check(n.open(dir))
+	sockets, err := os.MkdirTemp("", "admin") // in the state directory, the path could be too long for a socket
 	ts.Check(err)
-	recorder, err := audit.New(audit.Config{Log: log, Logger: logger, Source: source})
-	ts.Check(err)
-	// In the directory itself the path could be too long for a socket.
+	path := filepath.Join(sockets, admin.SocketName)
 	ctx, cancel := context.WithCancel(context.Background())
-	sockets, err := os.MkdirTemp("", "admin")
-	ts.Check(err)
-	ts.Check(os.Symlink(filepath.Join(sockets, admin.SocketName), filepath.Join(dir, admin.SocketName)))
-	listener, err := hardening.ListenPrivate(ctx, filepath.Join(sockets, admin.SocketName))
+	listener, err := hardening.ListenPrivate(ctx, path)
 	ts.Check(err)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- admin.Serve(ctx, listener, admin.Config{Log: log, Inputs: keptInputs{}, Logger: logger,
-			Peer: func(c net.Conn) error { return hardening.CheckPeer(c, []int{os.Geteuid()}) }})
+		ended <- admin.Serve(ctx, listener, admin.Config{
+			Log: n.log, Inputs: admin.Kept{Leaves: n.log.Each, Store: n.store}, Logger: slog.New(slog.DiscardHandler),
+			Peer: func(c net.Conn) error { return hardening.CheckPeer(c, []int{os.Geteuid()}) },
+		})
 	}()
-	r := &running{log: log, recorder: recorder, stop: func() error {
+	n.stop = sync.OnceValue(func() error {
 		cancel()
-		return errors.Join(<-ended, recorder.Close(context.Background()), log.Close(), os.RemoveAll(sockets))
-	}}
-	ts.Setenv("SOCKET", filepath.Join(sockets, admin.SocketName))
-	ts.Value(runningKey{}).(*holder).running = r
-	ts.Defer(func() { _ = r.stop() }) // a story that failed may leave it running
+		return errors.Join(<-ended, n.close(), os.RemoveAll(sockets))
+	})
+	ts.Setenv("SOCKET", path)
+	ts.Defer(func() { _ = n.stop() }) // a story may leave it running
 }
 
-// holder passes what start started on to the other commands.
-type holder struct{ running *running }
+func (n *node) open(dir string) (err error) {
+	logger := slog.New(slog.DiscardHandler)
+	source := audit.Source{Component: "driver", Version: "test", Cluster: "test", Node: "node-1"}
+	n.log, err = auditlog.Open(auditlog.Config{Dir: filepath.Join(dir, "audit"), Origin: "test/nodes/node-1", Boundary: audit.BoundaryLeaf(source, time.Now), Logger: logger})
+	if err != nil {
+		return err
+	}
+	if n.store, err = inputs.Open(inputs.Config{Dir: filepath.Join(dir, "audit-inputs"), MaxBytes: 1 << 20, Logger: logger}); err != nil {
+		return err
+	}
+	if n.recorder, err = audit.New(audit.Config{Log: n.log, Inputs: n.store, Logger: logger, Source: source}); err != nil {
+		return err
+	}
+	n.careless, err = audit.New(audit.Config{Log: n.log, Logger: logger, Source: source})
+	return err
+}
 
-// record has events recorded: record NAMESPACE POD.
+func (n *node) close() error {
+	ctx := context.Background()
+	return errors.Join(n.recorder.Close(ctx), n.careless.Close(ctx), n.store.Close(), n.log.Close())
+}
+
+// stop stops the node: stop.
+func stop(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(ts.Value(nodeKey{}).(*node).stop()) }
+
+// record has a refusal recorded: record NAMESPACE POD.
 func record(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: record NAMESPACE POD")
 	}
 	claim := audit.Claim{Namespace: args[0], Pod: args[1], ServiceAccount: "api", PodUID: "11111111-1111-4111-8111-111111111111", Volume: "secrets"}
-	ts.Check(ts.Value(runningKey{}).(*holder).running.recorder.Record(context.Background(), audit.Rejected(claim, audit.ReasonIdentityUnconfirmed)))
+	ts.Check(ts.Value(nodeKey{}).(*node).recorder.Record(context.Background(), audit.Rejected(claim, audit.ReasonIdentityUnconfirmed)))
+}
+
+// decide has a denial recorded, whose input is kept or not: decide kept|gone. It
+// sets DECISION and SHA.
+func decide(ts *testscript.TestScript, neg bool, args []string) {
+	n := ts.Value(nodeKey{}).(*node)
+	if neg || len(args) != 1 || n.decisions[args[0]].ID == "" {
+		ts.Fatalf("usage: decide kept|gone")
+	}
+	d, recorder := n.decisions[args[0]], n.recorder
+	if args[0] == "gone" {
+		recorder = n.careless
+	} else {
+		n.store.KeepBundle(d.BundleDigest, []byte("a tarball"))
+	}
+	ts.Check(recorder.Record(context.Background(), audit.Decided(d)))
+	ts.Setenv("DECISION", d.ID)
+	ts.Setenv("SHA", d.InputSHA256)
+	ts.Setenv("BUNDLE", d.BundleDigest)
 }
 
 // holds waits until a file holds something: holds FILE REGEXP.
@@ -91,36 +150,4 @@ func holds(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s holds %q, %v; want %q", args[0], text, err, args[1])
 		}
 	}
-}
-
-// keptInputs has one decision whose input is kept, and one whose is not.
-type keptInputs struct{}
-
-const (
-	keptInput  = `{"contract":"portcullis/v1","phase":"mount"}`
-	keptSHA    = "4a6d4a5e9a4ee4a6b1b0f63b2e0dbb0a47ab9f4d2b1b8a6d2d2a7c66a2f1d5c3" // not its own: damaged
-	goneSHA    = "0000000000000000000000000000000000000000000000000000000000000000"
-	keptDigest = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
-)
-
-func (keptInputs) Recorded(_ context.Context, f func(policies.Recorded) error) error {
-	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	return errors.Join(
-		f(policies.Recorded{Time: at, EventID: "a", DecisionID: "AAAAAAAAAAAAAAAAAAAAAAAAAA", Effect: "deny", InputSHA256: goneSHA}),
-		f(policies.Recorded{Time: at.Add(time.Hour), EventID: "b", DecisionID: "BBBBBBBBBBBBBBBBBBBBBBBBBB", Effect: "allow", InputSHA256: keptSHA, Input: []byte(keptInput)}),
-	)
-}
-
-func (keptInputs) Input(sha string) ([]byte, error) {
-	if sha == keptSHA {
-		return []byte(keptInput), nil
-	}
-	return nil, fmt.Errorf("input: %w", admin.ErrNotKept)
-}
-
-func (keptInputs) Bundle(digest string) ([]byte, error) {
-	if digest == keptDigest {
-		return []byte("tarball"), nil
-	}
-	return nil, fmt.Errorf("bundle: %w", admin.ErrNotKept)
 }

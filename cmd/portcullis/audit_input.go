@@ -28,6 +28,8 @@ var (
 // inputOptions are the flags of portcullis audit input.
 type inputOptions struct {
 	socket socketFlag
+	file   string
+	key    string
 	all    bool
 	bundle string
 	since  string
@@ -56,7 +58,7 @@ bundle that decided.
 Exit code 0: shown. 1: refused or failed. 2: wrong usage. 3: it is not kept.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.check(args); err != nil {
+			if err := errors.Join(refuseBoth(cmd, o.file), o.check(args)); err != nil {
 				return &usageError{err}
 			}
 			return o.run(cmd.Context(), args, cmd.ErrOrStderr())
@@ -64,6 +66,8 @@ Exit code 0: shown. 1: refused or failed. 2: wrong usage. 3: it is not kept.`,
 	}
 	o.socket.add(cmd)
 	f := cmd.Flags()
+	f.StringVar(&o.file, "file", "", "instead of --socket: the --state-dir/audit of a plugin that is stopped, or a copy of it, with audit-inputs beside it")
+	f.StringVar(&o.key, "key", "", "with --file: public key of the node's log (default: node.vkey beside it)")
 	f.BoolVar(&o.all, "all", false, "every recorded decision, one a line")
 	f.StringVar(&o.bundle, "bundle", "", "the bundle with this digest, as tar.gz")
 	f.StringVar(&o.since, "since", "", "with --all: only decisions from this time on: 24h, or 2026-03-01T12:00:00Z")
@@ -97,32 +101,39 @@ func (o *inputOptions) check(args []string) (err error) {
 }
 
 func (o *inputOptions) run(ctx context.Context, args []string, notes io.Writer) error {
-	client := o.socket.client()
-	var err error
+	source, err := o.source()
 	switch {
+	case err != nil:
 	case o.all:
-		err = o.everything(ctx, client, notes)
+		err = o.everything(ctx, source, notes)
 	case o.bundle != "":
-		err = o.writeBundle(ctx, client)
+		err = o.writeBundle(ctx, source)
 	case inputPattern.MatchString(args[0]):
-		err = o.one(ctx, client, args[0], 0)
+		err = o.one(ctx, source, args[0], 0)
 	default:
-		err = o.ofDecision(ctx, client, args[0])
+		err = o.ofDecision(ctx, source, args[0])
 	}
 	if errors.Is(err, admin.ErrNotKept) {
-		fmt.Fprintln(notes, "portcullis: it is not kept on this node, any more or at all")
+		fmt.Fprintln(notes, "portcullis: it is not kept, any more or at all")
 		return errAnswerIsNo
 	}
 	return hinted(err)
 }
 
+func (o *inputOptions) source() (recordedSource, error) {
+	if o.file == "" {
+		return askedInputs{o.socket.client()}, nil
+	}
+	return openFileInputs(logOptions{file: o.file, key: o.key})
+}
+
 // everything writes all recorded decisions, and says how many are without
 // their input.
-func (o *inputOptions) everything(ctx context.Context, client *admin.Client, notes io.Writer) error {
+func (o *inputOptions) everything(ctx context.Context, source recordedSource, notes io.Writer) error {
 	all, gone := 0, 0
 	e := json.NewEncoder(printableWriter{o.output.out})
 	e.SetEscapeHTML(false)
-	err := client.Recorded(ctx, func(r policies.Recorded) error {
+	err := source.Recorded(ctx, func(r policies.Recorded) error {
 		if r.Time.Before(o.after) {
 			return nil
 		}
@@ -152,8 +163,8 @@ func (p printableWriter) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-func (o *inputOptions) writeBundle(ctx context.Context, client *admin.Client) error {
-	archive, err := client.Bundle(ctx, o.bundle)
+func (o *inputOptions) writeBundle(ctx context.Context, source recordedSource) error {
+	archive, err := source.Bundle(ctx, o.bundle)
 	if err != nil {
 		return err
 	}
@@ -162,30 +173,39 @@ func (o *inputOptions) writeBundle(ctx context.Context, client *admin.Client) er
 }
 
 // ofDecision looks for the last event of the decision, which names its input.
-func (o *inputOptions) ofDecision(ctx context.Context, client *admin.Client, id string) error {
+func (o *inputOptions) ofDecision(ctx context.Context, source recordedSource, id string) error {
 	var sha string
 	var nowNS int64
 	w := tail.Want{Last: 1, Filter: tail.Filter{Decision: id}, Show: func(e tail.Entry) error {
 		sha, nowNS = e.Event.Policy.InputSHA256, e.Event.Policy.NowNS
 		return nil
 	}}
-	if _, err := tail.Last(ctx, client, w); err != nil {
+	if err := source.lastOf(ctx, w); err != nil {
 		return err
 	}
 	if !inputPattern.MatchString(sha) {
 		return fmt.Errorf("no event in the log of this node names decision %s with an input; hint: ask the node that decided, or the webhook's log", id)
 	}
-	return o.one(ctx, client, sha, nowNS)
+	return o.one(ctx, source, sha, nowNS)
 }
 
-// one shows an input, if it is the one that was asked for.
-func (o *inputOptions) one(ctx context.Context, client *admin.Client, sha string, nowNS int64) error {
-	text, err := client.Input(ctx, sha)
+// one shows an input, if it is the one that was asked for: at the time of the
+// decision where that is known, else as it is kept, without one.
+func (o *inputOptions) one(ctx context.Context, source recordedSource, sha string, nowNS int64) error {
+	text, err := source.Input(ctx, sha)
 	if err != nil {
 		return err
 	}
 	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != sha {
 		return errors.New("the input that the plugin sent is another than the one that was recorded; hint: look for damage of the node's disk")
+	}
+	if nowNS == 0 {
+		var b bytes.Buffer
+		if err := json.Indent(&b, text, "", "  "); err != nil {
+			return err
+		}
+		_, err = printableWriter{o.output.out}.Write(append(b.Bytes(), '\n'))
+		return err
 	}
 	in, err := policies.ReadInput(text, nowNS)
 	if err != nil {

@@ -137,7 +137,7 @@ func parseEnd(text string) (time.Time, error) {
 func policyError(dir string, err error) error {
 	list, ok := errors.AsType[policies.FileErrors](err)
 	if !ok {
-		return verifyError(err)
+		return hinted(err)
 	}
 	return &hintedError{
 		fmt.Errorf("policy in %q is refused:\n  %s", dir, strings.ReplaceAll(list.Error(), "\n", "\n  ")),
