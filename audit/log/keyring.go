@@ -47,6 +47,8 @@ func newKeyring(text string) (*keyring, error) {
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("read verifier key: %w; hint: give the content of %s", err, VKeyFileName)
+		case !originPattern.MatchString(v.Name()): // it is shown, and may come from beside the log
+			return nil, fmt.Errorf("read verifier key: %q is not the name of a node; hint: give the content of %s", v.Name(), VKeyFileName)
 		case k.name != "" && k.name != v.Name():
 			return nil, fmt.Errorf("read verifier key: keys of %q and of %q; hint: give keys of one node", k.name, v.Name())
 		case len(k.trusted) == maxKeys:

@@ -110,6 +110,8 @@ type VerifiedEpoch struct {
 	VKey string
 	// Known are the checkpoints from elsewhere that it was held against.
 	Known []Checkpoint
+	// Before is what its first event says of the epoch before.
+	Before Boundary
 	// Hashes are its tree's, until the function returns that was given it.
 	Hashes tlog.HashReader
 }

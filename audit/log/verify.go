@@ -115,7 +115,7 @@ func (v *verification) epoch(e epochFile, r io.ReaderAt, size int64) error {
 		err = v.chain.add(e, x, b)
 	}
 	if err == nil {
-		err = v.count(x)
+		err = v.count(x, b.first)
 	}
 	return named(err, e.path)
 }
@@ -140,7 +140,7 @@ func (v *verification) examine(e epochFile, r io.ReaderAt, size int64) (*examina
 }
 
 // count holds an epoch against known checkpoints, and reports it.
-func (v *verification) count(x *examination) error {
+func (v *verification) count(x *examination, before Boundary) error {
 	signed := x.last.size
 	var known []Checkpoint
 	for _, k := range v.known {
@@ -169,7 +169,7 @@ func (v *verification) count(x *examination) error {
 		return nil
 	}
 	return v.c.Whole(VerifiedEpoch{
-		EpochReport: e, Checkpoint: x.text, CheckpointSize: x.last.size, VKey: v.keys.text(last.key), Known: known, Hashes: x.hashes,
+		EpochReport: e, Checkpoint: x.text, CheckpointSize: x.last.size, VKey: v.keys.text(last.key), Known: known, Before: before, Hashes: x.hashes,
 	})
 }
 

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 )
@@ -107,31 +110,63 @@ func (x *exporter) open() (err error) {
 
 func dirOf(epoch int64) string { return fmt.Sprintf(epochDir, epoch) }
 
+const hintBoth = "keep both as evidence, and find out which one is the node's log"
+
 // compare checks, before anything is written, that an epoch is an extension of
-// what was exported.
+// what was exported of it, and the oldest one of what was exported before it.
 func (x *exporter) compare(e auditlog.VerifiedEpoch) error {
+	oldest := len(x.sizes) == 0
 	x.sizes[e.Number] = e.CheckpointSize
-	text, err := readFile(x.out, filepath.Join(dirOf(e.Number), checkpointName), maxCheckpoint)
+	there, err := x.there(e.Number)
+	if err == nil && there != nil {
+		err = extends(*there, e)
+	}
+	if err != nil || !oldest || e.Before.Epoch == 0 {
+		return err
+	}
+	if there, err = x.there(e.Before.Epoch); err != nil || there == nil {
+		return err
+	}
+	if there.Size != e.Before.Size || hex.EncodeToString(there.Root[:]) != e.Before.Root {
+		return refused(hintBoth, "export refused: epoch %d does not follow epoch %d as it is there", e.Number, there.Epoch)
+	}
+	return nil
+}
+
+// there returns the checkpoint of an epoch that was exported, or nil. What signed
+// it stands beside it: it is its root that must be that of the log.
+func (x *exporter) there(epoch int64) (*auditlog.Checkpoint, error) {
+	text, err := readFile(x.out, filepath.Join(dirOf(epoch), checkpointName), maxCheckpoint)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	const hint = "keep both as evidence, and find out which one is the node's log"
-	list, err := auditlog.ReadCheckpoints(text, e.VKey)
+	vkey, err := readFile(x.out, filepath.Join(dirOf(epoch), auditlog.VKeyFileName), maxCheckpoint)
+	if err != nil {
+		return nil, err
+	}
+	list, err := auditlog.ReadCheckpoints(text, string(vkey))
+	if err != nil || len(list) != 1 || list[0].Epoch != epoch {
+		return nil, refused(hintBoth, "export refused: the checkpoint of epoch %d that is there is not that of an export", epoch)
+	}
+	return &list[0], nil
+}
+
+func extends(there auditlog.Checkpoint, e auditlog.VerifiedEpoch) error {
 	switch {
-	case err != nil || len(list) != 1 || list[0].Epoch != e.Number:
-		return refused(hint, "export refused: the checkpoint of epoch %d that is there is not this node's", e.Number)
-	case list[0].Size > e.CheckpointSize:
-		return refused(hint, "export refused: %d signed events of epoch %d are there, and the log has %d: it is an older one", list[0].Size, e.Number, e.CheckpointSize)
+	case there.Origin != e.Origin:
+		return refused(hintBoth, "export refused: epoch %d that is there is not of this node", e.Number)
+	case there.Size > e.CheckpointSize:
+		return refused(hintBoth, "export refused: %d signed events of epoch %d are there, and the log has %d: it is an older one", there.Size, e.Number, e.CheckpointSize)
 	}
-	root, err := rootOf(list[0].Size, e)
+	root, err := tlog.TreeHash(there.Size, e.Hashes)
 	if err != nil {
 		return err
 	}
-	if root != list[0].Root {
-		return refused(hint, "export refused: the first %d events of epoch %d are not those that are there", list[0].Size, e.Number)
+	if root != there.Root {
+		return refused(hintBoth, "export refused: the first %d events of epoch %d are not those that are there", there.Size, e.Number)
 	}
 	return nil
 }
@@ -149,7 +184,7 @@ func (x *exporter) later(r auditlog.Report) error {
 	for _, e := range entries {
 		var number int64
 		if _, err := fmt.Sscanf(e.Name(), epochDir, &number); err == nil && number > last {
-			return refused("keep both as evidence, and find out which one is the node's log", "export refused: epoch %d is there, and epoch %d is the log's last one: it is an older log", number, last)
+			return refused(hintBoth, "export refused: epoch %d is there, and epoch %d is the log's last one: it is an older log", number, last)
 		}
 	}
 	return nil

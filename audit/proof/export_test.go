@@ -191,10 +191,10 @@ func TestExportRefuses(t *testing.T) {
 		want       string
 	}{
 		{"an older log", old, good, nil, "it is an older"},
-		{"another node's log there", n.c.Dir, elsewhere, nil, "is not this node's"},
+		{"another node's log there", n.c.Dir, elsewhere, nil, "are not those that are there"},
 		{"events that were changed", n.c.Dir, good, write("epoch-0000000001/tile/entries/000", "x"), "is not what the log holds"},
 		{"hashes that were changed", n.c.Dir, good, write("epoch-0000000001/tile/0/000", "x"), "is not what the log holds"},
-		{"a checkpoint that is none", n.c.Dir, good, write("epoch-0000000001/checkpoint", "x"), "is not this node's"},
+		{"a checkpoint that is none", n.c.Dir, good, write("epoch-0000000001/checkpoint", "x"), "is not that of an export"},
 		{"a later epoch there", n.c.Dir, good, func(t *testing.T, out string) {
 			if err := os.Mkdir(filepath.Join(out, "epoch-0000000099"), 0o700); err != nil {
 				t.Fatal(err)
@@ -275,5 +275,49 @@ func TestAnInterruptedExportIsNoLog(t *testing.T) {
 	export(t, n, out)
 	if got, want := files(t, out), files(t, whole); len(got) != len(want) {
 		t.Errorf("Export() after an interruption = %d files, want %d", len(got), len(want))
+	}
+}
+
+// TestExportAfterEpochsWereDeleted: the export is an archive of what the node
+// does not keep, and what comes must follow what is there.
+func TestExportAfterEpochsWereDeleted(t *testing.T) {
+	n := newNode(t)
+	n.run(t, 0, 50, true)
+	n.run(t, 50, 100, true)
+	out := t.TempDir()
+	export(t, n, out)
+	before := files(t, out)
+	n.run(t, 100, 150, true)
+	imposter := newNode(t)
+	if err := errors.Join(os.MkdirAll(imposter.c.Dir, 0o700), os.CopyFS(imposter.c.Dir, os.DirFS(n.c.Dir)), os.Chmod(filepath.Join(imposter.c.Dir, auditlog.KeyFileName), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for number := range int64(4) {
+		name := filepath.Join(n.c.Dir, auditlog.EpochFile(number+1))
+		if err := os.Remove(filepath.Join(imposter.c.Dir, auditlog.EpochFile(number+1))); err != nil {
+			t.Fatal(err)
+		}
+		if number >= 2 { // the export has the first two whole, and the beginning of the third
+			continue
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := export(t, n, out)
+	if len(list) != 2 || list[0].Number != 3 {
+		t.Fatalf("Export() = %+v, want epochs 3 and 4", list)
+	}
+	after := files(t, out)
+	for name, text := range before {
+		if strings.Contains(name, "0001/") && after[name] != text {
+			t.Errorf("Export() changed %s, want what the node deleted to stay", name)
+		}
+	}
+	// The same key, and epochs of its own from then on.
+	imposter.run(t, 900, 950, false)
+	_, err := proof.Export(t.Context(), proof.ExportConfig{Path: imposter.c.Dir, VKey: imposter.vkey(t), Out: out})
+	if err == nil {
+		t.Error("Export(of a log that begins anew) = nil, want it refused")
 	}
 }

@@ -36,10 +36,6 @@ func tileOf(n int64, width int) string {
 	return strings.Replace(tilePath(tlog.Tile{H: tileHeight, L: 0, N: n, W: width}), "tile/0/", "tile/entries/", 1)
 }
 
-func rootOf(size int64, e auditlog.VerifiedEpoch) (tlog.Hash, error) {
-	return tlog.TreeHash(size, e.Hashes)
-}
-
 // writer writes one epoch.
 type writer struct {
 	root    *os.Root

@@ -87,12 +87,11 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(path, changed, 0o600))
 }
 
-// truncate cuts a file to half its length.
+// truncate cuts a file to its first pages: bbolt makes files longer than it
+// needs, so half of one may be all of it.
 func truncate(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: truncate FILE")
 	}
-	info, err := os.Stat(ts.MkAbs(args[0]))
-	ts.Check(err)
-	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()/2))
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), 3*int64(os.Getpagesize())))
 }
