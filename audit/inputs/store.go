@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 )
 
 const (
@@ -15,6 +16,8 @@ const (
 	leastBytes = 64 << 10
 	// maxQueueBytes bounds what waits for the disk.
 	maxQueueBytes = 8 << 20
+	// overloadedFor is how long a loss is of interest.
+	overloadedFor = 5 * time.Minute
 	// maxThings bounds the memory of the index, at some 100 bytes each.
 	maxThings = 1 << 16
 	// parts is in how many files the room is divided: what is dropped is one.
@@ -43,6 +46,7 @@ type Store struct {
 	waiting map[name][]byte // what the queue and the writer hold
 	queued  int64           // bytes of it
 	dropped int64           // for want of room in the queue, or of a disk
+	lost    time.Time       // when something was dropped last
 	err     error           // of the last write
 
 	wake chan struct{}
@@ -157,7 +161,7 @@ func (s *Store) push(t thing) {
 		return
 	}
 	if s.queued > 0 && s.queued+size > maxQueueBytes || size > s.c.MaxBytes/4 || size > int64(t.name.kind.longest()) {
-		s.dropped++
+		s.lose()
 		return
 	}
 	s.queue = append(s.queue, t)
@@ -265,6 +269,19 @@ func (s *Store) Stats() Stats {
 	}
 	out.Inputs = len(s.index) - out.Bundles
 	return out
+}
+
+// lose counts a thing that is not kept. The caller holds the lock.
+func (s *Store) lose() {
+	s.dropped++
+	s.lost = time.Now()
+}
+
+// Overloaded reports whether something was not kept in the last minutes.
+func (s *Store) Overloaded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.lost.IsZero() && time.Since(s.lost) < overloadedFor
 }
 
 // Failure returns why the last thing could not be written, nil if it was.

@@ -60,7 +60,7 @@ func (s *Store) settle(batch []thing, err error) {
 		delete(s.waiting, t.name)
 		s.queued -= int64(len(t.text))
 		if _, ok := s.index[t.name]; !ok {
-			s.dropped++
+			s.lose()
 		}
 	}
 }

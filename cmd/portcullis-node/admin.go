@@ -23,13 +23,14 @@ func (p *plugin) openAdmin(ctx context.Context) error {
 		p.logger.Error("admin socket not served", slog.Any(keyError, err))
 		return nil
 	}
+	config := admin.Config{Log: p.logForAdmin(), Inputs: p.inputsForAdmin(), Peer: ownUser, Logger: p.logger}
 	// Not ended by the signal that stops the plugin, but when the log is about
 	// to be closed: what is recorded until then can still be followed.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := admin.Serve(ctx, listener, admin.Config{Log: p.logForAdmin(), Peer: ownUser, Logger: p.logger}); err != nil {
+		if err := admin.Serve(ctx, listener, config); err != nil {
 			p.adminFailure.Store(&err)
 			p.logger.Error("admin socket is no longer served", slog.Any(keyError, err))
 		}
@@ -53,6 +54,13 @@ func (p *plugin) logForAdmin() admin.Log {
 		return unreadLog{p.logFailure}
 	}
 	return p.log
+}
+
+func (p *plugin) inputsForAdmin() admin.Inputs {
+	if p.log == nil {
+		return admin.Kept{Leaves: func(func(auditlog.Position, []byte) error) error { return p.logFailure }, Store: p.inputs}
+	}
+	return admin.Kept{Leaves: p.log.Each, Store: p.inputs}
 }
 
 // unreadLog stands in for a log that could not be opened: whoever asks is told

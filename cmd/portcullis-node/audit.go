@@ -18,10 +18,12 @@ import (
 // to unmount (promise P8): it keeps it from granting anything.
 func (p *plugin) openAudit(context.Context) error {
 	var events audit.Appender
+	kept := p.openInputs()
 	source := audit.Source{Component: "driver", Version: version(), Cluster: p.o.clusterName, Node: p.o.nodeID, Insecure: insecureBuild}
 	log, err := auditlog.Open(auditlog.Config{
 		Dir: filepath.Join(p.o.stateDir, "audit"), Origin: p.o.clusterName + "/nodes/" + p.o.nodeID,
 		Boundary: audit.BoundaryLeaf(source, time.Now), Logger: p.logger,
+		EpochBytes: p.o.auditEpoch, RetentionBytes: p.o.auditRetention,
 	})
 	switch {
 	case err == nil:
@@ -33,7 +35,7 @@ func (p *plugin) openAudit(context.Context) error {
 		p.logger.Error("audit log not opened, nothing will be granted", slog.Any(keyError, err))
 		events, p.logFailure = closedLog{err}, err
 	}
-	p.recorder, err = audit.New(audit.Config{Log: events, Logger: p.logger, Source: source})
+	p.recorder, err = audit.New(audit.Config{Log: events, Logger: p.logger, Source: source, Inputs: kept})
 	if err != nil {
 		return err
 	}
@@ -57,19 +59,20 @@ func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 	if p.log == nil {
 		return nil, nil // readiness and the process's log say why
 	}
-	intents, err := audit.OpenIntents(p.log.Recent(interruptedWithin))
+	found, err := audit.Resume(p.log.Recent(interruptedWithin))
 	if err != nil {
 		return nil, err
 	}
+	p.recorder.Resume(found)
 	first := []audit.Event{audit.DriverStarted()}
-	if found := p.log.Opening(); !found.Created { // else the log's first leaf says what was found
+	if was := p.log.Opening(); !was.Created { // else the log's first leaf says what was found
 		epochs, err := p.log.Epochs()
 		if err != nil {
 			return nil, err
 		}
 		e := epochs[len(epochs)-1]
 		first = append([]audit.Event{audit.LogFound(audit.Opening{
-			Epoch: e.Number, Size: e.Size, Root: e.Root, Unsigned: found.Unsigned, Missing: int64(len(found.Missing)),
+			Epoch: e.Number, Size: e.Size, Root: e.Root, Unsigned: was.Unsigned, Missing: int64(len(was.Missing)),
 		})}, first...)
 	}
 	for _, e := range first {
@@ -79,7 +82,7 @@ func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 			p.logger.Error("start not recorded", slog.Any(keyError, err))
 		}
 	}
-	return intents, nil
+	return found.Intents, nil
 }
 
 func (p *plugin) closeRecorder() error {
@@ -98,6 +101,7 @@ func (p *plugin) reportPolicy(r bundle.Report) {
 	p.activePolicy = r.Active
 	if r.Err == nil {
 		p.logger.Info("policy active", slog.String(keyDigest, r.Digest), slog.Int64(keySerial, r.Manifest.Serial), slog.Bool(keySigned, r.Signed))
+		p.keepBundle(r)
 		p.recorder.Owe(audit.PolicyLoaded(b))
 		return
 	}

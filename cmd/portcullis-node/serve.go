@@ -105,6 +105,7 @@ func (p *plugin) checks() []driver.Check {
 		{Name: "policy", Err: p.policyReady},
 		{Name: "policy source", Warning: true, Err: p.policy.Failure},
 		{Name: "audit log", Err: p.recorder.Healthy},
+		{Name: "inputs of decisions", Warning: true, Err: p.inputsReady},
 		{Name: "kubelet registration", Err: p.registered},
 		{Name: "CSIDriver object", Err: p.driverObjectReady},
 		{Name: "CSIDriver object's other fields", Warning: true, Err: p.driverObjectComplete},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/audit/inputs"
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 	"github.com/portcullis-csi/portcullis/driver"
 	"github.com/portcullis-csi/portcullis/driver/provider"
@@ -33,6 +34,8 @@ type plugin struct {
 	volumes   *hardening.System
 	log       *auditlog.Log
 	recorder  *audit.Recorder
+	inputs    *inputs.Store // nil where inputsErr says why
+	inputsErr error
 	policy    *bundle.Source
 	facts     facts
 	cluster   *cluster // nil with --manifests
