@@ -14,8 +14,9 @@ func FreeBytes(dir string) (int64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, fmt.Errorf("ask for free space at %+q: %w", clip(dir), err)
 	}
-	if st.Bsize <= 0 || st.Bavail > uint64(math.MaxInt64/st.Bsize) {
+	block := uint64(max(st.Bsize, 1)) //nolint:gosec // G115: positive
+	if st.Bavail > math.MaxInt64/block {
 		return math.MaxInt64, nil
 	}
-	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // G115: compared above
+	return int64(st.Bavail * block), nil //nolint:gosec // G115: compared above
 }

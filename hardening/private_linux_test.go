@@ -15,7 +15,7 @@ import (
 // privateDir is a directory with a short path, for sockets.
 func privateDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "private")
+	dir, err := os.MkdirTemp("", "private") //nolint:usetesting // the path of a socket must be short
 	check(t, "make directory", err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir

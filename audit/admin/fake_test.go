@@ -160,7 +160,7 @@ type server struct {
 // serve runs a server until the test ends.
 func serve(t testing.TB, c admin.Config) server {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "admin") // t.TempDir may be too long for a socket
+	dir, err := os.MkdirTemp("", "admin") //nolint:usetesting // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func serve(t testing.TB, c admin.Config) server {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- admin.Serve(ctx, l, c) }()
 	stop := sync.OnceValue(func() error {

@@ -54,7 +54,9 @@ const (
 // Error says what was refused.
 func (r *refusal) Error() string { return r.Text }
 
-func refuse(status int, text, hint string) error { return &refusal{status: status, Text: text, Hint: hint} }
+func refuse(status int, text, hint string) error {
+	return &refusal{status: status, Text: text, Hint: hint}
+}
 
 // handler answers requests.
 type handler struct {
@@ -147,7 +149,7 @@ func (h *handler) reply(w http.ResponseWriter, status int, contentType string, b
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.c.Stall))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a peer that has gone away gets no answer
+	_, _ = w.Write(body) //nolint:gosec // G705: no browser reads it; and a peer that has gone away gets no answer
 }
 
 func (h *handler) epochs(w http.ResponseWriter, _ *http.Request) error {

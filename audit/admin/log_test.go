@@ -42,14 +42,14 @@ func openLog(t testing.TB, options ...func(*auditlog.Config)) *auditlog.Log {
 // how many leaves were acknowledged.
 func produce(t testing.TB, l *auditlog.Log, producers int) (stop func() int64) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	var acknowledged atomic.Int64
 	for p := range producers {
 		running.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				leaf := fmt.Sprintf(`{"producer":%d,"n":%d,"time":%q,"pad":"%01000d"}`, p, n, time.Now().UTC().Format(time.RFC3339Nano), n)
-				if _, err := l.Append(context.Background(), []byte(leaf)); err != nil {
+				if _, err := l.Append(context.WithoutCancel(t.Context()), []byte(leaf)); err != nil {
 					t.Errorf("Append() = %v, want no error", err)
 					return
 				}

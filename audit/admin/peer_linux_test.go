@@ -58,7 +58,7 @@ func (b *buffer) String() string {
 // loosens it, the kernel's word about the peer does.
 func TestAnotherUserIsRefused(t *testing.T) {
 	hardeningtest.NeedRoot(t)
-	dir, err := os.MkdirTemp("", "admin")
+	dir, err := os.MkdirTemp("", "admin") //nolint:usetesting // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestAnotherUserIsRefused(t *testing.T) {
 	}
 	var log buffer
 	memory := newMemoryLog(leaves(0, 1))
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() {
 		ended <- admin.Serve(ctx, l, admin.Config{Log: memory, Logger: slog.New(slog.NewTextHandler(&log, nil)),
@@ -80,7 +80,7 @@ func TestAnotherUserIsRefused(t *testing.T) {
 		t.Errorf("another user got %q, want that permission is denied", got)
 	}
 	for _, p := range []string{dir, path} {
-		if err := os.Chmod(p, 0o777); err != nil { //nolint:gosec // G302: that is the mishap
+		if err := os.Chmod(p, 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -29,12 +29,11 @@ var errTooLong = errors.New("the reader is too slow")
 
 // stream writes a long answer to a reader that may be slow, for a while.
 type stream struct {
-	w      http.ResponseWriter
-	rc     *http.ResponseController
-	stall  time.Duration
-	until  time.Time // zero: for ever
-	status string
-	wrote  bool
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	stall time.Duration
+	until time.Time // zero: for ever
+	wrote bool
 }
 
 // newStream announces the trailer; nothing is sent before the first byte.

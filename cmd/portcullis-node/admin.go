@@ -21,7 +21,7 @@ func (p *plugin) openAdmin(ctx context.Context) error {
 	if err != nil {
 		p.adminFailure.Store(&err)
 		p.logger.Error("admin socket not served", slog.Any(keyError, err))
-		return nil
+		return nil //nolint:nilerr // it is logged, and readiness shows it
 	}
 	config := admin.Config{Log: p.logForAdmin(), Inputs: p.inputsForAdmin(), Peer: ownUser, Logger: p.logger}
 	// Not ended by the signal that stops the plugin, but when the log is about

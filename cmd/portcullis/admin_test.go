@@ -37,6 +37,15 @@ type node struct {
 // nodeKey finds the node of a story.
 type nodeKey struct{}
 
+// nodeOf returns the node of a story.
+func nodeOf(ts *testscript.TestScript) *node {
+	n, ok := ts.Value(nodeKey{}).(*node)
+	if !ok {
+		ts.Fatalf("the story has no node")
+	}
+	return n
+}
+
 // decisions are the denials that stories know by name.
 func decisions(t *testing.T) map[string]policies.Decision {
 	return map[string]policies.Decision{
@@ -57,7 +66,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: start")
 	}
-	n := ts.Value(nodeKey{}).(*node)
+	n := nodeOf(ts)
 	dir := ts.MkAbs("node")
 	ts.Check(os.Mkdir(dir, 0o700))
 	ts.Check(n.open(dir))
@@ -105,7 +114,9 @@ func (n *node) close() error {
 }
 
 // stop stops the node: stop.
-func stop(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(ts.Value(nodeKey{}).(*node).stop()) }
+func stop(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(nodeOf(ts).stop())
+}
 
 // record has a refusal recorded: record NAMESPACE POD.
 func record(ts *testscript.TestScript, neg bool, args []string) {
@@ -113,13 +124,13 @@ func record(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: record NAMESPACE POD")
 	}
 	claim := audit.Claim{Namespace: args[0], Pod: args[1], ServiceAccount: "api", PodUID: "11111111-1111-4111-8111-111111111111", Volume: "secrets"}
-	ts.Check(ts.Value(nodeKey{}).(*node).recorder.Record(context.Background(), audit.Rejected(claim, audit.ReasonIdentityUnconfirmed)))
+	ts.Check(nodeOf(ts).recorder.Record(context.Background(), audit.Rejected(claim, audit.ReasonIdentityUnconfirmed)))
 }
 
 // decide has a denial recorded, whose input is kept or not: decide kept|gone. It
 // sets DECISION and SHA.
 func decide(ts *testscript.TestScript, neg bool, args []string) {
-	n := ts.Value(nodeKey{}).(*node)
+	n := nodeOf(ts)
 	if neg || len(args) != 1 || n.decisions[args[0]].ID == "" {
 		ts.Fatalf("usage: decide kept|gone")
 	}

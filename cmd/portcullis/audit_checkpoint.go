@@ -37,7 +37,7 @@ Exit code 0: printed. 1: refused or failed. 2: wrong usage.`,
 			answer := struct {
 				Checkpoint string `json:"checkpoint"`
 			}{clean}
-			return o.output.print(answer, func(w io.Writer) { fmt.Fprint(w, clean) })
+			return o.output.print(answer, func(w io.Writer) { fmt.Fprintf(w, "%s", clean) })
 		},
 	}
 	o.socket.add(cmd)

@@ -124,7 +124,7 @@ func tailSocket(ctx context.Context, o tailOptions) error {
 		return nil
 	})
 	if ctx.Err() != nil {
-		return nil // interrupted, which is how it ends
+		return nil //nolint:nilerr // interrupted, which is how it ends
 	}
 	return err
 }
