@@ -18,6 +18,7 @@ const (
 	TypeAuditGap          Type = "audit.gap"
 	TypeAuditHeartbeat    Type = "audit.heartbeat"
 	TypeAuditRepeated     Type = "audit.repeated"
+	TypeAuditCounted      Type = "audit.counted"
 	TypeAdmission         Type = "admission.decision"
 	TypeMount             Type = "secret.mount"
 	TypeRotate            Type = "secret.rotate"
@@ -62,7 +63,7 @@ func Kinds() []Kind {
 	return []Kind{
 		{TypeDriverStart, 1, done, "the node plugin or the webhook has started"},
 		{TypeDriverStop, 2, either, "it stops"},
-		{TypeLogOpened, 3, done, "the log was opened at this size and root"},
+		{TypeLogOpened, 3, done, "an epoch of the log begins, or a process goes on with one; at this size and root"},
 		{TypeLogClosed, 4, done, "an epoch of the log ended at this size and root"},
 		{TypeKeyRotated, 5, done, "the node's log key was replaced"},
 		{TypeSinkDegraded, 6, broken, "a receiver does not take events"},
@@ -70,6 +71,7 @@ func Kinds() []Kind {
 		{TypeAuditGap, 8, broken, "count events were not written: nobody can tell what they said"},
 		{TypeAuditHeartbeat, 9, done, "the log is alive: silence is an alarm"},
 		{TypeAuditRepeated, 10, decided, "count events equal to parentId were not written"},
+		{TypeAuditCounted, 11, []Outcome{OutcomeDenied}, "count refusals of a namespace were not listed, since it has filled its share of the log"},
 		{TypeAdmission, 1001, decided, "the webhook decided on a pod"},
 		{TypeMount, 2001, decided, "secrets for a new volume: refused, about to be delivered (stage intent), or delivered (stage complete)"},
 		{TypeRotate, 2002, decided, "policy was asked again about a mounted volume (no stage), or its content was swapped (stage complete)"},

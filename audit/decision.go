@@ -53,6 +53,9 @@ func Decided(d policies.Decision) Event {
 		}
 		e.Secrets = append(e.Secrets, Secret{ID: vetted("secret", r.Secret), File: vetted("path", r.File)})
 	}
+	if d.Verdict() != policies.VerdictError { // which may be for want of bounds
+		e.input = new(d.Input())
+	}
 	return e
 }
 

@@ -101,6 +101,9 @@ func fieldTable(t *testing.T) string {
 	var rows func(owner reflect.Type, prefix string)
 	rows = func(owner reflect.Type, prefix string) {
 		for f := range owner.Fields() {
+			if !f.IsExported() {
+				continue
+			}
 			name := prefix + jsonName(f)
 			inner := f.Type
 			for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {

@@ -1,6 +1,10 @@
 package audit
 
-import "time"
+import (
+	"time"
+
+	"github.com/portcullis-csi/portcullis/policies"
+)
 
 // SchemaID names the schema of every event. Within v1 fields and words are
 // only ever added.
@@ -33,15 +37,27 @@ type Event struct {
 	Seen        *Seen      `json:"seen,omitempty"`                     // which versions of the API objects the decision was made from
 	Rotation    *Rotation  `json:"rotation,omitempty"`                 // of secret.rotate with new content
 	Change      *Change    `json:"change,omitempty"`                   // of policy.change and config.change
-	Log         *LogState  `json:"log,omitempty"`                      // of log.opened, log.closed and audit.heartbeat
+	Log         *LogState  `json:"log,omitempty"`                      // of log.opened, log.closed, key.rotated and audit.heartbeat
 	KubeAuditID string     `json:"kubeAuditId,omitempty" check:"uuid"` // Audit-ID of the API request: joins with audit.k8s.io events
-	Count       int64      `json:"count,omitempty"`                    // of audit.gap and audit.repeated: events not written; of anomaly.mass_revocation: volumes
+	Count       int64      `json:"count,omitempty"`                    // of audit.gap, audit.repeated and audit.counted: events not written; of anomaly.mass_revocation: volumes
+	Counts      []Counted  `json:"counts,omitempty"`                   // of audit.counted: by rule and reason
 	FirstTime   *time.Time `json:"firstTime,omitempty"`                // the first of count
 	LastTime    *time.Time `json:"lastTime,omitempty"`                 // the last of count
 	Repeated    int64      `json:"repeated,omitempty"`                 // equal events since the last one that was written
 	Source      Source     `json:"source"`                             // who reports
 	Trace       *Trace     `json:"trace,omitempty"`                    // empty until there is tracing
 	DurationMS  int64      `json:"durationMs,omitempty"`               // from request to outcome
+
+	// input is what was decided on: kept beside the log, never in it.
+	input *policies.Input
+}
+
+// Counted says how many refusals among those that were only counted had one
+// rule, or for want of a rule one reason. A denial by two rules is in both.
+type Counted struct {
+	Rule   string `json:"rule,omitempty" check:"rule"`     // that denied
+	Reason Reason `json:"reason,omitempty" check:"reason"` // where no rule did
+	Count  int64  `json:"count"`                           // of them
 }
 
 // Part places an event among those that hold one long list together.
@@ -157,17 +173,26 @@ type Change struct {
 	To         int64      `json:"toGeneration,omitempty"`              // of a bundle: its serial
 }
 
-// LogState is the state of a log's Merkle tree.
+// LogState is the state of a log's Merkle tree. Each epoch has a tree of its own.
 type LogState struct {
-	Size int64  `json:"size"`               // number of events
-	Root string `json:"root" check:"hex64"` // RFC 6962 root over them
-	// Lost marks a log that is new although its node had one: the file was
-	// removed, or a first start was interrupted.
+	// Epoch is which one Size and Root are of: in the first event of an epoch
+	// the one before, or 0; else this one.
+	Epoch int64  `json:"epoch"`
+	Size  int64  `json:"size"`               // number of events
+	Root  string `json:"root" check:"hex64"` // RFC 6962 root over them
+	// Lost marks a log that is new although its node had one: the last epoch
+	// was removed, or a first start was interrupted.
 	Lost bool `json:"lost,omitempty"`
+	// Missing is how many epochs are not there that a later one names as the one
+	// before it: somebody removed them.
+	Missing int64 `json:"missing,omitempty"`
 	// Unsigned is how many events, just before this one, no signature covered
 	// when the log was opened: a crash leaves a few, and so does whoever can
 	// write the file.
 	Unsigned int64 `json:"unsigned,omitempty"`
+	// PreviousKey is the verifier key of the log up to this epoch's end.
+	PreviousKey string `json:"previousKey,omitempty" check:"verifierkey"`
+	Key         string `json:"key,omitempty" check:"verifierkey"` // from the next epoch on
 }
 
 // Source is the process that reports.

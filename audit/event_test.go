@@ -328,7 +328,7 @@ func TestParse(t *testing.T) {
 // stored, conforms to the schema, and holds no character that a terminal or a
 // line-based receiver would act on.
 func FuzzValidate(f *testing.F) {
-	for _, e := range []audit.Event{audit.DriverStarted(), audit.Unmounted(claim(), ""), audit.LogOpened(1, [32]byte{})} {
+	for _, e := range []audit.Event{audit.DriverStarted(), audit.Unmounted(claim(), ""), audit.LogFound(audit.Opening{Epoch: 1, Size: 1})} {
 		text, err := json.Marshal(e)
 		if err != nil {
 			f.Fatal(err)

@@ -31,7 +31,7 @@ func (r *Recorder) launch(ctx context.Context, n *entry) (*flight, error) {
 		err = fmt.Errorf("%w: %w", ErrUnavailable, errTooMany)
 	}
 	if err != nil {
-		r.repeats.drop(n.key, n.event.ID)
+		r.forget(n)
 		return nil, err
 	}
 	r.flights[n.event.ID] = f
@@ -57,6 +57,9 @@ func (r *Recorder) fly(ctx context.Context, f *flight) {
 	}
 	after := r.land(f, written, err)
 	f.done <- err
+	if err == nil {
+		r.keep(f.entry)
+	}
 	for _, n := range after {
 		r.owe(n)
 	}
@@ -71,11 +74,12 @@ func (r *Recorder) land(f *flight, written int, err error) (after []*entry) {
 	rest := f.leaves[written:]
 	switch {
 	case err == nil:
-		r.repeats.note(f.key, f.event, true)
+		r.repeats.note(f.entry, true)
 	case len(rest) > 0 && (f.owed || written > 0):
-		after = append(after, newEntry(f.event, f.key, rest))
+		f.leaves = rest
+		after = append(after, f.entry)
 	default:
-		r.repeats.drop(f.key, f.event.ID)
+		r.forget(f.entry)
 	}
 	if written > 0 && (err != nil || f.abandoned) {
 		// Whoever gave up may still owe the event, which is in the log.

@@ -1,7 +1,5 @@
 package audit
 
-import "fmt"
-
 // Intent is a delivery that was decided and has no end in the log yet.
 type Intent struct {
 	EventID    string
@@ -11,41 +9,18 @@ type Intent struct {
 	event Event
 }
 
-// Leaves gives the stored events in their order.
+// Leaves gives stored events in their order, each with its index in its epoch.
 type Leaves interface {
 	Each(f func(index int64, leaf []byte) error) error
 }
 
 // OpenIntents returns the deliveries without an end, oldest first: a crash or a
-// power cut came between. Whoever starts must give each its end with Ended.
+// power cut came between. Whoever starts must give each its end with Ended. It
+// needs not be given the whole log: a delivery takes two minutes at most, and
+// every start ends what the process before it left open.
 func OpenIntents(l Leaves) ([]Intent, error) {
-	open := map[string]Event{}
-	var order []string
-	err := l.Each(func(index int64, leaf []byte) error {
-		e, err := Parse(leaf)
-		if err != nil {
-			return fmt.Errorf("event %d: %w", index, err)
-		}
-		switch e.Stage {
-		case StageIntent:
-			open[e.ID] = e
-			order = append(order, e.ID)
-		case StageComplete:
-			delete(open, e.ParentID)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look for open intents: %w", err)
-	}
-	var intents []Intent
-	for _, id := range order {
-		if e, ok := open[id]; ok {
-			intents = append(intents, intentOf(e))
-			delete(open, id)
-		}
-	}
-	return intents, nil
+	found, err := Resume(l)
+	return found.Intents, err
 }
 
 func intentOf(e Event) Intent {

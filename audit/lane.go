@@ -55,30 +55,40 @@ func newLane(r *Recorder, f func(context.Context, []byte) (int64, error)) *lane 
 // push never blocks. It reports false if the event is only counted.
 func (l *lane) push(e *entry) bool {
 	l.mu.Lock()
-	full := len(l.queue) >= l.r.c.QueueLimit || len(l.queue) > 0 && l.bytes+e.size > l.r.c.QueueBytes
+	// What counts others is little, bounded by itself, and must not be lost.
+	full := e.event.Type != TypeAuditCounted &&
+		(len(l.queue) >= l.r.c.QueueLimit || len(l.queue) > 0 && l.bytes+e.size > l.r.c.QueueBytes)
 	if !full {
 		l.queue = append(l.queue, e)
 		l.bytes += e.size
 	}
 	l.mu.Unlock()
 	if full {
-		l.miss(e.event.Time, ReasonQueueFull)
+		l.miss(e.event.Time, ReasonQueueFull, max(e.event.Count, 1))
 		return false
 	}
 	l.nudge()
 	return true
 }
 
-// miss counts an event that will not be written.
-func (l *lane) miss(at time.Time, reason Reason) {
+// miss counts what will not be written: an event, or as many as it would have
+// counted.
+func (l *lane) miss(at time.Time, reason Reason, n int64) {
 	l.mu.Lock()
 	if l.gap.count == 0 {
 		l.gap.first = at
 	}
-	l.gap.count++
+	l.gap.count += n
 	l.gap.last, l.gap.reason = at, reason
 	l.mu.Unlock()
 	l.nudge()
+}
+
+// full reports whether as much is owed as may be.
+func (l *lane) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue) >= l.r.c.QueueLimit || l.bytes >= l.r.c.QueueBytes
 }
 
 func (l *lane) nudge() {

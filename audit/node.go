@@ -1,7 +1,5 @@
 package audit
 
-import "encoding/hex"
-
 // Unmounted is a volume that was scrubbed and unmounted: because kubelet asked
 // for it, or as ReasonOrphaned because nobody was left to ask. With any other
 // reason it is one that was not, or not whole.
@@ -38,32 +36,6 @@ func DriverStopped(reason Reason) Event {
 		e.Outcome = OutcomeFailure
 	}
 	e.Severity, e.Reason = reason.severity(), reason
-	return e
-}
-
-// LogOpened says at which size and root a process found the log.
-func LogOpened(size int64, root [32]byte) Event {
-	return LogFound(Opening{Size: size, Root: root})
-}
-
-// Opening is what a process found of its log.
-type Opening struct {
-	Size     int64
-	Root     [32]byte
-	Lost     bool  // it is new, and there had been one
-	Unsigned int64 // events that no signature covered
-}
-
-// LogFound is LogOpened of a log that was not found as it was left.
-func LogFound(o Opening) Event {
-	e := newEvent(TypeLogOpened, OutcomeSuccess)
-	e.Log = &LogState{Size: o.Size, Root: hex.EncodeToString(o.Root[:]), Lost: o.Lost, Unsigned: o.Unsigned}
-	switch {
-	case o.Lost:
-		e.Severity = SeverityHigh
-	case o.Unsigned > 0:
-		e.Severity = SeverityMedium
-	}
 	return e
 }
 

@@ -78,10 +78,11 @@ const (
 
 // Why events are missing or a process ended.
 const (
-	ReasonQueueFull    Reason = "QueueFull"    // the log did not take events for too long
-	ReasonInvalidEvent Reason = "InvalidEvent" // a defect of Portcullis
-	ReasonSignal       Reason = "Signal"       // it was told to stop
-	ReasonFatalError   Reason = "FatalError"   // it could not go on
+	ReasonQueueFull     Reason = "QueueFull"     // the log did not take events for too long
+	ReasonInvalidEvent  Reason = "InvalidEvent"  // a defect of Portcullis
+	ReasonShareExceeded Reason = "ShareExceeded" // refusals of the namespace fill a quarter of the epoch
+	ReasonSignal        Reason = "Signal"        // it was told to stop
+	ReasonFatalError    Reason = "FatalError"    // it could not go on
 )
 
 func reasons() []Reason {
@@ -97,7 +98,7 @@ func reasons() []Reason {
 		ReasonProviderWroteTarget, ReasonVolumeCovered, ReasonForeignMountKept, ReasonForeignMountUnmounted,
 		ReasonLogTampered, ReasonRecovered, ReasonAbandoned,
 		ReasonBundleUnreadable, ReasonBundleUnsigned, ReasonBundleUntrusted, ReasonBundleRollback, ReasonBundleInvalid,
-		ReasonQueueFull, ReasonInvalidEvent, ReasonSignal, ReasonFatalError,
+		ReasonQueueFull, ReasonInvalidEvent, ReasonShareExceeded, ReasonSignal, ReasonFatalError,
 	}
 }
 

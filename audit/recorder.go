@@ -43,6 +43,8 @@ type Config struct {
 	// QueueBytes is how much memory each queue may take, and so may what waits
 	// for the disk; absent: 16 MiB. One event may be larger than that.
 	QueueBytes int64
+	// Inputs keeps what decisions were made from; absent: nobody does.
+	Inputs Inputs
 }
 
 // Recorder completes events, checks them and appends them to the log.
@@ -57,6 +59,8 @@ type Recorder struct {
 	flying  int64                // bytes of the flights
 	landed  map[string]time.Time // written after Record had given up
 	repeats *repeats
+	shares  *shares
+	tallies *tallies
 
 	waiting sync.WaitGroup // flights
 	stop    chan struct{}
@@ -89,6 +93,7 @@ func New(c Config) (*Recorder, error) {
 	}
 	r := &Recorder{
 		c: c, flights: map[string]*flight{}, landed: map[string]time.Time{}, repeats: newRepeats(),
+		shares: newShares(), tallies: newTallies(),
 		stop: make(chan struct{}), swept: make(chan struct{}),
 	}
 	r.ordinary, r.reserved = newLane(r, c.Log.Append), newLane(r, c.Log.AppendReserved)
@@ -96,8 +101,9 @@ func New(c Config) (*Recorder, error) {
 	return r, nil
 }
 
-// Record returns nil once the event is durable, or once it is counted as a
-// repeat of one that is. Any error is ErrUnavailable, ErrClosed or, if the
+// Record returns nil once the event is durable, or once it is counted: as a
+// repeat of one that is, or, of refusals alone, beyond the share of its
+// namespace. Any error is ErrUnavailable, ErrClosed or, if the
 // event is malformed, an *InvalidError; then nothing may be granted. An intent
 // that becomes durable after Record gave up is ended as Abandoned.
 func (r *Recorder) Record(ctx context.Context, e Event) error {
@@ -134,7 +140,7 @@ func (r *Recorder) Owe(e Event) {
 		r.c.Logger.Error("audit event came after the end", slog.String(keyType, string(e.Type)), slog.String(keyID, e.ID))
 	case err != nil:
 		r.c.Logger.Error("audit event is malformed and was not written", slog.String(keyType, string(e.Type)), slog.Any(keyError, err))
-		r.laneOf(e).miss(r.finish(e).Time, ReasonInvalidEvent)
+		r.laneOf(e).miss(r.finish(e).Time, ReasonInvalidEvent, 1)
 	case n != nil:
 		r.owe(n)
 	}
@@ -144,11 +150,12 @@ func (r *Recorder) Owe(e Event) {
 func (r *Recorder) owe(n *entry) {
 	if r.laneOf(n.event).push(n) {
 		r.note(n, false)
+		r.keep(n)
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.repeats.drop(n.key, n.event.ID)
+	r.forget(n)
 }
 
 // Healthy returns nil if an event could be appended now.
@@ -179,12 +186,7 @@ func (r *Recorder) Close(ctx context.Context) error {
 	close(r.stop)
 	<-r.swept
 	r.awaitFlights(ctx)
-	r.mu.Lock()
-	counts := r.repeats.close(r.c.Clock(), true)
-	r.mu.Unlock()
-	for _, e := range counts {
-		r.oweCount(e)
-	}
+	r.tellCounts(true)
 	left := r.ordinary.close(ctx) + r.reserved.close(ctx)
 	if left > 0 {
 		return fmt.Errorf("%w: %d owed events were not written", ErrUnavailable, left)
@@ -204,14 +206,6 @@ func (r *Recorder) awaitFlights(ctx context.Context) {
 	}
 }
 
-// oweCount is Owe for what counting itself finds to say, also at the end.
-func (r *Recorder) oweCount(e Event) {
-	e = r.finish(e)
-	if leaves, err := r.leaves(e); err == nil {
-		r.owe(newEntry(e, "", leaves))
-	}
-}
-
 // admit completes, checks and encodes the event, or counts it as a repeat and
 // returns nil.
 func (r *Recorder) admit(e Event) (*entry, error) {
@@ -227,7 +221,12 @@ func (r *Recorder) admit(e Event) (*entry, error) {
 		r.repeats.drop(key, e.ID)
 		return nil, err
 	}
-	return newEntry(e, key, leaves), nil
+	n := newEntry(e, key, leaves)
+	if r.onlyCounted(n) {
+		return nil, nil
+	}
+	r.attach(n, e.input)
+	return n, nil
 }
 
 func (r *Recorder) complete(e Event, key string) (_ Event, absorbed bool, err error) {
@@ -239,6 +238,9 @@ func (r *Recorder) complete(e Event, key string) (_ Event, absorbed bool, err er
 	e = r.finish(e)
 	e.ParentID = r.repeats.original(e.ParentID)
 	absorbed = r.repeats.absorb(key, &e)
+	if absorbed {
+		r.refresh(e)
+	}
 	return e, absorbed, nil
 }
 
@@ -291,7 +293,7 @@ func (r *Recorder) laneOf(e Event) *lane {
 func (r *Recorder) note(n *entry, durable bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.repeats.note(n.key, n.event, durable)
+	r.repeats.note(n, durable)
 }
 
 func (r *Recorder) sweepUntilStopped() {
@@ -311,14 +313,11 @@ func (r *Recorder) sweepUntilStopped() {
 func (r *Recorder) sweep() {
 	now := r.c.Clock()
 	r.mu.Lock()
-	counts := r.repeats.close(now, false)
 	for id, at := range r.landed {
 		if now.Sub(at) > sweepEvery {
 			delete(r.landed, id)
 		}
 	}
 	r.mu.Unlock()
-	for _, e := range counts {
-		r.oweCount(e)
-	}
+	r.tellCounts(false)
 }

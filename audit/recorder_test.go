@@ -383,7 +383,7 @@ func TestCloseEnds(t *testing.T) {
 // TestRecorderOverTheRealLog shows that both fit together.
 func TestRecorderOverTheRealLog(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")
-	l, err := auditlog.Open(auditlog.Config{Dir: dir, Origin: "test/nodes/node-1", Logger: slog.New(slog.DiscardHandler)})
+	l, err := auditlog.Open(auditlog.Config{Dir: dir, Origin: "test/nodes/node-1", Boundary: audit.BoundaryLeaf(audittest.Source(), time.Now), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -407,7 +407,7 @@ func TestRecorderOverTheRealLog(t *testing.T) {
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatalf("Close() = %v, want no error", err)
 	}
-	intents, err := audit.OpenIntents(l)
+	intents, err := audit.OpenIntents(l.Recent(time.Hour))
 	if err != nil || len(intents) != 1 || intents[0].EventID != lost.ID || intents[0].DecisionID != allow.ID {
 		t.Fatalf("OpenIntents() = %+v, %v, want that of %s", intents, err, lost.ID)
 	}
@@ -421,8 +421,8 @@ func TestRecorderOverTheRealLog(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	report, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: filepath.Join(dir, auditlog.FileName), VKey: vkey})
-	if err != nil || report.Events != 39 || len(report.OpenIntents) != 1 || report.OpenIntents[0].ID != lost.ID {
-		t.Errorf("Verify() = %+v, %v, want 39 events and the open intent", report, err)
+	report, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: filepath.Join(dir, auditlog.EpochFile(1)), VKey: vkey})
+	if err != nil || report.Events != 40 || len(report.OpenIntents) != 1 || report.OpenIntents[0].ID != lost.ID {
+		t.Errorf("Verify() = %+v, %v, want 40 events and the open intent", report, err)
 	}
 }

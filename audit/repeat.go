@@ -12,6 +12,10 @@ const (
 	// repeatWindow is how long equal events are one event. Kubelet retries a
 	// refused mount for as long as the pod exists.
 	repeatWindow = 10 * time.Minute
+	// repeatGrace is how long a window that has ended waits for an event that
+	// tells its count in passing. Kubelet tries again after 2 min 2 s at most,
+	// and then the call itself takes time.
+	repeatGrace = 5 * time.Minute
 	// aliasLife is longer than a publish may take.
 	aliasLife = 5 * time.Minute
 	// maxWindows bounds the memory; beyond it every event is written.
@@ -26,7 +30,8 @@ type repeats struct {
 }
 
 type window struct {
-	event       Event // the one in the log that stands for the others
+	event       Event    // the one in the log that stands for the others
+	rules       []string // of a denial
 	durable     bool
 	count       int64
 	first, last time.Time
@@ -35,12 +40,15 @@ type window struct {
 	carrier string
 }
 
-// holds reports whether an event at that time is in the window. A window that
+// holds reports whether an event at that time is in the window.
+func (w *window) holds(at time.Time) bool { return w.near(at, repeatWindow) }
+
+// near reports whether a time is not far from the window's begin. A window that
 // begins far in the future is of a clock that was wrong: it must not swallow
 // what happens until then.
-func (w *window) holds(at time.Time) bool {
-	d := at.Sub(w.event.Time)
-	return d > -repeatWindow && d < repeatWindow
+func (w *window) near(at time.Time, d time.Duration) bool {
+	since := at.Sub(w.event.Time)
+	return since > -d && since < d
 }
 
 // alias leads from the id of an event that was not written to the one that
@@ -122,13 +130,14 @@ func (r *repeats) absorb(key string, e *Event) bool {
 	}
 	w.count++
 	if e.allowed() || e.Type == TypeRotate { // what follows from it names it as its parent
-		r.aliases[e.ID] = alias{w.event.ID, e.Time.Add(aliasLife)}
+		r.standIn(*e, w.event.ID)
 	}
 	return true
 }
 
 // note opens a window at an event that is written, or owed and so will be.
-func (r *repeats) note(key string, e Event, durable bool) {
+func (r *repeats) note(n *entry, durable bool) {
+	key, e := n.key, n.event
 	if key == "" {
 		return
 	}
@@ -142,7 +151,7 @@ func (r *repeats) note(key string, e Event, durable bool) {
 	case ok && w.holds(e.Time):
 		// Two at once: the first stands for both windows.
 	case ok || len(r.windows) < maxWindows:
-		next := &window{event: e, durable: durable}
+		next := &window{event: e, rules: n.rules, durable: durable}
 		if ok {
 			next.count, next.first, next.last, next.carrier = w.count, w.first, w.last, w.carrier
 		}
@@ -157,6 +166,17 @@ func (r *repeats) drop(key, id string) {
 	}
 }
 
+// elsewhere forgets a window whose count an event was to tell which is counted
+// itself.
+func (r *repeats) elsewhere(key, id string) {
+	if w, ok := r.windows[key]; ok && w.carrier == id {
+		delete(r.windows, key)
+	}
+}
+
+// standIn has events that name the first id as their parent name the second.
+func (r *repeats) standIn(e Event, id string) { r.aliases[e.ID] = alias{id, e.Time.Add(aliasLife)} }
+
 // original returns the id of the event in the log that stands for this one.
 func (r *repeats) original(id string) string {
 	if a, ok := r.aliases[id]; ok {
@@ -165,16 +185,16 @@ func (r *repeats) original(id string) string {
 	return id
 }
 
-// close forgets windows that have ended, or all of them, and returns an event
-// for each that counted something.
-func (r *repeats) close(now time.Time, all bool) []Event {
-	var counts []Event
+// close forgets windows that have ended, or all of them, and returns those that
+// counted something.
+func (r *repeats) close(now time.Time, all bool) []*window {
+	var counts []*window
 	for key, w := range r.windows {
-		if !all && (w.holds(now) || w.carrier != "") {
+		if !all && (w.near(now, repeatWindow+repeatGrace) || w.carrier != "") {
 			continue
 		}
 		if w.count > 0 {
-			counts = append(counts, w.counted())
+			counts = append(counts, w)
 		}
 		delete(r.windows, key)
 	}

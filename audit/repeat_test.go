@@ -172,6 +172,53 @@ func TestP1RotationsStandOnADurableDecision(t *testing.T) {
 	})
 }
 
+// kubelet calls try as it does for a pod whose mount is refused, for so long:
+// after half a second, then twice as late each time, at last every 2 min 2 s.
+func kubelet(d time.Duration, try func()) (tries int64) {
+	const first, last = 500 * time.Millisecond, 2*time.Minute + 2*time.Second
+	begin := time.Now()
+	for wait := first; time.Since(begin) < d; wait = min(wait*2, last) {
+		try()
+		tries++
+		time.Sleep(wait)
+	}
+	return tries
+}
+
+func TestAPodDeniedForADayLeavesFewEvents(t *testing.T) {
+	deny, undecided := policiestest.Deny(t), policiestest.Undecided(t)
+	makers := map[string]func() audit.Event{
+		"denied by policy":      func() audit.Event { return audit.Decided(deny) },
+		"no verdict":            func() audit.Event { return audit.Decided(undecided) },
+		"refused before policy": func() audit.Event { return audit.Rejected(claim(), audit.ReasonClassNotFound) },
+	}
+	for name, event := range makers {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, l := audittest.New(t)
+				tries := kubelet(24*time.Hour, func() { record(t, r, event()) })
+				events := audittest.Closed(t, r, l)
+				if n := len(events); n > 150 || n < 100 {
+					t.Errorf("%d tries in a day leave %d events, want at most 150", tries, n)
+				}
+				if n := tellings(events); n != tries {
+					t.Errorf("the log tells of %d tries, want %d", n, tries)
+				}
+			})
+		})
+	}
+}
+
+// tellings is how often something happened, by the events that say so.
+func tellings(events []audit.Event) (n int64) {
+	for _, e := range events {
+		if e.Type != audit.TypeAuditRepeated {
+			n++
+		}
+	}
+	return n + told(events)
+}
+
 func TestTheFloodIsBounded(t *testing.T) {
 	deny := policiestest.Deny(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -181,8 +228,8 @@ func TestTheFloodIsBounded(t *testing.T) {
 			record(t, r, audit.Decided(deny))
 			time.Sleep(10 * time.Second)
 		}
-		if n := len(l.Leaves()); n > 24*6*2+2 {
-			t.Errorf("len(Leaves()) = %d in a day, want at most two in ten minutes", n)
+		if n := len(l.Leaves()); n > 24*6+1 {
+			t.Errorf("len(Leaves()) = %d in a day, want at most one in ten minutes", n)
 		}
 	})
 }

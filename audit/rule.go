@@ -28,6 +28,7 @@ var (
 	patternRule      = regexp.MustCompile(`^(PR-[0-9]{3,4}|sha256:[0-9a-f]{64})$`)
 	patternObject    = regexp.MustCompile(`^([A-Za-z0-9][-A-Za-z0-9_.]{0,62}|sha256:[0-9a-f]{64})$`)
 	patternRV        = regexp.MustCompile(`^([0-9A-Za-z][-0-9A-Za-z]{0,63}|sha256:[0-9a-f]{64})$`)
+	patternVerifier  = regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9._/]{0,199}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}$`)
 	patternTraceID   = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	patternSpanID    = regexp.MustCompile(`^[0-9a-f]{16}$`)
 )
@@ -129,6 +130,8 @@ func patternOf(tag string) *regexp.Regexp {
 		return patternObject
 	case "resourceversion":
 		return patternRV
+	case "verifierkey":
+		return patternVerifier
 	case "traceid":
 		return patternTraceID
 	case "spanid":

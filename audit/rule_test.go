@@ -37,6 +37,9 @@ func TestRules(t *testing.T) {
 		{"release", []string{"v1.2.3", "(devel)", "v0.0.0-20260115120000-abcdef123456+dirty"}, []string{"", "a b", "-v", "v1;"}},
 		{"rule", []string{"PR-001", "PR-1234", digested}, []string{"", "PR-1", "XX-001", "PR-001 "}},
 		{"object", []string{"G-1", "team.payments_2", digested}, []string{"", "a b", "-a", strings.Repeat("a", 64)}},
+		{"verifierkey", []string{"test/nodes/a+0123abcd+" + strings.Repeat("Az0+", 11)}, []string{
+			"", "test/nodes/a", "a b+0123abcd+" + strings.Repeat("Az0+", 11), "a+0123abcd+" + strings.Repeat("A", 45), "PRIVATE+KEY+a+0123abcd+" + strings.Repeat("Az0+", 11), digested,
+		}},
 		{"traceid", []string{strings.Repeat("0a", 16)}, []string{"", hex, strings.Repeat("0A", 16)}},
 		{"spanid", []string{strings.Repeat("0a", 8)}, []string{"", hex}},
 		{"component", []string{"driver", "admission", "cli"}, []string{"", "kubelet"}},

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,6 +54,7 @@ func samples(t *testing.T) []sample {
 	bundle := audit.Bundle{Digest: digest('b'), Previous: digest('a'), Serial: 42, Signed: true}
 	refused := audit.Bundle{Digest: digest('c'), Previous: digest('b'), Serial: 43, Reason: audit.ReasonBundleUnsigned}
 	unsigned := audit.Bundle{Digest: digest('b')}
+	root := [32]byte{0xe3, 0xb0}
 	return []sample{
 		{"mount_allowed", "A mount is allowed: the intent, durable before anything is fetched", intent},
 		{"mount_finished", "and its end: the files are in the pod", audit.Finished(intent.ID, allow, files(), "").Took(42 * time.Millisecond)},
@@ -78,16 +80,36 @@ func samples(t *testing.T) []sample {
 		{"integrity_failure", "A provider wrote into the pod's directory by itself", audit.IntegrityFailure(claim(), audit.ReasonProviderWroteTarget)},
 		{"driver_started", "The plugin starts", audit.DriverStarted()},
 		{"driver_stopped", "The plugin stops", audit.DriverStopped(audit.ReasonSignal)},
-		{"log_opened", "The log is opened", audit.LogOpened(4711, [32]byte{0xe3, 0xb0})},
-		{"log_unsigned", "A crash came before the last events were signed: nothing vouches for them", audit.LogFound(audit.Opening{Size: 4711, Root: [32]byte{0xe3, 0xb0}, Unsigned: 12})},
-		{"log_lost", "The log is new, and the node had one before", audit.LogFound(audit.Opening{Root: [32]byte{0xe3, 0xb0}, Lost: true})},
+		{"log_opened", "The log is opened: a process goes on with epoch 3", audit.LogFound(audit.Opening{Epoch: 3, Size: 4711, Root: root})},
+		{"log_unsigned", "A crash came before the last events were signed: nothing vouches for them", audit.LogFound(audit.Opening{Epoch: 3, Size: 4711, Root: root, Unsigned: 12})},
+		{"log_missing", "An epoch between others was removed", audit.LogFound(audit.Opening{Epoch: 3, Size: 4711, Root: root, Missing: 1})},
+		{"log_began", "The first event of an epoch says how the one before it ended", boundary(t, "log.opened", `{"epoch":2,"size":48211,"root":"`+hex.EncodeToString(root[:])+`"}`)},
+		{"log_lost", "The log is new, and the node had one before", boundary(t, "log.opened", `{"epoch":0,"size":0,"root":"`+hex.EncodeToString(root[:])+`","lost":true}`)},
+		{"log_closed", "The last event of an epoch: the tree before it", boundary(t, "log.closed", `{"epoch":2,"size":48210,"root":"`+hex.EncodeToString(root[:])+`"}`)},
+		{"key_rotated", "The node's log key is replaced: both keys sign the end of the epoch", boundary(t, "key.rotated",
+			`{"epoch":2,"size":48209,"root":"`+hex.EncodeToString(root[:])+`","previousKey":"prod-eu1/nodes/node-7+c74f20a3+`+strings.Repeat("A", 44)+`","key":"prod-eu1/nodes/node-7+0d9c51ee+`+strings.Repeat("B", 44)+`"}`)},
 		{"log_tampered", "The log is not what was signed", audit.LogTampered()},
 		{"policy_loaded", "Another policy bundle is in force", audit.PolicyLoaded(bundle)},
 		{"policy_loaded_unsigned", "A development build loads an unsigned bundle", audit.PolicyLoaded(unsigned)},
 		{"policy_load_failed", "A policy bundle is refused", audit.PolicyLoadFailed(refused)},
 		{"audit_repeated", "A denial came again and again: one event counts them", repeatedSample(t)},
+		{"audit_counted", "A namespace has filled its share of the log: what it is refused from then on is counted", countedSample(t)},
 		{"audit_gap", "Events were lost: the log did not take them for too long", gapSample(t)},
 	}
+}
+
+// boundary is an event as a log has it made.
+func boundary(t *testing.T, kind, state string) audit.Event {
+	t.Helper()
+	leaf, err := audit.BoundaryLeaf(audittest.Source(), noon)(kind, []byte(state))
+	if err != nil {
+		t.Fatalf("BoundaryLeaf(%s, %s) = %v, want no error", kind, state, err)
+	}
+	e, err := audit.Parse(leaf)
+	if err != nil {
+		t.Fatalf("Parse(%s) = %v, want no error", leaf, err)
+	}
+	return e
 }
 
 // clock goes when it is told to.
@@ -135,6 +157,19 @@ func stored(t *testing.T, e audit.Event) []byte {
 		t.Fatalf("len(Leaves()) = %d, want 1", n)
 	}
 	return l.Leaves()[0]
+}
+
+func countedSample(t *testing.T) audit.Event {
+	t.Helper()
+	at := &clock{now: noon()}
+	r, l := audittest.New(t, func(c *audit.Config) { c.Clock = at.time })
+	l.Begin(1, 1)
+	for i := range 3 {
+		r.Owe(audit.Decided(policiestest.Deny(t, func(in *policies.Input) { in.Subject.PodName = fmt.Sprintf("api-%d", i) })))
+		at.add(time.Minute)
+	}
+	events := audittest.Closed(t, r, l)
+	return events[len(events)-1]
 }
 
 func repeatedSample(t *testing.T) audit.Event {
@@ -234,7 +269,7 @@ func TestEveryStateHasASample(t *testing.T) {
 		have[e.Code] = true
 	}
 	for _, code := range []audit.Code{
-		"PC0001I", "PC0002I", "PC0003I", "PC0008E", "PC0010W", "PC2001I", "PC2001W", "PC2001E", "PC2002I", "PC2002E",
+		"PC0001I", "PC0002I", "PC0003I", "PC0004I", "PC0005I", "PC0008E", "PC0010W", "PC0011W", "PC2001I", "PC2001W", "PC2001E", "PC2002I", "PC2002E",
 		"PC2003I", "PC2003E", "PC2006E", "PC2008I", "PC2008E", "PC8003E", "PC3001I", "PC3002E", "PC9001E", "PC9002E", "PC9003E",
 	} {
 		if !have[code] {

@@ -49,6 +49,9 @@ func eachField(f func(owner reflect.Type, field reflect.StructField)) {
 		}
 		seen[t] = true
 		for field := range t.Fields() {
+			if !field.IsExported() {
+				continue // and so is not encoded
+			}
 			f(t, field)
 			visit(field.Type)
 		}

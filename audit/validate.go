@@ -35,7 +35,7 @@ func (e Event) Validate() error {
 		{e.Stage != StageIntent || e.allowed(), "policy.effect", "allow where something is intended"},
 		{e.Part == nil || (e.Part.Number >= 1 && e.Part.Number <= e.Part.Of), "part", "within 1 to of"},
 		{e.Count >= 0 && e.Repeated >= 0 && e.DurationMS >= 0, "count", "not negative"},
-		{(e.Count > 0) == (e.Type == TypeAuditGap || e.Type == TypeAuditRepeated || e.Type == TypeMassRevocation), "count", "of gaps, repeats and mass revocations"},
+		{(e.Count > 0) == e.counts(), "count", "of gaps, repeats, counts and mass revocations"},
 		{(e.FirstTime != nil && e.LastTime != nil) == (e.Count > 0), "firstTime", "set with count"},
 	} {
 		if !check.holds {
@@ -43,6 +43,15 @@ func (e Event) Validate() error {
 		}
 	}
 	return nil
+}
+
+func (e Event) counts() bool {
+	switch e.Type {
+	case TypeAuditGap, TypeAuditRepeated, TypeAuditCounted, TypeMassRevocation:
+		return true
+	default:
+		return false
+	}
 }
 
 func (e Event) allowed() bool {
@@ -63,6 +72,9 @@ func checkStrings(v reflect.Value, path string) error {
 			return nil
 		}
 		for i := range v.NumField() {
+			if !v.Type().Field(i).IsExported() {
+				continue // and so is not encoded
+			}
 			if err := checkField(v.Field(i), v.Type().Field(i), path); err != nil {
 				return err
 			}

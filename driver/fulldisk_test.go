@@ -85,7 +85,7 @@ func fillDisk(t *testing.T, dir string) (empty func()) {
 func eventsOf(t *testing.T, l *auditlog.Log) []audit.Event {
 	t.Helper()
 	var events []audit.Event
-	err := l.Each(func(_ int64, leaf []byte) error {
+	err := l.Each(func(_ auditlog.Position, leaf []byte) error {
 		e, err := audit.Parse(leaf)
 		events = append(events, e)
 		return err
@@ -122,10 +122,15 @@ func ofPod(events []audit.Event, p pod, code audit.Code, stage audit.Stage) (n i
 	return n
 }
 
+// boundaryLeaf makes what a log writes about itself.
+func boundaryLeaf() func(kind string, state []byte) ([]byte, error) {
+	return audit.BoundaryLeaf(audit.Source{Component: "driver", Version: "test", Cluster: "test", Node: nodeName}, time.Now)
+}
+
 // logged is a node whose log is a real one, in dir.
 func logged(t *testing.T, dir string, change ...func(*setup)) (*node, *auditlog.Log) {
 	t.Helper()
-	l, err := auditlog.Open(auditlog.Config{Dir: filepath.Join(dir, "audit"), Origin: "test/nodes/" + nodeName, Logger: slog.New(slog.DiscardHandler)})
+	l, err := auditlog.Open(auditlog.Config{Dir: filepath.Join(dir, "audit"), Origin: "test/nodes/" + nodeName, Boundary: boundaryLeaf(), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +247,7 @@ func (n *node) closeLog(t *testing.T, l *auditlog.Log, dir string) []audit.Event
 	if err := l.Close(); err != nil {
 		n.t.Fatalf("Close() of the log = %v, want nil", err)
 	}
-	report, err := auditlog.Verify(n.t.Context(), auditlog.VerifyConfig{Path: filepath.Join(dir, "audit", auditlog.FileName), VKey: key})
+	report, err := auditlog.Verify(n.t.Context(), auditlog.VerifyConfig{Path: filepath.Join(dir, "audit", auditlog.EpochFile(1)), VKey: key})
 	if err != nil || report.Events != int64(len(events)) {
 		n.t.Errorf("Verify() = %d events, %v, want %d", report.Events, err, len(events))
 	}

@@ -155,7 +155,7 @@ func (r *replaceable) freshLog(t *testing.T, disk string) (end func() int) {
 	dir := filepath.Join(disk, "log")
 	check(t, os.Mkdir(dir, 0o700))
 	logger := slog.New(slog.DiscardHandler)
-	l, err := auditlog.Open(auditlog.Config{Dir: filepath.Join(dir, "audit"), Origin: "test/nodes/" + nodeName, Logger: logger})
+	l, err := auditlog.Open(auditlog.Config{Dir: filepath.Join(dir, "audit"), Origin: "test/nodes/" + nodeName, Boundary: boundaryLeaf(), Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func (n *node) expiring(end time.Time) *policies.Engine {
 		}
 	}
 	source, err := bundle.NewSource(bundle.Config{
-		Verifier: bundle.Directory(dir), AllowUnsigned: true, Compile: policies.Options{Clock: n.clock.now, Budget: 30 * time.Second},
+		Verifier: bundle.Path(dir), AllowUnsigned: true, Compile: policies.Options{Clock: n.clock.now, Budget: 30 * time.Second},
 	})
 	if err != nil {
 		n.t.Fatal(err)
@@ -176,7 +176,7 @@ func TestP8ADenialRevokesOnAFullDisk(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
 		log, err := auditlog.Open(auditlog.Config{
-			Dir: filepath.Join(disk, "audit"), Origin: "test/nodes/" + nodeName, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Dir: filepath.Join(disk, "audit"), Origin: "test/nodes/" + nodeName, Boundary: boundaryLeaf(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +212,7 @@ func TestP8ADenialRevokesOnAFullDisk(t *testing.T) {
 func fillLog(t *testing.T, log *auditlog.Log) {
 	t.Helper()
 	var leaf []byte
-	if err := log.Each(func(_ int64, l []byte) error { leaf = bytes.Clone(l); return nil }); err != nil {
+	if err := log.Each(func(_ auditlog.Position, l []byte) error { leaf = bytes.Clone(l); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for range 10_000 {
@@ -237,9 +237,9 @@ func (n *node) awaitLeaves(log *auditlog.Log, after int64, want ...audit.Code) {
 	deadline := time.Now().Add(90 * time.Second) // owed events are tried every half minute
 	for {
 		have := map[audit.Code]bool{}
-		err := log.Each(func(index int64, leaf []byte) error {
+		err := log.Each(func(p auditlog.Position, leaf []byte) error {
 			e, err := audit.Parse(leaf)
-			if index >= after {
+			if p.Index >= after {
 				have[e.Code] = true
 			}
 			return err

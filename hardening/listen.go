@@ -54,6 +54,60 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	return u, nil
 }
 
+// ListenPrivate is Listen in a directory that only this process's user can
+// reach, for a socket that nobody else may connect to. Closing the listener
+// removes the socket, unless something else is at its path by then.
+func ListenPrivate(ctx context.Context, path string) (net.Listener, error) {
+	if err := checkOwnDirectory(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	l, err := Listen(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	made, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("look at socket: %w", err), l.Close())
+	}
+	return &privateListener{l, path, made}, nil
+}
+
+// privateListener takes its socket along.
+type privateListener struct {
+	net.Listener
+	path string
+	made os.FileInfo
+}
+
+// Close stops listening and removes the socket.
+func (l *privateListener) Close() error {
+	err := l.Listener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	if now, e := os.Lstat(l.path); e == nil && os.SameFile(now, l.made) {
+		err = errors.Join(err, os.Remove(l.path))
+	}
+	return err
+}
+
+func checkOwnDirectory(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return &SocketError{Path: dir, Reason: "is not a directory", Remedy: "give a real directory, no link"}
+	case !ok || int(stat.Uid) != os.Geteuid():
+		return &SocketError{Path: dir, Reason: "belongs to another user", Remedy: "find out who made it, then chown it"}
+	case info.Mode().Perm()&0o077 != 0:
+		return &SocketError{Path: dir, Reason: fmt.Sprintf("has mode %04o", info.Mode().Perm()), Remedy: "chmod it to 0700"}
+	}
+	return nil
+}
+
 // SocketAbandoned reports whether path is a socket that nobody listens on: the
 // kernel refuses to connect. It is false where that is not certain.
 func SocketAbandoned(ctx context.Context, path string) bool {

@@ -37,7 +37,7 @@ func CheckSocket(path string, ownerUIDs []int) error {
 	return nil
 }
 
-// PeerUID returns the uid of the process that listens at the other end, as the
+// PeerUID returns the uid of the process at the other end, as the
 // kernel recorded it (SO_PEERCRED in unix(7)).
 func PeerUID(conn *net.UnixConn) (int, error) {
 	raw, err := conn.SyscallConn()

@@ -106,4 +106,7 @@ func CheckSocket(string, []int) error { return ErrUnsupported }
 // PeerUID returns ErrUnsupported.
 func PeerUID(*net.UnixConn) (int, error) { return 0, ErrUnsupported }
 
+// FreeBytes returns ErrUnsupported.
+func FreeBytes(string) (int64, error) { return 0, ErrUnsupported }
+
 func restrict(_, _ string, _ syscall.RawConn) error { return ErrUnsupported }

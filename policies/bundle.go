@@ -17,6 +17,9 @@ type Bundle struct {
 	// and waivers are the index that package bundle makes of the YAML files.
 	Data     map[string]any
 	Manifest Manifest
+	// Places are where parts of the data stand in the author's files, by the
+	// Part of a BundleError. It may be nil.
+	Places map[string]Place
 	// Digest identifies the content: sha256:<hex>.
 	Digest string
 	// Signed is set only by a source that has verified a signature.
@@ -44,18 +47,18 @@ func (e *BundleError) Error() string {
 	return fmt.Sprintf("%s: %s; hint: %s", e.Part, e.Problem, e.Remedy)
 }
 
-func checkManifest(b Bundle, now time.Time) error {
+func checkManifest(b Bundle, now time.Time) *BundleError {
 	switch m := b.Manifest; {
 	case m.Contract != Contract:
-		return &BundleError{"manifest", fmt.Sprintf("contract is %q", m.Contract), "this engine speaks " + Contract}
+		return &BundleError{"manifest metadata.contract", fmt.Sprintf("contract is %q", m.Contract), "this engine speaks " + Contract}
 	case m.Serial < 0:
-		return &BundleError{"manifest", "serial is negative", "count serials upwards from 1"}
+		return &BundleError{"manifest metadata.serial", "serial is negative", "count serials upwards from 1"}
 	case !bundleDigestPattern.MatchString(b.Digest):
 		return &BundleError{"bundle", fmt.Sprintf("digest is %q", b.Digest), "sources set sha256:<hex>"}
 	case b.Signed && m.NotAfter.IsZero():
-		return &BundleError{"manifest", "not_after is missing", "signed bundles end at most 90 days ahead"}
+		return &BundleError{"manifest metadata.not_after", "not_after is missing", "signed bundles end at most 90 days ahead"}
 	case m.NotAfter.Sub(now) > maxBundleLifetime:
-		return &BundleError{"manifest", "not_after is more than 90 days off", "choose an earlier end and renew in time"}
+		return &BundleError{"manifest metadata.not_after", "not_after is more than 90 days off", "choose an earlier end and renew in time"}
 	}
 	return nil
 }

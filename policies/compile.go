@@ -27,8 +27,8 @@ type Options struct {
 	Clock func() time.Time
 }
 
-// Compile makes an engine of a bundle, or returns an error, a *BundleError where
-// the author can mend it. It does not check whether the bundle has expired:
+// Compile makes an engine of a bundle, or returns an error: a *BundleError where
+// the author can mend it, a FileErrors of them where the bundle knows the places. It does not check whether the bundle has expired:
 // each decision does, by the time in its Input.
 func Compile(ctx context.Context, b Bundle, o Options) (*Engine, error) {
 	now := time.Now
@@ -39,13 +39,13 @@ func Compile(ctx context.Context, b Bundle, o Options) (*Engine, error) {
 		o.Budget = DefaultBudget
 	}
 	if err := checkManifest(b, now()); err != nil {
-		return nil, err
+		return nil, located([]*BundleError{err}, b.Places)
 	}
-	doc, err := readDocument(b.Data, now())
+	doc, err := readDocument(b, now())
 	if err != nil {
 		return nil, err
 	}
-	compiler, err := compileModules(b.Modules, doc.Config.RequiredChecks)
+	compiler, err := compileModules(b, doc.Config.RequiredChecks)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func Compile(ctx context.Context, b Bundle, o Options) (*Engine, error) {
 }
 
 // compileModules type-checks the library and the modules of a bundle together.
-func compileModules(files map[string]string, required []string) (*ast.Compiler, error) {
+func compileModules(b Bundle, required []string) (*ast.Compiler, error) {
 	own, err := libraryModules()
 	if err != nil {
 		return nil, err
@@ -73,11 +73,11 @@ func compileModules(files map[string]string, required []string) (*ast.Compiler, 
 	if err != nil {
 		return nil, err
 	}
-	foreign, err := parseModules(files, true)
+	foreign, err := parseModules(b.Modules, true)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkRequired(foreign, required); err != nil {
+	if err := located(checkRequired(foreign, required), b.Places); err != nil {
 		return nil, err
 	}
 	for path, m := range foreign {
@@ -113,18 +113,19 @@ func newCompiler(forTests bool) (*ast.Compiler, error) {
 
 // checkRequired refuses a bundle that lacks a required check. PR-002 would deny
 // every request; refusing the bundle keeps the last good one active.
-func checkRequired(modules map[string]*ast.Module, required []string) error {
+func checkRequired(modules map[string]*ast.Module, required []string) []*BundleError {
 	present := map[string]bool{}
 	for _, m := range modules {
 		name, _ := checkName(m.Package.Path)
 		present[name] = true
 	}
-	for _, name := range required {
+	var errs []*BundleError
+	for i, name := range required {
 		if !present[name] {
-			return &BundleError{"config required_checks", fmt.Sprintf("check %q is not in the bundle", name), "restore the check, or take it off the list"}
+			errs = append(errs, &BundleError{fmt.Sprintf("config required_checks[%d]", i), fmt.Sprintf("check %q is not in the bundle", name), "restore the check, or take it off the list"})
 		}
 	}
-	return nil
+	return errs
 }
 
 // prepare puts the data into a store that holds parsed values, since parsing

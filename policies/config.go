@@ -6,23 +6,33 @@ import (
 	"time"
 )
 
+// Config is portcullis/config as its author writes it. Every key may be absent.
+type Config struct {
+	RequiredChecks     []string       `json:"required_checks,omitempty" form:"check" empty:"ok" doc:"Checks that have to be in the bundle; without one of them the bundle is refused."`
+	Obligations        *Obligations   `json:"obligations,omitempty" doc:"Obligations of every decision."`
+	AllowedOverrides   []string       `json:"allowed_overrides,omitempty" empty:"ok" doc:"Parameters that volumeAttributes of a pod may change."`
+	NamespaceLabelKeys []string       `json:"namespace_label_keys,omitempty" form:"labelKey" empty:"ok" doc:"Labels that grants may select namespaces by: only those that nobody but the platform team can set."`
+	Monitor            *Monitor       `json:"monitor,omitempty" doc:"Lets denials through until a date. Denials become warnings."`
+	MassRevoke         bool           `json:"mass_revoke,omitempty" doc:"Lets a node revoke more than a fifth of its volumes at once."`
+	Checks             map[string]any `json:"checks,omitempty" doc:"Settings of the checks of this bundle, by check. What a check reads is up to it."`
+}
+
+// Monitor is monitor mode as its author writes it.
+type Monitor struct {
+	Until string   `json:"until,omitempty" form:"date" need:"set until, an RFC 3339 date at most 90 days off" doc:"Last day of monitor mode, UTC, at most 90 days off."`
+	Rules []string `json:"rules,omitempty" form:"monitored" need:"list the ids of rules, or [\"*\"] for all of them" doc:"Ids of rules, or * alone for every rule."`
+}
+
 // config is portcullis/config of a bundle, every key filled, so that the
 // library can rely on each of them.
 type config struct {
-	// RequiredChecks are names of checks that must be in the bundle.
-	RequiredChecks []string `json:"required_checks"`
-	// Obligations hold for every decision.
-	Obligations map[string]any `json:"obligations"`
-	// AllowedOverrides are parameters that volumeAttributes may change.
-	AllowedOverrides []string `json:"allowed_overrides"`
-	// NamespaceLabelKeys are the labels that grants may select namespaces by:
-	// only those that nobody but the platform team can set.
-	NamespaceLabelKeys []string `json:"namespace_label_keys"`
-	Monitor            monitor  `json:"monitor"`
-	// MassRevoke lets a node revoke more than a fifth of its volumes at once.
-	MassRevoke bool `json:"mass_revoke"`
-	// Checks holds settings of the bundle's own checks, by check.
-	Checks map[string]any `json:"checks"`
+	RequiredChecks     []string       `json:"required_checks"`
+	Obligations        map[string]any `json:"obligations"`
+	AllowedOverrides   []string       `json:"allowed_overrides"`
+	NamespaceLabelKeys []string       `json:"namespace_label_keys"`
+	Monitor            monitor        `json:"monitor"`
+	MassRevoke         bool           `json:"mass_revoke"`
+	Checks             map[string]any `json:"checks"`
 }
 
 // everyRule in a list of rule ids stands for all of them.
@@ -53,11 +63,11 @@ type waived struct {
 
 // readDocument decodes the data of a bundle strictly: a key that nothing reads
 // is a rule that its author believes in and nobody enforces.
-func readDocument(data map[string]any, now time.Time) (document, error) {
+func readDocument(b Bundle, now time.Time) (document, error) {
 	var outer struct {
 		Portcullis document `json:"portcullis"`
 	}
-	text, err := json.Marshal(data)
+	text, err := json.Marshal(b.Data)
 	if err != nil {
 		return document{}, &BundleError{"data", "is not JSON", "use strings, numbers, booleans, lists and objects"}
 	}
@@ -65,9 +75,7 @@ func readDocument(data map[string]any, now time.Time) (document, error) {
 		return document{}, &BundleError{"data", err.Error(), "only portcullis/config, grants and waivers hold data; see docs/POLICIES.md for their keys"}
 	}
 	doc := outer.Portcullis
-	if err := doc.Config.complete(now); err != nil {
-		return document{}, err
-	}
+	errs := doc.Config.complete(now)
 	if doc.Grants.BySubject == nil {
 		doc.Grants.BySubject = GrantIndex{}
 	}
@@ -75,13 +83,14 @@ func readDocument(data map[string]any, now time.Time) (document, error) {
 		doc.Waivers.ByFinding = WaiverIndex{}
 	}
 	if err := doc.Grants.BySubject.check(); err != nil {
-		return document{}, err
+		errs = append(errs, err)
 	}
-	return doc, doc.Waivers.ByFinding.check(now)
+	errs = append(errs, doc.Waivers.ByFinding.check(now)...)
+	return doc, located(errs, b.Places)
 }
 
 // complete fills what the author left out and checks the rest.
-func (c *config) complete(now time.Time) error {
+func (c *config) complete(now time.Time) []*BundleError {
 	c.RequiredChecks = list(c.RequiredChecks)
 	c.AllowedOverrides = list(c.AllowedOverrides)
 	c.NamespaceLabelKeys = list(c.NamespaceLabelKeys)
@@ -92,40 +101,49 @@ func (c *config) complete(now time.Time) error {
 	if c.Checks == nil {
 		c.Checks = map[string]any{}
 	}
+	var errs []*BundleError
 	if _, err := readObligations(c.Obligations); err != nil {
-		return &BundleError{"config obligations", err.Error(), "use the obligations of docs/POLICIES.md"}
+		errs = append(errs, &BundleError{"config obligations", err.Error(), "use the obligations of docs/POLICIES.md"})
 	}
-	return c.Monitor.complete(now)
+	return append(errs, c.Monitor.complete(now)...)
 }
 
 // list returns a copy that is never null, which Rego would not take for a list.
 func list(items []string) []string { return append([]string{}, items...) }
 
-func (m *monitor) complete(now time.Time) error {
+func (m *monitor) complete(now time.Time) []*BundleError {
 	switch {
 	case m.UntilNS != 0:
-		return &BundleError{"config monitor", "until_ns is set", "set until, an RFC 3339 date"}
+		return []*BundleError{{"config monitor.until_ns", "until_ns is set", "set until, an RFC 3339 date"}}
 	case m.Until == "" && len(m.Rules) > 0:
-		return &BundleError{"config monitor", "rules without an end", "set until, an RFC 3339 date at most 90 days off"}
+		return []*BundleError{{"config monitor", "rules without an end", "set until, an RFC 3339 date at most 90 days off"}}
 	case m.Until == "":
 		return nil
-	case len(m.Rules) == 0:
-		return &BundleError{"config monitor", "rules is missing or empty", `list the ids of rules, or ["*"] for all of them`}
 	}
-	for _, id := range m.Rules {
+	errs := m.checkRules()
+	end, err := EndOfDate(m.Until)
+	switch {
+	case err != nil:
+		errs = append(errs, &BundleError{"config monitor.until", err.Error(), "set until to an RFC 3339 date such as 2026-12-31"})
+	case end.Sub(now) > maxBundleLifetime:
+		errs = append(errs, &BundleError{"config monitor.until", "until is more than 90 days off", "choose an earlier end and renew in time"})
+	default:
+		m.UntilNS = end.UnixNano()
+	}
+	return errs
+}
+
+func (m *monitor) checkRules() []*BundleError {
+	if len(m.Rules) == 0 {
+		return []*BundleError{{"config monitor", "rules is missing or empty", `list the ids of rules, or ["*"] for all of them`}}
+	}
+	var errs []*BundleError
+	for i, id := range m.Rules {
 		if alone := id == everyRule && len(m.Rules) == 1; !alone && !rulePattern.MatchString(id) {
-			return &BundleError{"config monitor", fmt.Sprintf("rules holds %q", id), `list ids such as PR-001, or ["*"] alone for all rules`}
+			errs = append(errs, &BundleError{fmt.Sprintf("config monitor.rules[%d]", i), fmt.Sprintf("rules holds %q", id), `list ids such as PR-001, or ["*"] alone for all rules`})
 		}
 	}
-	end, err := EndOfDate(m.Until)
-	if err != nil {
-		return &BundleError{"config monitor", err.Error(), "set until to an RFC 3339 date such as 2026-12-31"}
-	}
-	if end.Sub(now) > maxBundleLifetime {
-		return &BundleError{"config monitor", "until is more than 90 days off", "choose an earlier end and renew in time"}
-	}
-	m.UntilNS = end.UnixNano()
-	return nil
+	return errs
 }
 
 // EndOfDate returns the first instant after a date of RFC 3339, in UTC: what

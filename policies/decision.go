@@ -85,15 +85,15 @@ const (
 // Obligations are conditions of an allow, enforced by Go. An obligation that
 // this engine does not know makes the decision an error.
 type Obligations struct {
-	MaxFileMode     *uint32  `json:"max_file_mode,omitempty"`
-	RequiredFSGroup *int64   `json:"required_fs_group,omitempty"`
-	TTLSeconds      int64    `json:"ttl_seconds,omitempty"`
-	MaxStaleSeconds int64    `json:"max_stale_seconds,omitempty"`
-	AuditLevel      int      `json:"audit_level,omitempty"`
-	SyncAllowed     bool     `json:"sync_allowed,omitempty"`
-	OnRevoke        OnLoss   `json:"on_revoke,omitempty"` // default scrub
-	OnExpire        OnLoss   `json:"on_expire,omitempty"` // default keep
-	Audiences       []string `json:"audiences,omitempty"` // absent: every token goes to the provider
+	MaxFileMode     *uint32  `json:"max_file_mode,omitempty" doc:"Read bits that files may have, decimal: 288 is 0440."`
+	RequiredFSGroup *int64   `json:"required_fs_group,omitempty" doc:"Group that the volume has to have."`
+	TTLSeconds      int64    `json:"ttl_seconds,omitempty" doc:"Longest time between two fetches."`
+	MaxStaleSeconds int64    `json:"max_stale_seconds,omitempty" doc:"Age of cached content that a new volume may get; absent: none."`
+	AuditLevel      int      `json:"audit_level,omitempty" doc:"0 to 2."`
+	SyncAllowed     bool     `json:"sync_allowed,omitempty" doc:"False forbids copies in Secret objects."`
+	OnRevoke        OnLoss   `json:"on_revoke,omitempty" form:"loss" doc:"What happens to content that is revoked: scrub, the default, or keep."`
+	OnExpire        OnLoss   `json:"on_expire,omitempty" form:"loss" doc:"What happens to content whose ttl_seconds run out: keep, the default, or scrub."`
+	Audiences       []string `json:"audiences,omitempty" doc:"Tokens that go to the provider; absent: all."`
 }
 
 // Decision is the answer of an Engine to one Input. Only an Engine makes one

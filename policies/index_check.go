@@ -3,6 +3,7 @@ package policies
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ const maxGrantsOfKey = 64
 
 // check refuses an index that the library would read differently from what its
 // author meant. It is the only check of an index that did not come from YAML.
-func (x GrantIndex) check() error {
+func (x GrantIndex) check() *BundleError {
 	for subject, bySecret := range x {
 		if strings.Count(strings.TrimPrefix(subject, "label:"), "/") == 0 || strings.HasPrefix(subject, "*/") {
 			return &BundleError{fmt.Sprintf("grants of subject %q", subject), "not a subject key", "build the index with portcullis policy build"}
@@ -42,8 +43,8 @@ func (x GrantIndex) check() error {
 	return nil
 }
 
-func (g GrantRecord) check() error {
-	part := fmt.Sprintf("grant %q", g.ID)
+func (g GrantRecord) check() *BundleError {
+	part := entryPart("grant", g.ID)
 	switch {
 	case g.ID == "" || g.Owner == "" || g.Provider == "":
 		return &BundleError{part, "id, owner or provider is missing", "give all three"}
@@ -82,28 +83,35 @@ func grantableMode(m fs.FileMode) bool { return m != 0 && m&^ceilingWithoutGroup
 // means "leave as it is" to chown(2).
 func validID(id int64) bool { return id >= 0 && id < 1<<32-1 }
 
+// Waivable reports whether a bundle may waive the rule: overridden parameters,
+// and rules of its own that do not say otherwise.
+func Waivable(rule string) bool {
+	return rulePattern.MatchString(rule) && (rule >= firstOwnRule || rule == ruleOverrides)
+}
+
 // check refuses waivers of what cannot be waived, and those without an end.
-func (x WaiverIndex) check(now time.Time) error {
-	for id, bySubject := range x {
-		if !rulePattern.MatchString(id) || id < firstOwnRule && id != ruleOverrides {
-			return &BundleError{fmt.Sprintf("waivers of %q", id), "this rule cannot be waived", "only PR-010 and the rules of the bundle can"}
+func (x WaiverIndex) check(now time.Time) []*BundleError {
+	var errs []*BundleError
+	for _, id := range slices.Sorted(maps.Keys(x)) {
+		if !Waivable(id) {
+			errs = append(errs, &BundleError{fmt.Sprintf("waivers of %q", id), "this rule cannot be waived", "only PR-010 and the rules of the bundle can"})
 		}
-		for subject, records := range bySubject {
+		for subject, records := range x[id] {
 			if strings.Count(subject, "/") != 1 || strings.HasPrefix(subject, "*") || strings.HasPrefix(subject, "/") {
-				return &BundleError{fmt.Sprintf("waivers of subject %q", subject), "names no namespace", "use <namespace>/<service account>"}
+				errs = append(errs, &BundleError{fmt.Sprintf("waivers of subject %q", subject), "names no namespace", "use <namespace>/<service account>"})
 			}
 			for _, w := range records {
 				if err := w.check(now); err != nil {
-					return err
+					errs = append(errs, err)
 				}
 			}
 		}
 	}
-	return nil
+	return errs
 }
 
-func (w WaiverRecord) check(now time.Time) error {
-	part := fmt.Sprintf("waiver %q", w.ID)
+func (w WaiverRecord) check(now time.Time) *BundleError {
+	part := entryPart("waiver", w.ID)
 	if w.ID == "" || w.Reason == "" || w.Ticket == "" || w.ApprovedBy == "" {
 		return &BundleError{part, "id, reason, ticket or approvedBy is missing", "give all four"}
 	}
@@ -111,7 +119,7 @@ func (w WaiverRecord) check(now time.Time) error {
 		return &BundleError{part, "secret is not a secret id", "name one secret as findings do, or leave it out for every secret"}
 	}
 	if end := time.Unix(0, w.NotAfterNS); w.NotAfterNS <= 0 || end.Sub(now) > maxBundleLifetime {
-		return &BundleError{part, "expiry is missing or more than 90 days off", "give a date at most 90 days off"}
+		return &BundleError{part + ": expiry", "expiry is missing or more than 90 days off", "give a date at most 90 days off"}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ var (
 	providerPattern     = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,30}$`)
 	digestPattern       = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	bundleDigestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	entryPattern        = regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$`)
 	rulePattern         = regexp.MustCompile(`^PR-[0-9]{3}$`)
 	// One # and one @ at most, in this order: the library cuts the key and the
 	// version off there, and a second one would move the cut.

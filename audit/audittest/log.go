@@ -18,6 +18,24 @@ type Log struct {
 	err      error // of Append
 	reserved error // of AppendReserved
 	hang     chan struct{}
+	epoch    int64
+	limit    int64
+}
+
+// Begin begins an epoch that may have so many bytes. Nothing but what Epoch
+// returns changes.
+func (l *Log) Begin(epoch, limit int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.epoch, l.limit = epoch, limit
+}
+
+// Epoch implements audit.Epochs. Before Begin there is no limit, and so no
+// share.
+func (l *Log) Epoch() (number, limit int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epoch, l.limit
 }
 
 // Fail makes Append and AppendReserved return err until it is nil again.

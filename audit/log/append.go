@@ -11,6 +11,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -50,25 +51,33 @@ func (q *request) cost() int64 { return costOf(len(q.leaf)) }
 // share of pages.
 func costOf(size int) int64 { return int64(size+size/4) + 512 }
 
-// Append returns the index of a leaf once it is on the disk. An error means
-// that the leaf is not in the log and will not be. When the log is fuller than
-// 80 % it is ErrFull. While a write is under way the end of ctx does not
-// interrupt it.
+// Append returns the index of a leaf in its epoch once it is on the disk. An
+// error means that the leaf is not in the log and will not be. When what a
+// required sink lacks fills 80 % of the retention it is ErrFull. While a write
+// is under way the end of ctx does not interrupt it.
 func (l *Log) Append(ctx context.Context, leaf []byte) (int64, error) {
 	return l.append(ctx, leaf, false)
 }
 
-// AppendReserved is Append for what must never wait: it may fill the log.
+// AppendReserved is Append for what must never wait: it may fill the retention,
+// and use the reserve of a full disk.
 func (l *Log) AppendReserved(ctx context.Context, leaf []byte) (int64, error) {
 	return l.append(ctx, leaf, true)
 }
 
-func (l *Log) append(ctx context.Context, leaf []byte, reserved bool) (int64, error) {
+func checkLeaf(leaf []byte) error {
 	switch {
 	case len(leaf) > MaxLeafBytes:
-		return 0, ErrTooLarge
+		return ErrTooLarge
 	case !json.Valid(leaf) || !bytes.HasPrefix(leaf, []byte("{")):
-		return 0, ErrNotJSON
+		return ErrNotJSON
+	}
+	return nil
+}
+
+func (l *Log) append(ctx context.Context, leaf []byte, reserved bool) (int64, error) {
+	if err := checkLeaf(leaf); err != nil {
+		return 0, err
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -105,7 +114,7 @@ func (l *Log) await(ctx context.Context, q *request) (int64, error) {
 	return r.index, r.err
 }
 
-// write is the only one that adds leaves.
+// write is the only one that adds leaves, and that begins and ends epochs.
 func (l *Log) write() {
 	defer close(l.done)
 	tick := time.NewTicker(l.c.CheckpointEvery)
@@ -114,7 +123,11 @@ func (l *Log) write() {
 		select {
 		case q := <-l.requests:
 			l.commit(l.batch(q))
+		case f := <-l.commands:
+			f()
 		case <-tick.C:
+			l.refill()
+			l.rollIfDue(0)
 			l.signIfNew()
 		case <-l.quit:
 			l.drain()
@@ -143,7 +156,7 @@ func (l *Log) batch(q *request) []*request {
 			batch = append(batch, q)
 			size += len(q.leaf)
 		}
-		if len(batch) >= maxBatch || size >= maxBatchBytes {
+		if len(batch) >= maxBatch || int64(size) >= min(maxBatchBytes, l.c.EpochBytes/8) {
 			return batch
 		}
 		select {
@@ -156,11 +169,28 @@ func (l *Log) batch(q *request) []*request {
 
 // commit makes a batch durable and says so to whoever waits.
 func (l *Log) commit(batch []*request) {
-	batch = l.admit(batch)
+	var cost int64
+	for _, q := range batch {
+		cost += q.cost()
+	}
+	needed := l.needed()
+	l.refill()
+	l.rollIfDue(cost)
+	l.prune(cost, needed)
+	batch = l.admit(batch, needed)
 	if len(batch) == 0 {
 		return
 	}
 	first, err := l.store(batch)
+	if isFull(err) {
+		// The reserve is for what must never wait, and for that alone.
+		l.release()
+		if batch = l.admit(batch, needed); len(batch) == 0 {
+			l.settle(err)
+			return
+		}
+		first, err = l.store(batch)
+	}
 	l.settle(err)
 	for i, q := range batch {
 		if err != nil {
@@ -172,19 +202,23 @@ func (l *Log) commit(batch []*request) {
 }
 
 // admit answers those there is no room for, and returns the others.
-func (l *Log) admit(batch []*request) []*request {
+func (l *Log) admit(batch []*request, needed int64) []*request {
 	l.mu.Lock()
-	used, broken := l.used, l.broken
+	held, broken, spent := l.heldLocked(needed), l.broken, l.spent
 	l.mu.Unlock()
 	kept := batch[:0]
 	for _, q := range batch {
 		switch {
 		case broken != nil:
 			q.done <- result{err: broken}
-		case used+q.cost() > l.room(q.reserved):
+		case spent && !q.reserved:
+			q.done <- result{err: errSpent()}
+		case held > 0 && held+q.cost() > l.room(q.reserved):
 			q.done <- result{err: ErrFull}
 		default:
-			used += q.cost()
+			if held > 0 {
+				held += q.cost()
+			}
 			kept = append(kept, q)
 		}
 	}
@@ -200,22 +234,25 @@ func (l *Log) store(batch []*request) (first int64, err error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	l.mu.Lock()
-	first = l.size
-	t, sign := l.tail, l.signed == 0
+	e, h := l.active, head{l.active.origin, []note.Signer{l.signer}}
+	first = e.size
+	t := e.tail
 	l.mu.Unlock()
-	for _, q := range batch {
+	leaves := make([][]byte, len(batch))
+	for i, q := range batch {
+		leaves[i] = q.leaf
 		t.add(q.at)
 	}
-	sign = sign || t.long()
-	err = l.db.Update(func(tx *bolt.Tx) error {
+	sign := t.long()
+	err = e.db.Update(func(tx *bolt.Tx) error {
 		size, ok := number(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaSize)))
 		if !ok || size != first {
 			return fmt.Errorf("the file holds %d events, not %d", size, first)
 		}
-		if err := addLeaves(tx, first, batch); err != nil || !sign {
+		if err := addLeaves(tx, first, leaves); err != nil || !sign {
 			return err
 		}
-		_, _, err := storeCheckpoint(tx, l.signer)
+		_, _, err := h.store(tx)
 		return err
 	})
 	if err != nil {
@@ -228,14 +265,14 @@ func (l *Log) store(batch []*request) (first int64, err error) {
 	if sign {
 		t = tail{}
 	}
-	return first, l.advance(first+int64(len(batch)), t)
+	return first, l.advance(e, first+int64(len(batch)), t)
 }
 
-func addLeaves(tx *bolt.Tx, n int64, batch []*request) error {
+func addLeaves(tx *bolt.Tx, n int64, leaves [][]byte) error {
 	events, stored := tx.Bucket([]byte(bucketEvents)), tx.Bucket([]byte(bucketHashes))
 	events.FillPercent, stored.FillPercent = fill, fill
-	for _, q := range batch {
-		hashes, err := tlog.StoredHashes(n, q.leaf, hashReader{stored})
+	for _, leaf := range leaves {
+		hashes, err := tlog.StoredHashes(n, leaf, hashReader{stored})
 		if err != nil {
 			return err
 		}
@@ -245,7 +282,7 @@ func addLeaves(tx *bolt.Tx, n int64, batch []*request) error {
 				return err
 			}
 		}
-		if err := events.Put(key(n), q.leaf); err != nil {
+		if err := events.Put(key(n), leaf); err != nil {
 			return err
 		}
 		n++
@@ -254,9 +291,9 @@ func addLeaves(tx *bolt.Tx, n int64, batch []*request) error {
 }
 
 // advance remembers the new state of the file.
-func (l *Log) advance(size int64, t tail) error {
+func (l *Log) advance(e *active, size int64, t tail) error {
 	var used int64
-	if err := l.db.View(func(tx *bolt.Tx) error {
+	if err := e.view(func(tx *bolt.Tx) error {
 		used = tx.Size()
 		return nil
 	}); err != nil {
@@ -264,10 +301,11 @@ func (l *Log) advance(size int64, t tail) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.size, l.used, l.tail = size, used, t
+	e.size, e.used, e.tail = size, used, t
 	if t.events == 0 {
-		l.signed = size
+		e.signed = size
 	}
+	l.tell()
 	return nil
 }
 
@@ -288,7 +326,7 @@ func (l *Log) settle(err error) {
 // signIfNew signs what no checkpoint covers yet.
 func (l *Log) signIfNew() {
 	l.mu.Lock()
-	news := l.size > l.signed && l.broken == nil
+	news := l.active.size > l.active.signed && l.broken == nil
 	l.mu.Unlock()
 	if !news {
 		return

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 
 // appendUntilKilled prints the id of each event once it is acknowledged.
 func appendUntilKilled(dir string) int {
-	l, err := auditlog.Open(auditlog.Config{Dir: dir, Origin: origin, CheckpointEvery: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	l, err := auditlog.Open(auditlog.Config{Dir: dir, Origin: origin, CheckpointEvery: 10 * time.Millisecond, Boundary: boundaries(time.Now), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -14,18 +15,27 @@ import (
 // examination reads a whole log and holds it against its hashes and
 // signatures, whatever the bytes are.
 type examination struct {
-	ctx      context.Context
-	verifier note.Verifier
-	each     func(index int64, leaf []byte) error // may be nil
+	ctx  context.Context
+	node string                               // name of the log without the epoch, and of its keys
+	want int64                                // number that it must have, 0 for any
+	keys note.Verifiers                       // that may have signed it
+	each func(index int64, leaf []byte) error // may be nil
 
 	headers map[string][]byte
+	origin  string // of the tree: <name of the key>/<number of the epoch>
+	number  int64  // of the epoch
+	closed  bool   // it has ended
 	size    int64
 	hashes  computed
 	// checkpoints found, and the last of them
 	checkpoints int
-	last        checkpoint
+	last        treeHead
+	text        []byte  // of the last
+	signers     []keyID // of every one of them
 	state       fileState
 	recent      [maxTail][]byte // the last leaves, at their index modulo maxTail
+	first       []byte          // the first leaf
+	tail        tail            // what no checkpoint covers
 }
 
 // run returns a *TamperedError, or what stopped it.
@@ -43,8 +53,17 @@ func (x *examination) run(r io.ReaderAt, fileSize int64) error {
 	return nil
 }
 
+// refusal is an error of whoever looks at the leaves, and no finding.
+type refusal struct{ error }
+
+// Unwrap returns the caller's own error.
+func (e refusal) Unwrap() error { return e.error }
+
 // structural makes findings of package pages a *TamperedError.
 func structural(bucket string, err error) error {
+	if r, ok := errors.AsType[refusal](err); ok {
+		return r.error
+	}
 	if _, ok := errors.AsType[*TamperedError](err); err == nil || ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
@@ -93,19 +112,22 @@ func (x *examination) readMeta(f *pageFile) error {
 	}); err != nil {
 		return err
 	}
-	if values[metaFormat] != formatV1 {
-		return tampered(-1, "the format is not %s", formatV1)
+	if values[metaFormat] != formatV2 {
+		return tampered(-1, "the format is not %s", formatV2)
 	}
-	if values[metaOrigin] != x.verifier.Name() {
-		e := tampered(-1, "it is the log of another node than the key's, %q", x.verifier.Name())
+	node, epoch, ok := splitOrigin(values[metaOrigin])
+	if !ok || node != x.node {
+		e := tampered(-1, "it is the log of another node than the key's, %q", x.node)
 		e.Hint = "give the node.vkey of the node that the file is from"
-		return e
+		return &foreignError{e, values[metaOrigin]}
 	}
-	size, ok := number([]byte(values[metaSize]))
-	if !ok {
+	if x.want != 0 && epoch != x.want {
+		return tampered(-1, "it is epoch %d under the name of epoch %d", epoch, x.want)
+	}
+	x.origin, x.number, x.closed = values[metaOrigin], epoch, values[metaClosed] == closedMark
+	if x.size, ok = number([]byte(values[metaSize])); !ok {
 		return tampered(-1, "the size is missing")
 	}
-	x.size = size
 	return nil
 }
 
@@ -123,6 +145,9 @@ func (x *examination) readEvents(f *pageFile) error {
 			return err
 		}
 		x.hashes = append(x.hashes, hashes...)
+		if next == 0 {
+			x.first = bytes.Clone(leaf)
+		}
 		x.recent[next%maxTail] = append(x.recent[next%maxTail][:0], leaf...)
 		if x.each != nil {
 			if err := x.each(next, leaf); err != nil {
@@ -168,7 +193,10 @@ func levelOf(stored int64) int {
 
 func (x *examination) readCheckpoints(f *pageFile) error {
 	err := x.entries(f, bucketCheckpoints, func(k, text []byte) error {
-		c, err := openCheckpoint(text, x.verifier)
+		c, err := readHead(text, x.keys)
+		if err == nil && c.origin != x.origin {
+			err = errOtherLog
+		}
 		if err != nil {
 			e := tampered(-1, "%v", err)
 			e.Hint = "check that the key is the node's own; " + hintTampered
@@ -177,9 +205,8 @@ func (x *examination) readCheckpoints(f *pageFile) error {
 		if n, ok := number(k); !ok || n != c.size {
 			return tampered(-1, "a checkpoint of size %d stands in the place of another", c.size)
 		}
-		x.checkpoints++
-		x.last = c
-		return x.covers(c)
+		x.remember(c, text)
+		return x.covers(c.checkpoint)
 	})
 	if err != nil {
 		return err
@@ -190,11 +217,21 @@ func (x *examination) readCheckpoints(f *pageFile) error {
 	return nil
 }
 
+// remember keeps the last checkpoint, and the keys that signed all.
+func (x *examination) remember(c treeHead, text []byte) {
+	if x.checkpoints == 0 {
+		x.signers = c.signers
+	}
+	x.signers = slices.DeleteFunc(slices.Clone(x.signers), func(id keyID) bool { return !slices.Contains(c.signers, id) })
+	x.checkpoints++
+	x.last, x.text = c, bytes.Clone(text)
+}
+
 // readTail refuses a tail that the writer would not have left: without it,
 // whoever can write the file could drop the checkpoints and forge the rest.
 func (x *examination) readTail(*pageFile) error {
 	n := x.size - x.last.size
-	var t tail
+	t := &x.tail
 	for i := x.size - min(n, maxTail); i < x.size; i++ {
 		t.add(timeOf(x.recent[i%maxTail]))
 	}

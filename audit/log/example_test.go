@@ -18,7 +18,11 @@ func Example() {
 	}
 	defer func() { _ = os.RemoveAll(state) }() // what is left is in the temporary directory
 	l, err := auditlog.Open(auditlog.Config{
-		Dir: filepath.Join(state, "audit"), Origin: "prod-eu1/nodes/node-7", Logger: slog.New(slog.DiscardHandler),
+		Dir: filepath.Join(state, "audit"), Origin: "prod-eu1/nodes/node-7",
+		Boundary: func(kind string, state []byte) ([]byte, error) { // package audit has a real one
+			return fmt.Appendf(nil, `{"type":%q,"log":%s}`, kind, state), nil
+		},
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -30,11 +34,11 @@ func Example() {
 	fmt.Println(err, l.Close())
 
 	report, err := auditlog.Verify(context.Background(), auditlog.VerifyConfig{
-		Path: filepath.Join(state, "audit", auditlog.FileName), VKey: vkey,
+		Path: filepath.Join(state, "audit", auditlog.EpochFile(1)), VKey: vkey,
 	})
 	fmt.Println(report.Origin, report.Events, report.Tail, err)
 	// Output:
-	// 0 <nil>
+	// 1 <nil>
 	// <nil> <nil>
-	// prod-eu1/nodes/node-7 1 0 <nil>
+	// prod-eu1/nodes/node-7 2 0 <nil>
 }

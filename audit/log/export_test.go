@@ -5,9 +5,17 @@ import (
 	"io"
 )
 
-// VerifyReader is Verify on bytes that are in no file.
+// VerifyReader is Verify of one epoch, on bytes that are in no file.
 func VerifyReader(ctx context.Context, c VerifyConfig, r io.ReaderAt, size int64) (Report, error) {
-	return verify(ctx, c, r, size)
+	v, err := newVerification(ctx, c, []epochFile{{}})
+	if err != nil {
+		return Report{}, err
+	}
+	v.single = true
+	if err := v.epoch(epochFile{}, r, size); err != nil {
+		return Report{}, err
+	}
+	return v.finish()
 }
 
 // Thinning is how far apart checkpoints are kept.
@@ -17,7 +25,30 @@ const Thinning = thinning
 const MaxTail = maxTail
 
 // AdoptOther adopts the log as if another state of it had been examined.
-func (l *Log) AdoptOther() error { return l.adopt(fileState{}) }
+func (l *Log) AdoptOther() error {
+	l.examined = l.active.file
+	return l.adopt(fileState{})
+}
 
 // Guarded runs f as Open runs what may panic.
 func Guarded(c Config, f func() error) error { return (&Log{c: c}).guarded(f) }
+
+// OnStep calls f after each step of a roll-over.
+func (l *Log) OnStep(f func(step string)) { l.step = f }
+
+// RollOver ends the active epoch, whatever its size.
+func (l *Log) RollOver() error {
+	done := make(chan error, 1)
+	l.commands <- func() { done <- l.rollOver(nil) }
+	return <-done
+}
+
+// Closing reports whether Close was called.
+func (l *Log) Closing() bool {
+	select {
+	case <-l.quit:
+		return true
+	default:
+		return false
+	}
+}

@@ -22,7 +22,7 @@ import (
 func TestCheckpointIsC2SP(t *testing.T) {
 	c := config(t)
 	l := open(t, c)
-	fill(t, l, 0, 37)
+	fill(t, l, 0, 36)
 	text, err := l.Checkpoint()
 	if err != nil {
 		t.Fatalf("Checkpoint() = %v, want no error", err)
@@ -39,7 +39,7 @@ func TestCheckpointIsC2SP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("%s\n37\n%s\n", origin, base64.StdEncoding.EncodeToString(root[:]))
+	want := fmt.Sprintf("%s/1\n37\n%s\n", origin, base64.StdEncoding.EncodeToString(root[:]))
 	if n.Text != want || size != 37 {
 		t.Errorf("checkpoint = %q of size %d, want %q", n.Text, size, want)
 	}
@@ -58,7 +58,13 @@ func TestRootIsRFC6962(t *testing.T) {
 	})
 	for i := range 70 {
 		text := leaf(i)
-		if _, err := l.Append(t.Context(), text); err != nil {
+		if i == 0 {
+			first, err := l.Read(auditlog.Position{}, 1)
+			if err != nil || len(first) != 1 {
+				t.Fatalf("Read() = %v, %v, want the first leaf", first, err)
+			}
+			text = first[0].Data
+		} else if _, err := l.Append(t.Context(), text); err != nil {
 			t.Fatal(err)
 		}
 		more, err := tlog.StoredHashes(int64(i), text, reader)
@@ -80,12 +86,14 @@ func TestEmptyLogIsSigned(t *testing.T) {
 	c := config(t)
 	closeLog(t, open(t, c))
 	r := verified(t, c.Dir)
-	if r.Events != 0 || r.Checkpoints != 1 || r.Tail != 0 || !r.From.IsZero() {
-		t.Errorf("Verify() = %+v, want an empty log with one checkpoint", r)
+	if r.Events != 1 || r.Checkpoints != 1 || r.Tail != 0 || r.Epochs[0].Origin != origin+"/1" {
+		t.Errorf("Verify() = %+v, want an epoch with its first leaf and one checkpoint", r)
 	}
 	// RFC 6962, section 2.1: the hash of an empty tree is that of nothing.
-	if got := fmt.Sprintf("%x", r.Root); !strings.HasPrefix(got, "e3b0c44298fc1c14") {
-		t.Errorf("Root = %s, want that of SHA-256 over nothing", got)
+	first, err := open(t, c).Read(auditlog.Position{}, 9)
+	want := `"log":{"epoch":0,"size":0,"root":"e3b0c44298fc1c14`
+	if err != nil || len(first) != 1 || !strings.Contains(string(first[0].Data), want) {
+		t.Errorf("Read() = %+v, %v, want one leaf with %s", first, err, want)
 	}
 }
 
@@ -94,7 +102,7 @@ func TestEmptyLogIsSigned(t *testing.T) {
 func TestVerifyReadsEveryPageSize(t *testing.T) {
 	c := config(t)
 	l := open(t, c)
-	fill(t, l, 0, 400)
+	fill(t, l, 0, 399)
 	big := `{"id":"big","pad":"` + strings.Repeat("x", 30<<10) + `"}` // on overflow pages
 	if _, err := l.Append(t.Context(), []byte(big)); err != nil {
 		t.Fatal(err)
@@ -103,7 +111,7 @@ func TestVerifyReadsEveryPageSize(t *testing.T) {
 	for size := 1 << 10; size <= 1<<16; size *= 2 {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "copy.db")
-			rewritten(t, filepath.Join(c.Dir, auditlog.FileName), path, size)
+			rewritten(t, filepath.Join(c.Dir, auditlog.EpochFile(1)), path, size)
 			r, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: path, VKey: vkey(t, c.Dir)})
 			if err != nil || r.Events != 401 || r.Tail != 0 {
 				t.Errorf("Verify() = %d events, tail %d, %v, want 401 and 0", r.Events, r.Tail, err)
@@ -146,7 +154,7 @@ func TestVerifyAllowsOtherBuckets(t *testing.T) {
 	l := open(t, c)
 	fill(t, l, 0, 5)
 	closeLog(t, l)
-	file := filepath.Join(c.Dir, auditlog.FileName)
+	file := filepath.Join(c.Dir, auditlog.EpochFile(1))
 	edit(func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucket([]byte("cursors"))
 		if err != nil {
@@ -154,8 +162,8 @@ func TestVerifyAllowsOtherBuckets(t *testing.T) {
 		}
 		return b.Put([]byte("splunk"), key8(3))
 	})(t, file)
-	if r := verified(t, c.Dir); r.Events != 5 {
-		t.Errorf("Verify().Events = %d, want 5", r.Events)
+	if r := verified(t, c.Dir); r.Events != 6 {
+		t.Errorf("Verify().Events = %d, want 6", r.Events)
 	}
 	closeLog(t, open(t, c))
 	edit(func(tx *bolt.Tx) error {
@@ -173,9 +181,9 @@ func TestVerifyAllowsOtherBuckets(t *testing.T) {
 func TestVerifyFollowsNoLoop(t *testing.T) {
 	c := config(t)
 	l := open(t, c)
-	fill(t, l, 0, 200)
+	fill(t, l, 0, 199)
 	closeLog(t, l)
-	good := content(t, filepath.Join(c.Dir, auditlog.FileName))
+	good := content(t, filepath.Join(c.Dir, auditlog.EpochFile(1)))
 	page := os.Getpagesize()
 	branches := 0
 	for at := 2 * page; at+page <= len(good); at += page {

@@ -17,20 +17,20 @@ import (
 func FuzzVerify(f *testing.F) {
 	c := config(f)
 	l := open(f, c)
-	for i := range 40 {
+	for i := range 39 {
 		if _, err := l.Append(f.Context(), event(fmt.Sprint(i), "2026-01-15T12:00:00Z", "")); err != nil {
 			f.Fatal(err)
 		}
 	}
 	closeLog(f, l)
-	good, err := os.ReadFile(filepath.Join(c.Dir, auditlog.FileName))
+	good, err := os.ReadFile(filepath.Join(c.Dir, auditlog.EpochFile(1)))
 	if err != nil {
 		f.Fatal(err)
 	}
 	key := vkey(f, c.Dir)
 	var want bytes.Buffer
 	read := func(ctx context.Context, text []byte, into *bytes.Buffer) (auditlog.Report, error) {
-		return auditlog.VerifyReader(ctx, auditlog.VerifyConfig{VKey: key, Each: func(_ int64, leaf []byte) error {
+		return auditlog.VerifyReader(ctx, auditlog.VerifyConfig{VKey: key, Each: func(_ auditlog.Position, leaf []byte) error {
 			into.Write(append(leaf, '\n'))
 			return nil
 		}}, bytes.NewReader(text), int64(len(text)))

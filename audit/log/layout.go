@@ -3,26 +3,31 @@ package log
 import (
 	"encoding/binary"
 	"fmt"
+	"strconv"
+	"strings"
 
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Files in the log's directory.
+// Files in the log's directory, beside the epochs.
 const (
-	FileName      = "audit.db"
-	KeyFileName   = "node.key"  // secret
-	VKeyFileName  = "node.vkey" // for whoever verifies
-	unfinished    = ".new"
-	fileMode      = 0o600
-	publicMode    = 0o644
-	directoryMode = 0o700
+	KeyFileName     = "node.key"  // secret
+	VKeyFileName    = "node.vkey" // for whoever verifies
+	reserveFileName = "reserve"
+	formerFileName  = "audit.db" // of builds before there were epochs
+	epochPrefix     = "epoch-"
+	epochSuffix     = ".db"
+	unfinished      = ".new"
+	fileMode        = 0o600
+	publicMode      = 0o644
+	directoryMode   = 0o700
 )
 
-// Names inside the file. Events and checkpoints have 8-byte big-endian keys:
-// the index, and the size of the tree. Hashes are in tlog's storage order.
+// Names inside an epoch's file. Events and checkpoints have 8-byte big-endian
+// keys: the index, and the size of the tree. Hashes are in tlog's storage order.
 const (
-	formatV1 = "portcullis-log-v1"
+	formatV2 = "portcullis-log-v2"
 
 	bucketEvents      = "events"
 	bucketHashes      = "hashes"
@@ -32,6 +37,8 @@ const (
 	metaFormat = "format"
 	metaOrigin = "origin"
 	metaSize   = "size"
+	metaClosed = "closed" // one byte, 1, once the epoch has ended
+	closedMark = "\x01"
 )
 
 // Keys of structured log lines.
@@ -39,7 +46,36 @@ const (
 	keyError = "error"
 	keyCount = "count"
 	keyFile  = "file"
+	keyEpoch = "epoch"
+	keyBytes = "bytes"
 )
+
+// EpochFile returns the name of an epoch's file.
+func EpochFile(number int64) string {
+	return fmt.Sprintf("%s%010d%s", epochPrefix, number, epochSuffix)
+}
+
+// epochNumber is the reverse of EpochFile; ok is false for any other name.
+func epochNumber(name string) (number int64, ok bool) {
+	digits := strings.TrimSuffix(strings.TrimPrefix(name, epochPrefix), epochSuffix)
+	number, err := strconv.ParseInt(digits, 10, 64)
+	return number, err == nil && number > 0 && EpochFile(number) == name
+}
+
+// epochOrigin is the origin of an epoch's tree: no two trees share one.
+func epochOrigin(node string, number int64) string {
+	return node + "/" + strconv.FormatInt(number, 10)
+}
+
+// splitOrigin is the reverse of epochOrigin.
+func splitOrigin(origin string) (node string, number int64, ok bool) {
+	at := strings.LastIndexByte(origin, '/')
+	if at < 0 {
+		return "", 0, false
+	}
+	number, err := strconv.ParseInt(origin[at+1:], 10, 64)
+	return origin[:at], number, err == nil && number > 0 && epochOrigin(origin[:at], number) == origin
+}
 
 func buckets() []string {
 	return []string{bucketEvents, bucketHashes, bucketCheckpoints, bucketMeta}
@@ -87,4 +123,41 @@ func (c computed) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 		hashes[i] = c[at]
 	}
 	return hashes, nil
+}
+
+// planned are stored hashes, and those of leaves that are still to come.
+type planned struct {
+	stored tlog.HashReader
+	from   int64
+	more   computed
+}
+
+// ReadHashes returns the hashes at these places in storage order.
+func (p *planned) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	hashes := make([]tlog.Hash, len(indexes))
+	for i, at := range indexes {
+		reader, at := p.stored, at
+		if at >= p.from {
+			reader, at = p.more, at-p.from
+		}
+		one, err := reader.ReadHashes([]int64{at})
+		if err != nil {
+			return nil, err
+		}
+		hashes[i] = one[0]
+	}
+	return hashes, nil
+}
+
+// rootAfter is the root of a tree once these leaves are appended.
+func rootAfter(stored tlog.HashReader, size int64, leaves [][]byte) (tlog.Hash, error) {
+	p := &planned{stored: stored, from: tlog.StoredHashIndex(0, size)}
+	for i, leaf := range leaves {
+		hashes, err := tlog.StoredHashes(size+int64(i), leaf, p)
+		if err != nil {
+			return tlog.Hash{}, err
+		}
+		p.more = append(p.more, hashes...)
+	}
+	return tlog.TreeHash(size+int64(len(leaves)), p)
 }

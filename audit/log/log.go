@@ -3,7 +3,6 @@ package log
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,17 +13,18 @@ import (
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 const (
-	defaultMaxBytes        = 64 << 20
+	defaultEpochBytes      = 64 << 20
+	defaultEpochAge        = 30 * 24 * time.Hour
+	defaultRetentionBytes  = 1 << 30
 	defaultCheckpointEvery = 10 * time.Second
+	// smallestEpoch is below what is of use: every epoch has files, keys and
+	// signatures of its own.
+	smallestEpoch = 1 << 20
 	// MaxLeafBytes is the size of the largest leaf.
 	MaxLeafBytes = 32 << 10
-	// grantPercent of the room is for everything; the rest is for
-	// AppendReserved alone.
-	grantPercent = 80
 	// failedFor is how long a full disk counts as the state of the log after
 	// the last append that met it.
 	failedFor = 10 * time.Second
@@ -33,9 +33,18 @@ const (
 
 // Config of a Log.
 type Config struct {
-	Dir             string        // of this log alone; made with mode 0700
-	Origin          string        // name of the log in checkpoints: <cluster>/nodes/<node>
-	MaxBytes        int64         // size of the file; absent: 64 MiB
+	Dir    string // of this log alone; made with mode 0700
+	Origin string // name of the node's key: <cluster>/nodes/<node>; that of a tree is <Origin>/<epoch>
+	// Boundary makes the leaf of an event about the log itself: of its type, and
+	// with the object "log" as given. Package audit has one.
+	Boundary func(kind string, state []byte) (leaf []byte, err error)
+
+	EpochBytes     int64         // when an epoch ends; absent: 64 MiB, or a quarter of a small retention
+	EpochAge       time.Duration // when it ends in any case; absent: 30 days
+	RetentionBytes int64         // of all epochs together; absent: 1 GiB
+	// Needed returns the oldest epoch that somebody needs, if anybody does: it
+	// and those after it are not deleted. It must not block. Absent: nobody.
+	Needed          func() (epoch int64, anybody bool)
 	CheckpointEvery time.Duration // how long a new event waits for a signature; absent: 10 s
 	Clock           func() time.Time
 	Logger          *slog.Logger
@@ -43,33 +52,41 @@ type Config struct {
 
 // Log is an open log. Its methods may be called at the same time.
 type Log struct {
-	c        Config
-	dir      *os.Root
-	db       *bolt.DB
-	signer   note.Signer
-	verifier note.Verifier
+	c    Config
+	dir  *os.Root
+	held *os.File // the directory, locked
 
 	requests chan *request
+	commands chan func()   // for the writer
 	quit     chan struct{} // ends Append
 	done     chan struct{} // the writer has ended
 
-	writing sync.Mutex // held over a transaction and what is remembered of it
+	// writing is held over a transaction and what is remembered of it, and
+	// while epochs come and go.
+	writing sync.Mutex
 
-	mu     sync.Mutex
-	closed bool
-	size   int64 // leaves
-	signed int64 // leaves that a checkpoint covers
-	tail   tail  // the others
-	used   int64 // bytes of the file
-	failed error // of the last append
-	failAt time.Time
-	broken error       // until the process starts again
-	file   fs.FileInfo // as it was opened
+	mu       sync.Mutex
+	closed   bool
+	signer   note.Signer
+	verifier note.Verifier
+	older    []Epoch // closed ones that are kept
+	active   *active
+	grown    chan struct{} // closed when there are more leaves
+	deleted  Position      // the end of the last epoch that was deleted
+	spent    bool          // the reserve is not whole
+	failed   error         // of the last append
+	failAt   time.Time
+	broken   error // until the process starts again
+
+	rollAt    time.Time // when a roll-over failed last
+	undeleted int64     // an epoch that could not be deleted
 	// examined is the file that Open read before bbolt did.
 	examined fs.FileInfo
 	opening  Opening
-	raw      *os.File // bbolt's
-	closing  sync.Once
+	raw      *os.File // bbolt's last
+	step     func(string)
+	once     sync.Once
+	closing  sync.WaitGroup // files of ended epochs that are being closed
 }
 
 // Open opens the log in its directory, and makes it and the node's key on the
@@ -82,9 +99,12 @@ func Open(c Config) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{c: c, dir: dir, requests: make(chan *request, maxBatch), quit: make(chan struct{}), done: make(chan struct{})}
+	l := &Log{
+		c: c, dir: dir, requests: make(chan *request, maxBatch), commands: make(chan func()),
+		quit: make(chan struct{}), done: make(chan struct{}), grown: make(chan struct{}),
+	}
 	if err := l.guarded(l.open); err != nil {
-		return nil, errors.Join(err, dir.Close())
+		return nil, errors.Join(err, l.letGo())
 	}
 	go l.write()
 	return l, nil
@@ -98,33 +118,31 @@ func (c *Config) complete() error {
 		return fmt.Errorf("configure audit log: Origin %q must be letters, digits, and . _ - /", c.Origin)
 	case c.Logger == nil:
 		return errors.New("configure audit log: Logger is missing")
+	case c.Boundary == nil:
+		return errors.New("configure audit log: Boundary is missing")
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	if c.MaxBytes <= 0 {
-		c.MaxBytes = defaultMaxBytes
+	if c.EpochAge <= 0 {
+		c.EpochAge = defaultEpochAge
 	}
 	if c.CheckpointEvery <= 0 {
 		c.CheckpointEvery = defaultCheckpointEvery
 	}
+	if c.RetentionBytes <= 0 {
+		c.RetentionBytes = defaultRetentionBytes
+	}
+	if c.EpochBytes <= 0 {
+		c.EpochBytes = min(defaultEpochBytes, c.RetentionBytes/4)
+	}
+	if c.EpochBytes < smallestEpoch || c.EpochBytes > c.RetentionBytes/2 {
+		return fmt.Errorf("configure audit log: epochs of %d bytes: at least %d (1 MiB) and at most half of the retention of %d", c.EpochBytes, smallestEpoch, c.RetentionBytes)
+	}
 	return nil
 }
 
-func (l *Log) path() string { return filepath.Join(l.c.Dir, FileName) }
-
-// Tree returns the number of leaves and the root over them.
-func (l *Log) Tree() (size int64, root [32]byte, err error) {
-	err = l.view(func(tx *bolt.Tx) error {
-		var ok bool
-		if size, ok = number(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaSize))); !ok {
-			return errors.New("size is missing")
-		}
-		root, err = tlog.TreeHash(size, hashReader{tx.Bucket([]byte(bucketHashes))})
-		return err
-	})
-	return size, root, err
-}
+func (l *Log) path(name string) string { return filepath.Join(l.c.Dir, name) }
 
 // VerifierKey returns the public key of the node's checkpoints.
 func (l *Log) VerifierKey() (string, error) {
@@ -132,61 +150,27 @@ func (l *Log) VerifierKey() (string, error) {
 	return string(text), err
 }
 
-// Each gives f a copy of every leaf in order, of the log as it is now.
-func (l *Log) Each(f func(index int64, leaf []byte) error) error {
-	return l.view(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(bucketEvents)).ForEach(func(k, leaf []byte) error {
-			n, ok := number(k)
-			if !ok {
-				return tampered(-1, "an event has no index")
-			}
-			return f(n, append([]byte(nil), leaf...))
-		})
-	})
-}
-
-// Snapshot writes a consistent copy of the file, which Verify takes, with a
-// checkpoint over all of it.
-func (l *Log) Snapshot(w io.Writer) (size int64, err error) {
-	if _, err := l.Checkpoint(); err != nil {
-		return 0, err
-	}
-	err = l.view(func(tx *bolt.Tx) error {
-		var ok bool
-		if size, ok = number(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaSize))); !ok {
-			return errors.New("size is missing")
-		}
-		_, err := tx.WriteTo(w)
-		return err
-	})
-	return size, err
-}
-
-// view reads the log, unless the file is not ours any more: reading beyond the
-// end of a truncated file would be a fault.
-func (l *Log) view(f func(*bolt.Tx) error) error {
-	if err := l.checkFile(); err != nil {
-		return err
-	}
-	err := l.db.View(f)
-	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
-		return ErrClosed
-	}
-	return err
-}
-
-// Checkpoint signs the log as it is now.
+// Checkpoint signs the active epoch as it is now.
 func (l *Log) Checkpoint() ([]byte, error) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	return l.signActive()
+}
+
+// signActive is Checkpoint for whoever holds writing.
+func (l *Log) signActive() ([]byte, error) {
 	if err := l.checkFile(); err != nil {
 		return nil, err
 	}
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	var size, used int64
+	l.mu.Lock()
+	e, h := l.active, head{l.active.origin, []note.Signer{l.signer}}
+	l.mu.Unlock()
+	var c checkpoint
+	var used int64
 	var text []byte
-	err := l.db.Update(func(tx *bolt.Tx) (err error) {
+	err := e.db.Update(func(tx *bolt.Tx) (err error) {
 		used = tx.Size()
-		size, text, err = storeCheckpoint(tx, l.signer)
+		c, text, err = h.store(tx)
 		return err
 	})
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
@@ -197,7 +181,7 @@ func (l *Log) Checkpoint() ([]byte, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.signed, l.used, l.tail = size, max(l.used, used), tail{}
+	e.signed, e.used, e.tail = c.size, max(e.used, used), tail{}
 	return text, nil
 }
 
@@ -206,6 +190,7 @@ func (l *Log) Healthy() error {
 	if err := l.checkFile(); err != nil {
 		return err
 	}
+	needed := l.needed()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -213,9 +198,11 @@ func (l *Log) Healthy() error {
 		return ErrClosed
 	case l.broken != nil:
 		return l.broken
+	case l.spent:
+		return errSpent()
 	case l.failed != nil && l.c.Clock().Sub(l.failAt) < failedFor:
 		return l.failed
-	case l.used+costOf(MaxLeafBytes) > l.room(false):
+	case needed <= l.active.number && l.heldLocked(needed)+costOf(MaxLeafBytes) > l.room(false):
 		return ErrFull
 	}
 	return nil
@@ -230,28 +217,18 @@ func (l *Log) checkFile() error {
 	if l.closed {
 		return ErrClosed
 	}
-	if l.file == nil {
-		return nil
-	}
-	now, err := os.Lstat(l.path())
-	if err != nil || !os.SameFile(now, l.file) || now.Size() < l.used {
+	e := l.active
+	now, err := os.Lstat(l.path(e.name))
+	if err != nil || !os.SameFile(now, e.file) || now.Size() < e.used {
 		return ErrReplaced
 	}
 	return nil
 }
 
-// room is how many bytes the file may have for this class of leaf.
-func (l *Log) room(reserved bool) int64 {
-	if reserved {
-		return l.c.MaxBytes
-	}
-	return l.c.MaxBytes / 100 * grantPercent
-}
-
-// Close writes what is queued, signs it, and closes the file.
+// Close writes what is queued, signs it, and closes the files.
 func (l *Log) Close() error {
 	var err error
-	l.closing.Do(func() {
+	l.once.Do(func() {
 		close(l.quit)
 		<-l.done
 		if _, e := l.Checkpoint(); e != nil {
@@ -260,7 +237,17 @@ func (l *Log) Close() error {
 		l.mu.Lock()
 		l.closed = true
 		l.mu.Unlock()
-		err = errors.Join(err, l.db.Close(), l.dir.Close())
+		l.closing.Wait()
+		err = errors.Join(err, l.active.db.Close(), l.letGo())
 	})
+	return err
+}
+
+// letGo gives the directory back.
+func (l *Log) letGo() error {
+	err := l.dir.Close()
+	if l.held != nil {
+		err = errors.Join(err, l.held.Close())
+	}
 	return err
 }

@@ -145,6 +145,14 @@ func readPrivate(dir *os.Root, name string) (string, error) {
 
 // writeFile makes the file whole or not at all, also when the power fails.
 func writeFile(dir *os.Root, name, text string, mode fs.FileMode) error {
+	if err := writeUnfinished(dir, name, text, mode); err != nil {
+		return err
+	}
+	return moveIntoPlace(dir, name)
+}
+
+// writeUnfinished writes the file under the name that it has until it is whole.
+func writeUnfinished(dir *os.Root, name, text string, mode fs.FileMode) error {
 	if err := dir.Remove(name + unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -156,13 +164,18 @@ func writeFile(dir *os.Root, name, text string, mode fs.FileMode) error {
 	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return moveIntoPlace(dir, name)
+	return syncDirectory(dir)
 }
 
 func moveIntoPlace(dir *os.Root, name string) error {
 	if err := dir.Rename(name+unfinished, name); err != nil {
 		return err
 	}
+	return syncDirectory(dir)
+}
+
+// syncDirectory has the disk know which names there are.
+func syncDirectory(dir *os.Root) error {
 	d, err := dir.Open(".")
 	if err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 )
 
@@ -38,9 +40,9 @@ func TestOpenSaysThatALogIsGone(t *testing.T) {
 		want   auditlog.Opening
 		aside  int // public keys that must be kept
 	}{
-		{"the log", []string{auditlog.FileName}, auditlog.Opening{Created: true, Lost: true}, 0},
-		{"the log and the key", []string{auditlog.FileName, auditlog.KeyFileName}, auditlog.Opening{Created: true, Lost: true}, 1},
-		{"everything", []string{auditlog.FileName, auditlog.KeyFileName, auditlog.VKeyFileName}, auditlog.Opening{Created: true}, 0},
+		{"the log", []string{auditlog.EpochFile(1)}, auditlog.Opening{Created: true, Lost: true}, 0},
+		{"the log and the key", []string{auditlog.EpochFile(1), auditlog.KeyFileName}, auditlog.Opening{Created: true, Lost: true}, 1},
+		{"everything", []string{auditlog.EpochFile(1), auditlog.KeyFileName, auditlog.VKeyFileName}, auditlog.Opening{Created: true}, 0},
 		{"the public key", []string{auditlog.VKeyFileName}, auditlog.Opening{}, 0},
 	}
 	for _, tt := range tests {
@@ -54,12 +56,11 @@ func TestOpenSaysThatALogIsGone(t *testing.T) {
 				}
 			}
 			l := open(t, c)
-			if got := l.Opening(); got != tt.want {
-				t.Errorf("Opening() = %+v, want %+v", got, tt.want)
+			if diff := cmp.Diff(tt.want, l.Opening()); diff != "" {
+				t.Errorf("Opening() mismatch (-want +got):\n%s", diff)
 			}
-			closeLog(t, l)
-			if r := verified(t, c.Dir); r.Events != 0 {
-				t.Errorf("Verify().Events = %d, want 0", r.Events)
+			if r := verifiedEpoch(t, c.Dir, l); r.Events != 1 {
+				t.Errorf("Verify().Events = %d, want 1", r.Events)
 			}
 			if kept := aside(t, c.Dir); len(kept) != tt.aside || tt.aside == 1 && kept[0] != strings.TrimSpace(before) && kept[0] != before {
 				t.Errorf("public keys set aside = %q, want %d of %q", kept, tt.aside, before)

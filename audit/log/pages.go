@@ -248,3 +248,43 @@ func (w *walk) page(b, below []byte, depth int) error {
 	}
 	return nil
 }
+
+// backwards gives the entries of a bucket from the last one on, as long as each
+// says so. It does not check their order.
+func (f *pageFile) backwards(header []byte, each func(element) bool) error {
+	if len(header) < bucketHeaderSize {
+		return errDamaged
+	}
+	b := header[bucketHeaderSize:]
+	if root := binary.LittleEndian.Uint64(header); root != 0 {
+		var err error
+		if b, err = f.page(root); err != nil {
+			return err
+		}
+	}
+	_, err := f.pageBackwards(b, each, 0)
+	return err
+}
+
+func (f *pageFile) pageBackwards(b []byte, each func(element) bool, depth int) (more bool, err error) {
+	list, branch, err := elements(b)
+	if err != nil || depth >= maxDepth {
+		return false, errDamaged
+	}
+	for i := len(list) - 1; i >= 0; i-- {
+		if !branch {
+			if !each(list[i]) {
+				return false, nil
+			}
+			continue
+		}
+		child, err := f.page(list[i].child)
+		if err != nil {
+			return false, err
+		}
+		if more, err := f.pageBackwards(child, each, depth+1); !more {
+			return false, err
+		}
+	}
+	return true, nil
+}

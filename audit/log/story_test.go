@@ -21,10 +21,10 @@ func TestVerifyReportsMissingParts(t *testing.T) {
 		{"all there, with others in between", [][]byte{
 			part("a", "a", 1, 2), part("b", "b", 1, 3), part("c", "b", 2, 3), part("d", "a", 2, 2), part("e", "b", 3, 3),
 		}, nil},
-		{"the last ones missing", [][]byte{part("a", "a", 1, 67), part("b", "a", 2, 67)}, []auditlog.Incomplete{{Index: 0, ID: "a", Have: 2, Of: 67}}},
-		{"the first missing", [][]byte{event("x", "2026-01-15T12:00:00Z", ""), part("b", "a", 2, 2)}, []auditlog.Incomplete{{Index: 1, ID: "a", Have: 0, Of: 2}}},
-		{"one in the middle missing", [][]byte{part("a", "a", 1, 3), part("b", "a", 3, 3)}, []auditlog.Incomplete{{Index: 0, ID: "a", Have: 1, Of: 3}}},
-		{"two", [][]byte{part("a", "a", 1, 2), part("b", "b", 1, 2)}, []auditlog.Incomplete{{Index: 0, ID: "a", Have: 1, Of: 2}, {Index: 1, ID: "b", Have: 1, Of: 2}}},
+		{"the last ones missing", [][]byte{part("a", "a", 1, 67), part("b", "a", 2, 67)}, []auditlog.Incomplete{{At: auditlog.Position{Epoch: 1, Index: 1}, ID: "a", Have: 2, Of: 67}}},
+		{"the first missing", [][]byte{event("x", "2026-01-15T12:00:00Z", ""), part("b", "a", 2, 2)}, []auditlog.Incomplete{{At: auditlog.Position{Epoch: 1, Index: 2}, ID: "a", Have: 0, Of: 2}}},
+		{"one in the middle missing", [][]byte{part("a", "a", 1, 3), part("b", "a", 3, 3)}, []auditlog.Incomplete{{At: auditlog.Position{Epoch: 1, Index: 1}, ID: "a", Have: 1, Of: 3}}},
+		{"two", [][]byte{part("a", "a", 1, 2), part("b", "b", 1, 2)}, []auditlog.Incomplete{{At: auditlog.Position{Epoch: 1, Index: 1}, ID: "a", Have: 1, Of: 2}, {At: auditlog.Position{Epoch: 1, Index: 2}, ID: "b", Have: 1, Of: 2}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

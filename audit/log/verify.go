@@ -1,17 +1,10 @@
 package log
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 )
 
 // progressEvery is how many events pass between two calls of Progress.
@@ -22,124 +15,226 @@ const openTooLong = 10 * time.Minute
 
 // VerifyConfig says what to verify, and against what.
 type VerifyConfig struct {
-	Path string // of a copy, a snapshot, or the file of a stopped node
-	VKey string // content of the node's node.vkey
-	// Known are checkpoints of this log that were kept elsewhere. Without one, a
-	// log that was put back to an earlier state of itself passes.
+	// Path is the file of one epoch, or a directory of them: a copy, a snapshot
+	// that was unpacked, or the directory of a stopped node.
+	Path string
+	// VKey is the content of the node's node.vkey, of any time: from one key the
+	// others are found by the rotations on record. Several may be given, one a
+	// line; one of them must have signed.
+	VKey string
+	// Known are checkpoints of this log that were kept elsewhere, several in a
+	// text where that is handy. Without one, a log that was put back to an
+	// earlier state of itself passes.
 	Known    [][]byte
-	Now      time.Time                     // absent: the time of the call
-	Progress func(done, total int64)       // may be nil
-	Each     func(i int64, l []byte) error // may be nil; sees every leaf, before the verdict
+	Now      time.Time                         // absent: the time of the call
+	Progress func(done, total int64)           // may be nil
+	Each     func(at Position, l []byte) error // may be nil; sees every leaf, before the verdict
+	// Whole may be nil. It sees every epoch that is in order by itself and with
+	// those before it; what it made of that counts only if Verify returns no error.
+	Whole func(VerifiedEpoch) error
 }
 
-// Report is what a log that verifies holds.
-type Report struct {
-	Origin      string
-	Events      int64
-	Checkpoints int // that were kept, each checked
-	Root        [32]byte
-	From, To    time.Time // of the first and last event
-	// Signed is how many of the events a checkpoint covers, be it in the file or
-	// of VerifyConfig.Known. Only of these anything is proved.
-	Signed int64
-	// Tail is how many came after those: they are in the order of their hashes,
-	// but whoever can write the file can have written them. A crash leaves a
-	// short one, and a longer one is refused.
-	Tail        int64
-	OpenIntents []OpenIntent
-	Incomplete  []Incomplete
-}
-
-// Verdict says in one line what is proved, and what is not.
-func (r Report) Verdict() string {
-	const proved = "none altered, removed or reordered"
-	if r.Tail == 0 {
-		return fmt.Sprintf("%d events of %s, %s", r.Events, r.Origin, proved)
-	}
-	return fmt.Sprintf("the first %d of %d events of %s, %s; WARNING: the last %d are not signed, so a crash came before their signature or somebody made them up",
-		r.Signed, r.Events, r.Origin, proved, r.Tail)
-}
-
-// Incomplete is a long event of which parts are missing: a crash came between,
-// or the log did not take them.
-type Incomplete struct {
-	Index    int64 // of the first part that is there
-	ID       string
-	Have, Of int // parts
-}
-
-// OpenIntent is a delivery without an end.
-type OpenIntent struct {
-	Index int64
-	ID    string
-	Age   time.Duration
-	// Overdue is set after ten minutes: the node was stopped in between, or
-	// somebody keeps the end from being written.
-	Overdue bool
-}
-
-// Verify reads a log file that nobody writes to, and returns what it holds or a
+// Verify reads a log that nobody writes to, and returns what it holds or a
 // *TamperedError. It reads any bytes without a panic, and never writes.
 func Verify(ctx context.Context, c VerifyConfig) (Report, error) {
-	f, err := os.OpenFile(c.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hang it
+	files, single, err := findEpochs(c.Path)
 	if err != nil {
-		return Report{}, fmt.Errorf("open audit log: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return Report{}, fmt.Errorf("look at audit log: %w", err)
-	case !info.Mode().IsRegular():
-		return Report{}, &DirectoryError{c.Path, "is not a regular file", "give the file " + FileName + " or a copy of it"}
-	}
-	if err := lock(f, syscall.LOCK_SH); err != nil {
 		return Report{}, err
 	}
-	report, err := verify(ctx, c, f, info.Size())
-	if t, ok := errors.AsType[*TamperedError](err); ok {
-		t.File = c.Path
+	v, err := newVerification(ctx, c, files)
+	if err != nil {
+		return Report{}, err
 	}
-	return report, err
+	for i := range v.files {
+		if err := v.survey(&v.files[i]); err != nil {
+			return Report{}, err
+		}
+	}
+	v.single = single
+	if err := v.readKnown(); err != nil {
+		return Report{}, err
+	}
+	for _, e := range v.files {
+		if err := v.file(e); err != nil {
+			return Report{}, err
+		}
+	}
+	return v.finish()
 }
 
-func verify(ctx context.Context, c VerifyConfig, r io.ReaderAt, size int64) (Report, error) {
-	verifier, err := note.NewVerifier(strings.TrimSpace(c.VKey))
+// verification is one run of Verify.
+type verification struct {
+	ctx    context.Context
+	c      VerifyConfig
+	keys   *keyring
+	files  []epochFile
+	single bool // the path is one file
+	known  []Checkpoint
+	total  int64
+	story  *story
+	chain  chain
+	report Report
+}
+
+func newVerification(ctx context.Context, c VerifyConfig, files []epochFile) (*verification, error) {
+	keys, err := newKeyring(c.VKey)
 	if err != nil {
-		return Report{}, fmt.Errorf("read verifier key: %w; hint: give the content of %s", err, VKeyFileName)
+		return nil, err
 	}
 	if c.Now.IsZero() {
 		c.Now = time.Now()
 	}
-	s := &story{c: c, ids: map[string]bool{}, open: map[string]int{}, parts: map[string]*Incomplete{}}
-	x := &examination{ctx: ctx, verifier: verifier, each: s.event}
-	s.total = func() int64 { return x.size }
-	if err := x.run(r, size); err != nil {
-		return Report{}, err
+	v := &verification{ctx: ctx, c: c, keys: keys, files: files, chain: chain{keys: keys}}
+	v.story = newStory(c)
+	v.report.Origin = keys.name
+	return v, nil
+}
+
+func (v *verification) readKnown() (err error) {
+	if v.known, err = readKnown(v.c.Known, v.keys); err != nil {
+		return err
 	}
-	signed := x.last.size
-	for _, text := range c.Known {
-		size, err := x.known(text)
-		if err != nil {
-			return Report{}, err
+	v.report.Known = len(v.known)
+	return nil
+}
+
+// file verifies one epoch's file.
+func (v *verification) file(e epochFile) error {
+	f, size, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return v.epoch(e, f, size)
+}
+
+// epoch verifies one epoch, and that it follows the one before.
+func (v *verification) epoch(e epochFile, r io.ReaderAt, size int64) error {
+	x, b, err := v.examine(e, r, size)
+	if err == nil {
+		err = v.chain.add(e, x, b)
+	}
+	if err == nil {
+		err = v.count(x, b.first)
+	}
+	return named(err, e.path)
+}
+
+// examine reads an epoch by itself.
+func (v *verification) examine(e epochFile, r io.ReaderAt, size int64) (*examination, *boundaries, error) {
+	b := &boundaries{ended: -1}
+	x := &examination{ctx: v.ctx, node: v.keys.name, want: e.number, keys: v.keys}
+	v.story.begin()
+	x.each = func(index int64, leaf []byte) error {
+		h, ok := readHeader(leaf)
+		if !ok {
+			return tampered(index, "is not a JSON object")
 		}
-		signed = max(signed, size)
+		b.see(index, h.Type, h.Log)
+		return v.story.event(Position{x.number, index}, leaf, h)
+	}
+	if err := x.run(r, size); err != nil {
+		return nil, nil, err
+	}
+	return x, b, b.check(x)
+}
+
+// count holds an epoch against known checkpoints, and reports it.
+func (v *verification) count(x *examination, before Boundary) error {
+	signed := x.last.size
+	var known []Checkpoint
+	for _, k := range v.known {
+		if k.Epoch != x.number {
+			continue
+		}
+		if err := x.covers(checkpoint{size: k.Size, root: k.Root}); err != nil {
+			return against(err, k)
+		}
+		signed, known = max(signed, k.Size), append(known, k)
 	}
 	root, err := x.root()
 	if err != nil {
-		return Report{}, err
+		return err
 	}
-	return Report{
-		Origin: verifier.Name(), Events: x.size, Checkpoints: x.checkpoints, Root: root,
-		From: s.from, To: s.to, Signed: signed, Tail: x.size - signed, OpenIntents: s.intents(), Incomplete: s.incomplete(),
-	}, nil
+	last := v.chain.last()
+	e := EpochReport{
+		Number: x.number, Origin: x.origin, Events: x.size, Signed: signed, Checkpoints: x.checkpoints,
+		Root: root, Closed: x.closed, Key: last.key.String(),
+	}
+	if last.next != (keyID{}) {
+		e.Rotated = last.next.String()
+	}
+	v.report.add(e)
+	if v.c.Whole == nil {
+		return nil
+	}
+	return v.c.Whole(VerifiedEpoch{
+		EpochReport: e, Checkpoint: x.text, CheckpointSize: x.last.size, VKey: v.keys.text(last.key), Known: known, Before: before, Hashes: x.hashes,
+	})
 }
 
-// known checks that the log still begins with what an earlier checkpoint signed.
-func (x *examination) known(text []byte) (size int64, err error) {
-	c, err := openCheckpoint(bytes.TrimLeft(text, "\n"), x.verifier)
-	if err != nil {
-		return 0, fmt.Errorf("read known checkpoint: %w", err)
+func (r *Report) add(e EpochReport) {
+	r.Epochs = append(r.Epochs, e)
+	r.Events += e.Events
+	r.Checkpoints += e.Checkpoints
+	r.Signed += e.Signed
+	r.Tail += e.Events - e.Signed
+	r.Root = e.Root
+}
+
+// finish checks what only the whole tells.
+func (v *verification) finish() (Report, error) {
+	if !v.single {
+		if err := v.end(); err != nil {
+			return Report{}, err
+		}
 	}
-	return c.size, x.covers(c)
+	if err := v.chain.anchored(); err != nil {
+		return Report{}, named(err, v.c.Path)
+	}
+	for _, k := range v.known {
+		if err := k.absent(v.files, v.single); err != nil {
+			return Report{}, err
+		}
+		if !v.chain.trusts(k.signers) {
+			return Report{}, &CheckpointError{errUnsigned.Error(), hintCheckpoint + ", and the node's key"}
+		}
+	}
+	r := v.report
+	r.Deleted, r.Lost = v.chain.deleted, v.chain.lost
+	r.From, r.To = v.story.from, v.story.to
+	r.OpenIntents, r.Incomplete, r.Unlisted = v.story.intents(), v.story.incomplete(), v.story.unlisted
+	return r, nil
+}
+
+// end checks that no epoch is missing after the last one: the next one is made
+// before one ends.
+func (v *verification) end() error {
+	last := v.files[len(v.files)-1]
+	if !v.chain.last().closed {
+		return nil
+	}
+	if last.next == "" {
+		return missing(v.c.Path, last.number+1, "the one before it has ended, and the next is made before that")
+	}
+	next := epochFile{path: last.next, number: last.number + 1, strict: true}
+	f, size, err := next.open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	v.c.Each, v.c.Whole = nil, nil
+	x, b, err := v.examine(next, f, size)
+	if err == nil {
+		err = v.chain.add(next, x, b)
+	}
+	return named(err, next.path)
+}
+
+// named puts the file into a finding that names none.
+func named(err error, path string) error {
+	if t, ok := errors.AsType[*TamperedError](err); ok && t.File == "" {
+		t.File = path
+	}
+	return err
 }

@@ -31,9 +31,25 @@ func vkey(t testing.TB, dir string) string {
 // verified verifies the log of a directory where no process has it open.
 func verified(t testing.TB, dir string) auditlog.Report {
 	t.Helper()
-	r, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: filepath.Join(dir, auditlog.FileName), VKey: vkey(t, dir)})
+	r, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: filepath.Join(dir, auditlog.EpochFile(1)), VKey: vkey(t, dir)})
 	if err != nil {
 		t.Fatalf("Verify() = %v, want no error", err)
+	}
+	return r
+}
+
+// verifiedEpoch closes the log and verifies the epoch that was active.
+func verifiedEpoch(t testing.TB, dir string, l *auditlog.Log) auditlog.Report {
+	t.Helper()
+	epochs, err := l.Epochs()
+	if err != nil {
+		t.Fatalf("Epochs() = %v, want no error", err)
+	}
+	closeLog(t, l)
+	file := filepath.Join(dir, auditlog.EpochFile(epochs[len(epochs)-1].Number))
+	r, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: file, VKey: vkey(t, dir)})
+	if err != nil {
+		t.Fatalf("Verify(%s) = %v, want no error", file, err)
 	}
 	return r
 }
@@ -56,7 +72,7 @@ func verifiedCopy(t testing.TB, dir string) auditlog.Report {
 
 func copied(t testing.TB, dir string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, auditlog.FileName))
+	text, err := os.ReadFile(filepath.Join(dir, auditlog.EpochFile(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +81,13 @@ func copied(t testing.TB, dir string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// keyName is how a report names the key of a directory.
+func keyName(t testing.TB, dir string) string {
+	t.Helper()
+	parts := strings.SplitN(vkey(t, dir), "+", 3)
+	return parts[0] + "+" + parts[1]
 }
 
 func key8(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
@@ -102,7 +125,7 @@ func bucket(tx *bolt.Tx, name string) *bolt.Bucket { return tx.Bucket([]byte(nam
 func TestP7VerifyFindsTampering(t *testing.T) {
 	c := config(t)
 	l := open(t, c)
-	fill(t, l, 0, 300)
+	fill(t, l, 1, 299) // after log.opened
 	early, err := l.Checkpoint()
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +134,7 @@ func TestP7VerifyFindsTampering(t *testing.T) {
 	closeLog(t, l)
 	other := config(t)
 	foreign := open(t, other)
-	fill(t, foreign, 0, 600)
+	fill(t, foreign, 1, 599)
 	forged, err := foreign.Checkpoint()
 	if err != nil {
 		t.Fatal(err)
@@ -239,7 +262,7 @@ func TestP7OpenRefusesTampering(t *testing.T) {
 			l := open(t, c)
 			fill(t, l, 0, 100)
 			closeLog(t, l)
-			tt.tamper(t, filepath.Join(c.Dir, auditlog.FileName))
+			tt.tamper(t, filepath.Join(c.Dir, auditlog.EpochFile(1)))
 			l, err := auditlog.Open(c)
 			if err == nil {
 				l.Close()
@@ -255,7 +278,7 @@ func TestP7OpenRefusesTampering(t *testing.T) {
 func TestVerifyKnownCheckpoints(t *testing.T) {
 	c := config(t)
 	l := open(t, c)
-	fill(t, l, 0, 20)
+	fill(t, l, 1, 19)
 	early, err := l.Checkpoint()
 	if err != nil {
 		t.Fatal(err)
@@ -267,7 +290,7 @@ func TestVerifyKnownCheckpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeLog(t, l)
-	now := filepath.Join(c.Dir, auditlog.FileName)
+	now := filepath.Join(c.Dir, auditlog.EpochFile(1))
 	tests := []struct {
 		name  string
 		path  string
@@ -277,7 +300,7 @@ func TestVerifyKnownCheckpoints(t *testing.T) {
 		{"an earlier one", now, early, ""},
 		{"the last one", now, late, ""},
 		{"rolled back", old, late, "40 events were signed and 20 are left"},
-		{"not a checkpoint", now, []byte("hello"), "read known checkpoint"},
+		{"not a checkpoint", now, []byte("hello"), "read checkpoint"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -295,11 +318,9 @@ func copiedSnapshot(t *testing.T, l *auditlog.Log) string {
 	if _, err := l.Snapshot(&b); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "old.db")
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	dir := t.TempDir()
+	unpack(t, &b, dir)
+	return filepath.Join(dir, auditlog.EpochFile(1))
 }
 
 func TestVerifyWrongKey(t *testing.T) {
@@ -323,7 +344,7 @@ func TestVerifyWrongKey(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: filepath.Join(c.Dir, auditlog.FileName), VKey: tt.vkey})
+			_, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: filepath.Join(c.Dir, auditlog.EpochFile(1)), VKey: tt.vkey})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Verify(%.20q) = %v, want an error with %q", tt.vkey, err, tt.want)
 			}
@@ -343,11 +364,11 @@ func TestVerifyRefusesPlaces(t *testing.T) {
 		_, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: path, VKey: key})
 		return err
 	}
-	if err := verify(filepath.Join(c.Dir, auditlog.FileName)); !errors.Is(err, auditlog.ErrLocked) {
+	if err := verify(filepath.Join(c.Dir, auditlog.EpochFile(1))); !errors.Is(err, auditlog.ErrLocked) {
 		t.Errorf("Verify(live log) = %v, want %v", err, auditlog.ErrLocked)
 	}
 	closeLog(t, l)
-	for _, path := range []string{fifo, c.Dir} {
+	for _, path := range []string{fifo, t.TempDir()} {
 		if _, ok := errors.AsType[*auditlog.DirectoryError](verify(path)); !ok {
 			t.Errorf("Verify(%q) = %v, want a DirectoryError", path, verify(path))
 		}
@@ -381,25 +402,26 @@ func TestVerifyReports(t *testing.T) {
 	closeLog(t, l)
 	var seen []int64
 	got, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{
-		Path: filepath.Join(c.Dir, auditlog.FileName), VKey: vkey(t, c.Dir),
+		Path: filepath.Join(c.Dir, auditlog.EpochFile(1)), VKey: vkey(t, c.Dir),
 		Now:  time.Date(2026, 1, 15, 12, 12, 0, 0, time.UTC),
-		Each: func(i int64, _ []byte) error { seen = append(seen, i); return nil },
+		Each: func(at auditlog.Position, _ []byte) error { seen = append(seen, at.Index); return nil },
 	})
 	if err != nil {
 		t.Fatalf("Verify() = %v, want no error", err)
 	}
 	want := auditlog.Report{
-		Origin: origin, Events: 4, Signed: 4, Checkpoints: 2, Root: root,
-		From: time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC), To: time.Date(2026, 1, 15, 12, 9, 0, 0, time.UTC),
+		Origin: origin, Events: 5, Signed: 5, Checkpoints: 2, Root: root,
+		Epochs: []auditlog.EpochReport{{Number: 1, Origin: origin + "/1", Events: 5, Signed: 5, Checkpoints: 2, Root: root, Key: keyName(t, c.Dir)}},
+		From:   leafTime(), To: time.Date(2026, 1, 15, 12, 9, 0, 0, time.UTC),
 		OpenIntents: []auditlog.OpenIntent{
-			{Index: 1, ID: "b", Age: 11*time.Minute + 59*time.Second, Overdue: true},
-			{Index: 3, ID: "d", Age: 3 * time.Minute},
+			{At: auditlog.Position{Epoch: 1, Index: 2}, ID: "b", Age: 11*time.Minute + 59*time.Second, Overdue: true},
+			{At: auditlog.Position{Epoch: 1, Index: 4}, ID: "d", Age: 3 * time.Minute},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Verify() mismatch (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]int64{0, 1, 2, 3}, seen); diff != "" {
+	if diff := cmp.Diff([]int64{0, 1, 2, 3, 4}, seen); diff != "" {
 		t.Errorf("Verify() Each mismatch (-want +got):\n%s", diff)
 	}
 }
@@ -412,8 +434,8 @@ func TestVerifyReportsTheTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	fill(t, l, 5, 3)
-	if r := verifiedCopy(t, c.Dir); r.Events != 8 || r.Tail != 3 {
-		t.Errorf("Verify() = %d events, tail %d, want 8 and 3", r.Events, r.Tail)
+	if r := verifiedCopy(t, c.Dir); r.Events != 9 || r.Tail != 3 {
+		t.Errorf("Verify() = %d events, tail %d, want 9 and 3", r.Events, r.Tail)
 	}
 }
 
@@ -426,9 +448,9 @@ func TestVerifyRefusesTwoEventsOfOneID(t *testing.T) {
 		}
 	}
 	closeLog(t, l)
-	_, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: filepath.Join(c.Dir, auditlog.FileName), VKey: vkey(t, c.Dir)})
-	if found, ok := errors.AsType[*auditlog.TamperedError](err); !ok || found.Index != 1 {
-		t.Errorf("Verify() = %v, want a TamperedError at event 1", err)
+	_, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: filepath.Join(c.Dir, auditlog.EpochFile(1)), VKey: vkey(t, c.Dir)})
+	if found, ok := errors.AsType[*auditlog.TamperedError](err); !ok || found.Index != 2 {
+		t.Errorf("Verify() = %v, want a TamperedError at event 2", err)
 	}
 }
 
@@ -440,11 +462,11 @@ func TestVerifyStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := 0
 	_, err := auditlog.Verify(ctx, auditlog.VerifyConfig{
-		Path: filepath.Join(c.Dir, auditlog.FileName), VKey: vkey(t, c.Dir),
+		Path: filepath.Join(c.Dir, auditlog.EpochFile(1)), VKey: vkey(t, c.Dir),
 		Progress: func(done, total int64) {
 			calls++
-			if total != 3 {
-				t.Errorf("Progress(%d, %d), want a total of 3", done, total)
+			if total != 4 {
+				t.Errorf("Progress(%d, %d), want a total of 4", done, total)
 			}
 			cancel()
 		},
@@ -461,13 +483,15 @@ func TestP7NoChangedByteIsBelieved(t *testing.T) {
 	l := open(t, c)
 	fill(t, l, 0, 60)
 	closeLog(t, l)
-	good, err := os.ReadFile(filepath.Join(c.Dir, auditlog.FileName))
+	good, err := os.ReadFile(filepath.Join(c.Dir, auditlog.EpochFile(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	at, page := metaOf(good)
+	good = good[:int(binary.LittleEndian.Uint64(good[at+40:]))*page] // what is in use
 	read := func(text []byte) (string, auditlog.Report, error) {
 		var events strings.Builder
-		report, err := auditlog.VerifyReader(t.Context(), auditlog.VerifyConfig{VKey: vkey(t, c.Dir), Each: func(_ int64, leaf []byte) error {
+		report, err := auditlog.VerifyReader(t.Context(), auditlog.VerifyConfig{VKey: vkey(t, c.Dir), Each: func(_ auditlog.Position, leaf []byte) error {
 			_, err := events.Write(leaf)
 			return err
 		}}, bytes.NewReader(text), int64(len(text)))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
@@ -17,8 +18,12 @@ import (
 // to unmount (promise P8): it keeps it from granting anything.
 func (p *plugin) openAudit(context.Context) error {
 	var events audit.Appender
+	kept := p.openInputs()
+	source := audit.Source{Component: "driver", Version: version(), Cluster: p.o.clusterName, Node: p.o.nodeID, Insecure: insecureBuild}
 	log, err := auditlog.Open(auditlog.Config{
-		Dir: filepath.Join(p.o.stateDir, "audit"), Origin: p.o.clusterName + "/nodes/" + p.o.nodeID, Logger: p.logger,
+		Dir: filepath.Join(p.o.stateDir, "audit"), Origin: p.o.clusterName + "/nodes/" + p.o.nodeID,
+		Boundary: audit.BoundaryLeaf(source, time.Now), Logger: p.logger,
+		EpochBytes: p.o.auditEpoch, RetentionBytes: p.o.auditRetention,
 	})
 	switch {
 	case err == nil:
@@ -28,11 +33,9 @@ func (p *plugin) openAudit(context.Context) error {
 		return err
 	default:
 		p.logger.Error("audit log not opened, nothing will be granted", slog.Any(keyError, err))
-		events = closedLog{err}
+		events, p.logFailure = closedLog{err}, err
 	}
-	p.recorder, err = audit.New(audit.Config{Log: events, Logger: p.logger, Source: audit.Source{
-		Component: "driver", Version: version(), Cluster: p.o.clusterName, Node: p.o.nodeID, Insecure: insecureBuild,
-	}})
+	p.recorder, err = audit.New(audit.Config{Log: events, Logger: p.logger, Source: source, Inputs: kept})
 	if err != nil {
 		return err
 	}
@@ -47,30 +50,39 @@ func (c closedLog) Append(context.Context, []byte) (int64, error)         { retu
 func (c closedLog) AppendReserved(context.Context, []byte) (int64, error) { return 0, c.err }
 func (c closedLog) Healthy() error                                        { return c.err }
 
+// interruptedWithin is far longer than a delivery takes.
+const interruptedWithin = time.Hour
+
 // announce writes the first events of a process, and returns the deliveries
 // that an earlier one did not end.
 func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 	if p.log == nil {
 		return nil, nil // readiness and the process's log say why
 	}
-	intents, err := audit.OpenIntents(p.log)
+	found, err := audit.Resume(p.log.Recent(interruptedWithin))
 	if err != nil {
 		return nil, err
 	}
-	size, root, err := p.log.Tree()
-	if err != nil {
-		return nil, err
+	p.recorder.Resume(found)
+	first := []audit.Event{audit.DriverStarted()}
+	if was := p.log.Opening(); !was.Created { // else the log's first leaf says what was found
+		epochs, err := p.log.Epochs()
+		if err != nil {
+			return nil, err
+		}
+		e := epochs[len(epochs)-1]
+		first = append([]audit.Event{audit.LogFound(audit.Opening{
+			Epoch: e.Number, Size: e.Size, Root: e.Root, Unsigned: was.Unsigned, Missing: int64(len(was.Missing)),
+		})}, first...)
 	}
-	found := p.log.Opening()
-	opened := audit.LogFound(audit.Opening{Size: size, Root: root, Lost: found.Lost, Unsigned: found.Unsigned})
-	for _, e := range []audit.Event{opened, audit.DriverStarted()} {
+	for _, e := range first {
 		// Not being able to record the start is what readiness shows; it is
 		// no reason not to unmount.
 		if err := p.recorder.Record(ctx, e); err != nil {
 			p.logger.Error("start not recorded", slog.Any(keyError, err))
 		}
 	}
-	return intents, nil
+	return found.Intents, nil
 }
 
 func (p *plugin) closeRecorder() error {
@@ -89,6 +101,7 @@ func (p *plugin) reportPolicy(r bundle.Report) {
 	p.activePolicy = r.Active
 	if r.Err == nil {
 		p.logger.Info("policy active", slog.String(keyDigest, r.Digest), slog.Int64(keySerial, r.Manifest.Serial), slog.Bool(keySigned, r.Signed))
+		p.keepBundle(r)
 		p.recorder.Owe(audit.PolicyLoaded(b))
 		return
 	}

@@ -36,6 +36,8 @@ type options struct {
 	policy             string
 	policyPoll         time.Duration
 	stateDir           string
+	auditRetention     int64
+	auditEpoch         int64
 	healthAddr         string
 	swapProtection     string
 	selinuxContext     string
@@ -116,7 +118,9 @@ func (o *options) add(cmd *cobra.Command) {
 	f.StringVar(&o.clusterName, "cluster-name", "", "name of this cluster in policy input and audit events (required)")
 	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory"+unsignedNote)
 	f.DurationVar(&o.policyPoll, "policy-poll-interval", 30*time.Second, "time between looks at the policy source")
-	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis", "directory for the audit log and volumes.db: on the node's disk, mode 0700, kept over restarts")
+	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis", "directory for the audit log, the inputs of decisions, volumes.db and admin.sock: on the node's disk, mode 0700, kept over restarts")
+	f.Int64Var(&o.auditRetention, "audit-retention-bytes", 1<<30, "room for the audit log on the disk, in bytes; the oldest epoch is deleted first. A tenth more is for the inputs of decisions")
+	f.Int64Var(&o.auditEpoch, "audit-epoch-bytes", 64<<20, "size at which a file of the audit log ends and the next one begins, in bytes: 1 MiB or more, and at most half of --audit-retention-bytes. Refusals of one namespace may fill a quarter of it, and are counted beyond that")
 	f.StringVar(&o.healthAddr, "health-addr", "127.0.0.1:9809", "address of /healthz and /readyz; empty switches them off")
 	f.StringVar(&o.swapProtection, "swap-protection", string(hardening.SettingAuto), "how volumes are kept out of swap: auto, noswap (Linux 6.4) or mlock (protects only while this process runs)")
 	f.StringVar(&o.selinuxContext, "selinux-context", "", "SELinux context= option of volumes, on nodes that need one")
@@ -149,6 +153,8 @@ func (o *options) check() error {
 		return &usageError{"--rotation-poll-interval, --policy-poll-interval and --provider-health-check-interval must be positive", seeHelp}
 	case o.maxVolumeBytes <= 0 || o.maxNodeBytes < o.maxVolumeBytes:
 		return &usageError{fmt.Sprintf("--max-volume-bytes %d does not fit into --max-node-bytes %d", o.maxVolumeBytes, o.maxNodeBytes), seeHelp}
+	case o.auditEpoch < 1<<20 || o.auditEpoch > o.auditRetention/2:
+		return &usageError{fmt.Sprintf("--audit-epoch-bytes %d is below 1 MiB or more than half of --audit-retention-bytes %d", o.auditEpoch, o.auditRetention), seeHelp}
 	case o.maxReceiveBytes <= 0 || o.providerConcurrent <= 0:
 		return &usageError{"--max-call-recv-msg-size and --provider-concurrency must be positive", seeHelp}
 	}

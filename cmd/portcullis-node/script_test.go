@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "kubelet": kubelet},
+		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "kubelet": kubelet, "snapshot": snapshot},
 		RequireUniqueNames: true,
 	})
 }

@@ -105,12 +105,14 @@ func (p *plugin) checks() []driver.Check {
 		{Name: "policy", Err: p.policyReady},
 		{Name: "policy source", Warning: true, Err: p.policy.Failure},
 		{Name: "audit log", Err: p.recorder.Healthy},
+		{Name: "inputs of decisions", Warning: true, Err: p.inputsReady},
 		{Name: "kubelet registration", Err: p.registered},
 		{Name: "CSIDriver object", Err: p.driverObjectReady},
 		{Name: "CSIDriver object's other fields", Warning: true, Err: p.driverObjectComplete},
 		{Name: "API server", Warning: true, Err: p.clusterAnswers},
 		{Name: "API server caches", Warning: true, Err: p.clusterReady},
 		{Name: "provider sockets", Warning: true, Err: p.providersPresent},
+		{Name: "admin socket", Warning: true, Err: p.adminServed},
 		{Name: "release build", Warning: true, Err: func() error {
 			if insecureBuild {
 				return errInsecure

@@ -10,10 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/audit/inputs"
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 	"github.com/portcullis-csi/portcullis/driver"
 	"github.com/portcullis-csi/portcullis/driver/provider"
@@ -32,6 +34,8 @@ type plugin struct {
 	volumes   *hardening.System
 	log       *auditlog.Log
 	recorder  *audit.Recorder
+	inputs    *inputs.Store // nil where inputsErr says why
+	inputsErr error
 	policy    *bundle.Source
 	facts     facts
 	cluster   *cluster // nil with --manifests
@@ -43,6 +47,9 @@ type plugin struct {
 
 	activePolicy string       // digest of the bundle in force; used by one reload at a time
 	stopReason   audit.Reason // why the process ends
+
+	logFailure   error                 // why log is nil
+	adminFailure atomic.Pointer[error] // why the admin socket is not served
 
 	providers *provider.Watch
 	registrar *registration.Registrar // nil where a sidecar registers the plugin
@@ -72,7 +79,7 @@ func (p *plugin) build(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		p.openAudit, p.openPolicy, p.openFacts, p.openVolumes, p.makeDriver,
+		p.openAudit, p.openAdmin, p.openPolicy, p.openFacts, p.openVolumes, p.makeDriver,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -101,7 +108,7 @@ func (p *plugin) openVolumes(context.Context) error {
 func (p *plugin) openPolicy(ctx context.Context) error {
 	var err error
 	p.policy, err = bundle.NewSource(bundle.Config{
-		Verifier: bundle.Directory(p.o.policy), AllowUnsigned: p.o.development.allowsUnsigned(), Report: p.reportPolicy,
+		Verifier: bundle.Path(p.o.policy), AllowUnsigned: p.o.development.allowsUnsigned(), Report: p.reportPolicy,
 	})
 	if err != nil {
 		return err

@@ -10,5 +10,12 @@ func auditCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(verifyCommand())
+	cmd.AddCommand(proveCommand())
+	cmd.AddCommand(checkProofCommand())
+	cmd.AddCommand(exportCommand())
+	cmd.AddCommand(tailCommand())
+	cmd.AddCommand(inputCommand())
+	cmd.AddCommand(checkpointCommand())
+	cmd.AddCommand(rotateKeyCommand())
 	return cmd
 }

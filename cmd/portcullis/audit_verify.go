@@ -3,12 +3,8 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,65 +14,54 @@ import (
 
 // verifyOptions are the flags of portcullis audit verify.
 type verifyOptions struct {
-	file        string
-	key         string
-	checkpoints []string
-	output      output
+	logOptions
+	output output
 }
 
 func verifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify --file audit.db [--key node.vkey] [--checkpoint FILE]",
+		Use:   "verify [--file DIR|EPOCH.db] [--key node.vkey] [--checkpoint FILE]",
 		Short: "Check that an audit log is complete and unaltered",
-		Long: `verify reads an audit log offline: a copy, or the file of a node whose plugin is
-stopped. It recomputes the Merkle tree over every event, and compares it with
-every signed checkpoint in the file.
+		Long: `verify takes a snapshot of the log of the plugin that runs on this node and checks
+that, as root; or, with --file, it reads the directory of a node whose plugin is
+stopped, a copy of it, or the file of a single epoch. It recomputes the Merkle tree over every event, compares it with every signed
+checkpoint, and checks that every epoch begins with what the one before ended with.
+
+  portcullis audit verify --key kept/node.vkey
+  portcullis audit verify --file copy --key kept/node.vkey --checkpoint kept/checkpoints
 
 A log that was altered, cut or reordered up to its last checkpoint is refused, and
-so is one with more unsigned events after it than a crash leaves. The first line
-says of how many events that is true: the log of a plugin that was killed may have
-a few more, which whoever can write the file could have made up.
+so is one with more unsigned events after it than a crash leaves, and one with an
+epoch missing in the middle or at the end. The first line says of how many events
+that is true: the log of a plugin that was killed may have a few more, which whoever
+can write the file could have made up. It also says which epochs are deleted before
+the oldest one that is there.
 Two things only others can tell: that the whole log was put back to an earlier
-state of itself, for which give --checkpoint a checkpoint that was kept
-elsewhere, and that the key itself was replaced, for which give --key a copy of
-node.vkey that was kept elsewhere.
+state of itself, or was newly made with the node's key, for which give --checkpoint
+checkpoints that were kept elsewhere; and that the key itself was replaced, for
+which give --key a copy of node.vkey that was kept elsewhere. It may be older than
+the log: rotations of the key are followed, and refused unless both keys signed.
 
 Exit code 0: verified. 1: altered, damaged or not readable. 2: wrong usage.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.file == "" {
-				return &usageError{errors.New("--file is missing")}
-			}
-			return verifyMain(cmd.Context(), o, cmd.ErrOrStderr())
+			return o.on(cmd, func(ctx context.Context) error { return verifyMain(ctx, o, cmd.ErrOrStderr()) })
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.file, "file", "", "audit log, audit.db in the plugin's --state-dir/audit (required)")
-	f.StringVar(&o.key, "key", "", "public key of the node's log (default: node.vkey beside the file, which proves less)")
-	f.StringSliceVar(&o.checkpoints, "checkpoint", nil, "comma separated files with checkpoints of this log that were kept elsewhere")
+	o.add(cmd)
 	addOutput(cmd, &o.output)
 	return cmd
 }
 
 func verifyMain(ctx context.Context, o verifyOptions, progress io.Writer) error {
-	keyFile := o.key
-	if keyFile == "" {
-		keyFile = filepath.Join(filepath.Dir(o.file), auditlog.VKeyFileName)
-	}
-	key, err := os.ReadFile(keyFile)
+	in, err := o.read()
 	if err != nil {
-		return &hintedError{fmt.Errorf("read the log's public key: %w", err), "copy node.vkey from the plugin's --state-dir/audit, or name it with --key"}
+		return err
 	}
-	c := auditlog.VerifyConfig{Path: o.file, VKey: strings.TrimSpace(string(key)), Progress: newProgress(progress, "events verified:").at}
-	for _, name := range o.checkpoints {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return fmt.Errorf("read checkpoint: %w", err)
-		}
-		c.Known = append(c.Known, text)
-	}
-	report, err := auditlog.Verify(ctx, c)
+	report, err := auditlog.Verify(ctx, auditlog.VerifyConfig{
+		Path: o.file, VKey: in.vkey, Known: in.known, Progress: newProgress(progress, "events verified:").at,
+	})
 	if err != nil {
 		return hinted(err)
 	}
@@ -88,68 +73,39 @@ const progressEvery = 2 * time.Second
 
 func printReport(w io.Writer, o verifyOptions, r auditlog.Report) {
 	fmt.Fprintf(w, "OK: %s\n", r.Verdict())
-	fmt.Fprintf(w, "  root         %s\n", hex.EncodeToString(r.Root[:]))
 	fmt.Fprintf(w, "  from, to     %s, %s\n", r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339))
-	fmt.Fprintf(w, "  checkpoints  %d, every signature valid\n", r.Checkpoints)
+	fmt.Fprintf(w, "  checkpoints  %d, every signature valid; held against %d from elsewhere\n", r.Checkpoints, r.Known)
+	for _, e := range r.Epochs {
+		printEpoch(w, e)
+	}
 	if r.Tail > 0 {
 		fmt.Fprintf(w, "  unsigned     the last %d events came after the last checkpoint; compare them with what was shipped\n", r.Tail)
 	}
 	for _, in := range r.Incomplete {
-		fmt.Fprintf(w, "  incomplete   event %s, number %d: %d of its %d parts are there\n", in.ID, in.Index, in.Have, in.Of)
+		fmt.Fprintf(w, "  incomplete   event %q, at %v: %d of its %d parts are there\n", in.ID, in.At, in.Have, in.Of)
 	}
 	for _, in := range r.OpenIntents {
 		note := "in progress when the log was copied"
 		if in.Overdue {
 			note = "OVERDUE: the node was stopped meanwhile, or somebody keeps its end from being written"
 		}
-		fmt.Fprintf(w, "  open         delivery %s, event %d, %v old: %s\n", in.ID, in.Index, in.Age.Round(time.Second), note)
+		fmt.Fprintf(w, "  open         delivery %q, at %v, %v old: %s\n", in.ID, in.At, in.Age.Round(time.Second), note)
+	}
+	if r.Unlisted > 0 {
+		fmt.Fprintf(w, "  more         %d further events are open or incomplete\n", r.Unlisted)
 	}
 	if o.key == "" {
 		fmt.Fprintln(w, "  note         the key came from beside the log; --key with a copy kept elsewhere proves more")
 	}
-	if len(o.checkpoints) == 0 {
-		fmt.Fprintln(w, "  note         without --checkpoint, a log put back to an earlier state of itself would pass")
-	}
 }
 
-// verifyReport is the form of --output json: for machines, and stable.
-type verifyReport struct {
-	Origin      string       `json:"origin"`
-	Events      int64        `json:"events"`
-	Root        string       `json:"root"` // hexadecimal
-	Checkpoints int          `json:"checkpoints"`
-	From        time.Time    `json:"from"`
-	To          time.Time    `json:"to"`
-	Signed      int64        `json:"signed"`   // events that a checkpoint covers: of these alone anything is proved
-	Unsigned    int64        `json:"unsigned"` // the others
-	OpenIntents []openIntent `json:"openIntents"`
-	Incomplete  []incomplete `json:"incomplete"`
-}
-
-type incomplete struct {
-	ID    string `json:"id"`
-	Index int64  `json:"index"`
-	Have  int    `json:"have"`
-	Of    int    `json:"of"`
-}
-
-type openIntent struct {
-	ID         string `json:"id"`
-	Index      int64  `json:"index"`
-	AgeSeconds int64  `json:"ageSeconds"`
-	Overdue    bool   `json:"overdue"`
-}
-
-func jsonReport(r auditlog.Report) verifyReport {
-	v := verifyReport{
-		Origin: r.Origin, Events: r.Events, Root: hex.EncodeToString(r.Root[:]), Checkpoints: r.Checkpoints,
-		From: r.From, To: r.To, Signed: r.Signed, Unsigned: r.Tail, OpenIntents: []openIntent{}, Incomplete: []incomplete{},
+func printEpoch(w io.Writer, e auditlog.EpochReport) {
+	state := "open"
+	if e.Closed {
+		state = "ended"
 	}
-	for _, in := range r.Incomplete {
-		v.Incomplete = append(v.Incomplete, incomplete{in.ID, in.Index, in.Have, in.Of})
+	if e.Rotated != "" {
+		state += ", and handed over to key " + e.Rotated
 	}
-	for _, in := range r.OpenIntents {
-		v.OpenIntents = append(v.OpenIntents, openIntent{in.ID, in.Index, int64(in.Age.Seconds()), in.Overdue})
-	}
-	return v
+	fmt.Fprintf(w, "  epoch        %d: %d events, root %s, key %s, %s\n", e.Number, e.Events, hex.EncodeToString(e.Root[:]), e.Key, state)
 }

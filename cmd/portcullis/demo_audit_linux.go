@@ -13,7 +13,11 @@ import (
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 )
 
-const demoLog = "state/audit/" + auditlog.FileName
+// The log, and its first epoch, which no demo fills.
+const (
+	demoLog   = "state/audit"
+	demoEpoch = demoLog + "/epoch-0000000001.db"
+)
 
 // playVerify stops the plugin, shows what it recorded, and verifies it the way
 // an auditor would.
@@ -30,7 +34,7 @@ func playVerify(ctx context.Context, s *stage, n *narrator) error {
 		n.line("  %2d %-8s %-19s %-8s %-14s %s", i, e.Code, e.Type, e.Outcome, podOf(e), detailOf(e))
 	}
 	var out bytes.Buffer
-	if err := verifyMain(ctx, verifyOptions{file: s.path(demoLog), output: output{form: outputText, out: &out}}, io.Discard); err != nil {
+	if err := verifyMain(ctx, verifyOptions{logOptions: logOptions{file: s.path(demoLog)}, output: output{form: outputText, out: &out}}, io.Discard); err != nil {
 		return err
 	}
 	n.line("portcullis audit verify --file %s", demoLog)
@@ -49,7 +53,7 @@ func (s *stage) readEvents(ctx context.Context) ([]audit.Event, error) {
 	var events []audit.Event
 	_, err = auditlog.Verify(ctx, auditlog.VerifyConfig{
 		Path: s.path(demoLog), VKey: string(bytes.TrimSpace(key)),
-		Each: func(_ int64, leaf []byte) error {
+		Each: func(_ auditlog.Position, leaf []byte) error {
 			e, err := audit.Parse(leaf)
 			events = append(events, e)
 			return err
@@ -89,7 +93,7 @@ func detailOf(e audit.Event) string {
 // playTampered turns a denial into something else in a copy of the log, as
 // somebody would who wants it forgotten.
 func playTampered(ctx context.Context, s *stage, n *narrator) error {
-	good, err := os.ReadFile(s.path(demoLog))
+	good, err := os.ReadFile(s.path(demoEpoch))
 	if err != nil {
 		return err
 	}
@@ -101,7 +105,7 @@ func playTampered(ctx context.Context, s *stage, n *narrator) error {
 	if err := os.WriteFile(copied, bytes.ReplaceAll(good, denied, allowed), 0o600); err != nil {
 		return err
 	}
-	err = verifyMain(ctx, verifyOptions{file: copied, key: s.path("state/audit/" + auditlog.VKeyFileName), output: output{form: outputText, out: io.Discard}}, io.Discard)
+	err = verifyMain(ctx, verifyOptions{logOptions: logOptions{file: copied, key: s.path("state/audit/" + auditlog.VKeyFileName)}, output: output{form: outputText, out: io.Discard}}, io.Discard)
 	if err == nil {
 		return errors.New("the tampered copy was verified")
 	}

@@ -70,6 +70,7 @@ func newCommand() *cobra.Command {
 		Long: `portcullis is the command line of the Portcullis Secrets Store CSI driver.
 
   portcullis demo           plays the whole story on this machine, in a minute
+  portcullis audit tail     shows the last events of this node's log
   portcullis audit verify   checks that an audit log is complete and unaltered`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

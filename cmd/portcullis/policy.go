@@ -17,5 +17,7 @@ failed test, a decision that changes.`,
 	}
 	cmd.AddCommand(initCommand())
 	cmd.AddCommand(learnCommand())
+	cmd.AddCommand(buildCommand())
+	cmd.AddCommand(schemaCommand())
 	return cmd
 }

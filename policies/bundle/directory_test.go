@@ -83,33 +83,55 @@ func TestLoadStarter(t *testing.T) {
 	}
 }
 
-func TestDigestCoversEveryFile(t *testing.T) {
-	load := func(options ...policiestest.Option) string {
-		t.Helper()
-		b, err := bundle.LoadFS(policiestest.Files(policiestest.Grants, options...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b.Digest
+// digestOf returns the digest of a bundle with the usual grant.
+func digestOf(t *testing.T, options ...policiestest.Option) string {
+	t.Helper()
+	b, err := bundle.LoadFS(policiestest.Files(policiestest.Grants, options...))
+	if err != nil {
+		t.Fatal(err)
 	}
-	seen := []string{load()}
-	if again := load(); again != seen[0] {
-		t.Errorf("Digest = %q then %q, want the same", seen[0], again)
-	}
+	return b.Digest
+}
+
+// TestDigestCoversWhatDecides: each part of the content has its share.
+func TestDigestCoversWhatDecides(t *testing.T) {
+	seen := []string{digestOf(t)}
 	for name, option := range map[string]policiestest.Option{
-		"check":    policiestest.WithCheck("odd", check),
-		"config":   policiestest.WithConfig("mass_revoke: true"),
-		"comment":  policiestest.WithConfig("# only a comment\nmass_revoke: true"),
-		"json":     policiestest.WithFile("portcullis/config/data.json", "{}"),
-		"grants":   policiestest.WithFile("portcullis/grants/more.yaml", "[]"),
-		"waivers":  policiestest.WithWaivers("[]"),
-		"manifest": policiestest.WithFile(".manifest", `{"metadata":{"contract":"portcullis/v1","serial":2}}`),
+		"check":         policiestest.WithCheck("odd", check),
+		"comment there": policiestest.WithCheck("odd", check+"# a label may stand in one\n"),
+		"config":        policiestest.WithConfig("mass_revoke: true"),
+		"settings":      policiestest.WithConfig("checks: {odd: {a: 1}}"),
+		"grants":        policiestest.WithFile("portcullis/grants/more.yaml", strings.Replace(policiestest.Grants, "G-1", "G-2", 1)),
+		"waivers":       policiestest.WithWaivers(waiver),
+		"serial":        policiestest.WithFile(".manifest", `{"metadata":{"contract":"portcullis/v1","serial":2}}`),
+		"revision":      policiestest.WithFile(".manifest", `{"revision":"x","metadata":{"contract":"portcullis/v1","serial":1}}`),
+		"end":           policiestest.WithFile(".manifest", `{"metadata":{"contract":"portcullis/v1","serial":1,"not_after":"2026-02-01T00:00:00Z"}}`),
+		"commit":        policiestest.WithFile(".manifest", `{"metadata":{"contract":"portcullis/v1","serial":1,"source_commit":"abcd"}}`),
 	} {
-		digest := load(option)
+		digest := digestOf(t, option)
 		if slices.Contains(seen, digest) {
 			t.Errorf("digest does not change with %s", name)
 		}
 		seen = append(seen, digest)
+	}
+}
+
+// TestDigestIsOfTheContent: how somebody wrote it down makes no difference, so
+// that a directory and what is built of it have one digest.
+func TestDigestIsOfTheContent(t *testing.T) {
+	want := digestOf(t, policiestest.WithConfig("mass_revoke: true"))
+	for name, options := range map[string][]policiestest.Option{
+		"again":      {policiestest.WithConfig("mass_revoke: true")},
+		"comment":    {policiestest.WithConfig("# only a comment\nmass_revoke: true")},
+		"json":       {policiestest.WithFile("portcullis/config/data.json", `{"mass_revoke": true}`)},
+		"empty list": {policiestest.WithConfig("mass_revoke: true"), policiestest.WithFile("portcullis/grants/more.yaml", "[]")},
+		"manifest":   {policiestest.WithConfig("mass_revoke: true"), policiestest.WithFile(".manifest", `{"revision":"test","metadata":{"serial":1,"contract":"portcullis/v1"}}`)},
+	} {
+		files := policiestest.Files(policiestest.Grants, options...)
+		b, err := bundle.LoadFS(files)
+		if err != nil || b.Digest != want {
+			t.Errorf("LoadFS(%s) = digest %q, %v, want %q", name, b.Digest, err, want)
+		}
 	}
 }
 
@@ -143,14 +165,14 @@ func TestLoadFSRefuses(t *testing.T) {
 		{"config key twice", policiestest.WithConfig("mass_revoke: true\nmass_revoke: false"), "written twice"},
 		{"json key twice", file("portcullis/config/data.json", `{"mass_revoke": true, "mass_revoke": false}`), "written twice"},
 		{"empty config", policiestest.WithConfig(""), "empty"},
-		{"grant", file("portcullis/grants/a.yaml", "- {id: G-2}"), "owner is missing"},
+		{"grant", file("portcullis/grants/a.yaml", "- {id: G-2}"), "owner: is missing"},
 		{"grant id in two files", file("portcullis/grants/a.yaml", policiestest.Grants), "used twice"},
-		{"waiver", policiestest.WithWaivers("- {id: W-1}"), "finding is missing"},
+		{"waiver", policiestest.WithWaivers("- {id: W-1}"), "finding: is missing"},
 		{"manifest", file(".manifest", "x"), "manifest"},
-		{"manifest key", file(".manifest", `{"wasm": []}`), "unknown field"},
+		{"manifest key", file(".manifest", `{"wasm": []}`), "unknown key \"wasm\""},
 		{"roots", file(".manifest", `{"roots": ["a"]}`), "roots"},
 		{"version 0", file(".manifest", `{"rego_version": 0}`), "rego_version"},
-		{"file versions", file(".manifest", `{"file_rego_versions": {"/x": 0}}`), "unknown field"},
+		{"file versions", file(".manifest", `{"file_rego_versions": {"/x": 0}}`), "unknown key"},
 		{"not_after", file(".manifest", `{"metadata": {"not_after": "soon"}}`), "manifest"},
 		{"many files", func(fs fstest.MapFS) {
 			for i := range 2048 {

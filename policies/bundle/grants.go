@@ -2,9 +2,8 @@ package bundle
 
 import (
 	"fmt"
-	"io/fs"
 	"maps"
-	"regexp"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,49 +13,35 @@ import (
 
 // Grant is one grant as its author writes it, in portcullis/grants/*.yaml.
 type Grant struct {
-	ID     string `json:"id"`
-	Owner  string `json:"owner"`  // who answers for it
-	Expiry string `json:"expiry"` // RFC 3339 date; valid through that day, UTC
-	// Namespaces or NamespaceSelector, not both.
-	Namespaces        []string          `json:"namespaces"`
-	NamespaceSelector map[string]string `json:"namespaceSelector"`
-	ServiceAccounts   []string          `json:"serviceAccounts"` // names, or "*" alone
-	Provider          string            `json:"provider"`
-	Secrets           []string          `json:"secrets"` // ids, "…/*" or "…#*"
-	Scoping           map[string]string `json:"scoping"`
-	Audiences         []string          `json:"audiences"`
-	MaxFileMode       *string           `json:"maxFileMode"` // "0440"; absent: the ceiling of the volume
-	OwnerUID          *int64            `json:"ownerUID"`
-	SyncTargets       []string          `json:"syncTargets"`
-	ImageSigners      []string          `json:"imageSigners"`
-	Pods              *Pods             `json:"pods"`
+	ID                string            `json:"id" form:"id" need:"give every grant an id of its own" doc:"Unique in the bundle; decisions and events name it."`
+	Owner             string            `json:"owner" form:"text" need:"name the team that answers for the secret" doc:"Who answers for the secret."`
+	Expiry            string            `json:"expiry" form:"date" need:"add a date such as 2026-12-31" doc:"RFC 3339 date; the grant is valid through that day, UTC."`
+	Namespaces        []string          `json:"namespaces,omitempty" form:"namespace" doc:"Namespaces by name. Either this or namespaceSelector."`
+	NamespaceSelector map[string]string `json:"namespaceSelector,omitempty" keys:"labelKey" form:"labelValue" doc:"Labels that the namespace must have, all of them in namespace_label_keys of the configuration."`
+	ServiceAccounts   []string          `json:"serviceAccounts" form:"account" need:"name them, or use [\"*\"] for all of the namespaces" doc:"Service accounts by name, or * alone for all of these namespaces."`
+	Provider          string            `json:"provider" form:"provider" need:"name the provider of the SecretProviderClass" doc:"Provider of the SecretProviderClass."`
+	Secrets           []string          `json:"secrets" form:"secret" need:"list ids, or prefixes that end in /*" doc:"Secret ids: whole, a prefix that ends in /*, or an id that ends in #* for each of its keys."`
+	Scoping           map[string]string `json:"scoping,omitempty" doc:"Exactly the scoping parameters of the class, none more, none less."`
+	Audiences         []string          `json:"audiences,omitempty" doc:"Token audiences that go to the provider; absent: all."`
+	MaxFileMode       *string           `json:"maxFileMode,omitempty" form:"mode" doc:"Read bits that files may have, octal, in quotes; absent: the ceiling of the volume."`
+	OwnerUID          *int64            `json:"ownerUID,omitempty" form:"uid" doc:"User that a file may belong to; absent: none but root."`
+	SyncTargets       []string          `json:"syncTargets,omitempty" doc:"Secret objects that copies may go to; absent: none."`
+	ImageSigners      []string          `json:"imageSigners,omitempty" doc:"Every container that mounts the volume has to be signed by one of them. This version verifies no image signatures: such a grant is never live."`
+	Pods              *Pods             `json:"pods,omitempty" doc:"Narrows the grant to some pods of the subject. It never identifies, since whoever writes pods chooses all of it."`
 }
 
 // Pods narrows a grant to some pods of the subject.
 type Pods struct {
-	OwnerKinds        []string `json:"ownerKinds"`
-	OwnerNames        []string `json:"ownerNames"`
-	ImageRepositories []string `json:"imageRepositories"`
-	NamePatterns      []string `json:"namePatterns"`
+	OwnerKinds        []string `json:"ownerKinds,omitempty" doc:"Kinds of the controller that owns the pod."`
+	OwnerNames        []string `json:"ownerNames,omitempty" doc:"Names of the controller that owns the pod."`
+	ImageRepositories []string `json:"imageRepositories,omitempty" doc:"Repositories, or repository@sha256:..., of every container that mounts the volume."`
+	NamePatterns      []string `json:"namePatterns,omitempty" form:"podName" doc:"Names of pods, or prefixes and a final *."`
 }
-
-var (
-	namePattern       = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
-	namespacePattern  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	labelKeyPattern   = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
-	labelValuePattern = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
-	idPattern         = regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$`)
-	modePattern       = regexp.MustCompile(`^0[0-7]{3}$`)
-	podNamePattern    = regexp.MustCompile(`^[a-z0-9][-a-z0-9.]{0,252}\*?$`)
-)
-
-// idHint tells how an id is spelt: any other spelling would never apply.
-const idHint = "letters, digits and -._~:=+, stand for themselves, every other character is %%XX in upper case, and no path ends in a slash"
 
 // ParseGrants reads a YAML list of grants strictly.
 func ParseGrants(text []byte) ([]Grant, error) {
 	var grants []Grant
-	if err := decodeYAML(text, &grants); err != nil {
+	if _, err := readYAML("", text, &grants); err != nil {
 		return nil, err
 	}
 	return grants, nil
@@ -65,17 +50,27 @@ func ParseGrants(text []byte) ([]Grant, error) {
 // IndexGrants checks grants and files each under every key that a decision looks
 // up. labelKeys are the namespace labels that grants may select by.
 func IndexGrants(grants []Grant, labelKeys []string) (policies.GrantIndex, error) {
+	var c collector
+	index := c.indexGrants(entriesOf(grants), labelKeys)
+	if err := c.errs.Err(); err != nil {
+		return nil, err
+	}
+	return index, nil
+}
+
+func (c *collector) indexGrants(entries []entry[Grant], labelKeys []string) policies.GrantIndex {
 	index := policies.GrantIndex{}
-	seen := map[string]bool{}
-	for i, g := range grants {
-		if seen[g.ID] {
-			return nil, fmt.Errorf("grant %q: id is used twice; hint: give every grant an id of its own", g.ID)
+	seen := map[string]policies.Place{}
+	for _, e := range entries {
+		g := e.value
+		add := c.reporter("grant", g.ID, e.where)
+		c.unique(seen, g.ID, e.where, add)
+		before := len(c.errs)
+		g.check(labelKeys, add)
+		if len(c.errs) > before {
+			continue
 		}
-		seen[g.ID] = true
-		record, err := g.record(labelKeys)
-		if err != nil {
-			return nil, fmt.Errorf("grant %d (id %q): %w", i+1, g.ID, err)
-		}
+		record := g.record()
 		for _, subject := range g.subjectKeys() {
 			if index[subject] == nil {
 				index[subject] = map[string][]policies.GrantRecord{}
@@ -85,22 +80,19 @@ func IndexGrants(grants []Grant, labelKeys []string) (policies.GrantIndex, error
 			}
 		}
 	}
-	return index, nil
-}
-
-// record checks a grant and returns what the library reads of it.
-func (g Grant) record(labelKeys []string) (policies.GrantRecord, error) {
-	for _, check := range []func() error{
-		g.checkNames, func() error { return g.checkNamespaces(labelKeys) }, g.checkServiceAccounts, g.checkSecrets, g.checkPods,
-	} {
-		if err := check(); err != nil {
-			return policies.GrantRecord{}, err
+	// One order, whatever files the grants came from: the digest covers it.
+	for _, bySecret := range index {
+		for _, records := range bySecret {
+			slices.SortFunc(records, func(a, b policies.GrantRecord) int { return strings.Compare(a.ID, b.ID) })
 		}
 	}
-	end, err := policies.EndOfDate(g.Expiry)
-	if err != nil {
-		return policies.GrantRecord{}, fmt.Errorf("expiry: %w; hint: use a date such as 2026-12-31", err)
-	}
+	return index
+}
+
+// record returns what the library reads of a grant that was checked.
+func (g Grant) record() policies.GrantRecord {
+	// The form of the date was checked.
+	end, _ := policies.EndOfDate(g.Expiry)
 	record := policies.GrantRecord{
 		ID: g.ID, Owner: g.Owner, NotAfterNS: end.UnixNano(), Provider: g.Provider,
 		NamespaceLabels: g.NamespaceSelector, Scoping: maps.Clone(g.Scoping), Audiences: g.Audiences,
@@ -115,134 +107,46 @@ func (g Grant) record(labelKeys []string) (policies.GrantRecord, error) {
 			ImageRepositories: g.Pods.ImageRepositories, NamePatterns: g.Pods.NamePatterns,
 		}
 	}
-	record.MaxFileMode, err = g.mode()
-	return record, err
+	if g.MaxFileMode != nil {
+		// So was the form of the mode.
+		mode, _ := strconv.ParseUint(*g.MaxFileMode, 8, 32)
+		record.MaxFileMode = new(uint32(mode)) //nolint:gosec // four octal digits
+	}
+	return record
 }
 
-func (g Grant) mode() (*uint32, error) {
-	if g.MaxFileMode == nil {
-		return nil, nil
-	}
-	const hint = `hint: use read bits only, in quotes: "0400", "0440" or "0444"`
-	text := *g.MaxFileMode
-	if !modePattern.MatchString(text) {
-		return nil, fmt.Errorf("maxFileMode: %q is not an octal mode; %s", text, hint)
-	}
-	v, err := strconv.ParseUint(text, 8, 32)
-	if m := fs.FileMode(v); err != nil || m == 0 || m&^0o444 != 0 {
-		return nil, fmt.Errorf("maxFileMode: %q grants more than reading, or nothing; %s", text, hint)
-	}
-	return new(uint32(v)), nil
-}
-
-func (g Grant) checkNames() error {
-	switch {
-	case !idPattern.MatchString(g.ID):
-		return fmt.Errorf("id: %q is not 1 to 63 letters, digits, dots, _ or -", g.ID)
-	case g.Owner == "":
-		return fmt.Errorf("owner is missing; hint: name the team that answers for the secret")
-	case g.Expiry == "":
-		return fmt.Errorf("expiry is missing; hint: add a date such as 2026-12-31")
-	case g.Provider == "":
-		return fmt.Errorf("provider is missing; hint: name the provider of the SecretProviderClass")
-	case g.OwnerUID != nil && (*g.OwnerUID < 0 || *g.OwnerUID >= 1<<32-1):
-		return fmt.Errorf("ownerUID: %d is not a user id", *g.OwnerUID)
-	}
-	for field, list := range map[string][]string{"audiences": g.Audiences, "syncTargets": g.SyncTargets, "imageSigners": g.ImageSigners} {
-		if err := checkList(field, list); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkList refuses empty lists: a reader could take one for "none" and another
-// for "no restriction".
-func checkList(field string, list []string) error {
-	if list != nil && len(list) == 0 {
-		return fmt.Errorf("%s is empty; hint: leave it out, or name at least one", field)
-	}
-	if slices.Contains(list, "") {
-		return fmt.Errorf("%s holds an empty text", field)
-	}
-	return nil
-}
-
-func (g Grant) checkNamespaces(labelKeys []string) error {
+// check reports everything that is wrong with a grant.
+func (g Grant) check(labelKeys []string, add report) {
+	checkForms(reflect.ValueOf(g), "", add)
 	if (len(g.Namespaces) == 0) == (len(g.NamespaceSelector) == 0) {
-		return fmt.Errorf("namespaces or namespaceSelector: exactly one of them is needed")
+		add("", "namespaces or namespaceSelector: exactly one of them is needed", "name namespaces, or select them by labels that the configuration trusts")
 	}
-	for i, ns := range g.Namespaces {
-		if !namespacePattern.MatchString(ns) {
-			return fmt.Errorf("namespaces[%d]: %q is not a namespace; hint: name each, or use namespaceSelector", i, ns)
-		}
-	}
-	for key, value := range g.NamespaceSelector {
+	for _, key := range slices.Sorted(maps.Keys(g.NamespaceSelector)) {
 		if !slices.Contains(labelKeys, key) {
-			return fmt.Errorf("namespaceSelector: label %q is not in namespace_label_keys of portcullis/config; hint: add it only if namespace owners cannot set it", key)
-		}
-		if !labelKeyPattern.MatchString(key) || !labelValuePattern.MatchString(value) {
-			return fmt.Errorf("namespaceSelector: %q: %q is not a label", key, value)
+			add("namespaceSelector."+key, fmt.Sprintf("label %q is not in namespace_label_keys of portcullis/config", clip(key)), "add it only if namespace owners cannot set it")
 		}
 	}
-	return nil
+	if len(g.ServiceAccounts) > 1 {
+		if i := slices.Index(g.ServiceAccounts, "*"); i >= 0 {
+			add(fmt.Sprintf("serviceAccounts[%d]", i), `"*" stands beside names`, `use ["*"] alone, or names`)
+		}
+	}
+	g.checkSecrets(add)
+	if g.Pods != nil && reflect.ValueOf(*g.Pods).IsZero() {
+		add("pods", "is empty, so it narrows nothing", "leave it out, or give at least one of its lists")
+	}
 }
 
-func (g Grant) checkServiceAccounts() error {
-	if len(g.ServiceAccounts) == 0 {
-		return fmt.Errorf(`serviceAccounts is missing; hint: name them, or use ["*"] for all of the namespaces`)
-	}
-	if slices.Equal(g.ServiceAccounts, []string{"*"}) {
-		return nil
-	}
-	for i, sa := range g.ServiceAccounts {
-		if !namePattern.MatchString(sa) {
-			return fmt.Errorf(`serviceAccounts[%d]: %q is not a service account; hint: patterns are not supported, only "*" alone`, i, sa)
-		}
-	}
-	return nil
-}
-
-func (g Grant) checkSecrets() error {
-	if len(g.Secrets) == 0 {
-		return fmt.Errorf("secrets is missing; hint: list ids, or prefixes that end in /*")
-	}
+func (g Grant) checkSecrets(add report) {
 	for i, pattern := range g.Secrets {
-		key := secretKey(pattern)
-		if strings.Contains(key, "*") || !policies.ValidSecretKey(key) || strings.HasSuffix(pattern, "/") || strings.HasSuffix(pattern, "#") {
-			return fmt.Errorf("secrets[%d]: %q is not a secret id; hint: use <provider>://<backend>/<path>, a prefix that ends in /*, or an id that ends in #*; "+idHint, i, pattern)
-		}
-		if !strings.HasPrefix(key, "unparsed:") && !strings.HasPrefix(key, g.Provider+"://") {
-			return fmt.Errorf("secrets[%d]: %q is not of provider %q", i, pattern, g.Provider)
-		}
-	}
-	return nil
-}
-
-func (g Grant) checkPods() error {
-	if g.Pods == nil {
-		return nil
-	}
-	lists := map[string][]string{
-		"pods.ownerKinds": g.Pods.OwnerKinds, "pods.ownerNames": g.Pods.OwnerNames,
-		"pods.imageRepositories": g.Pods.ImageRepositories, "pods.namePatterns": g.Pods.NamePatterns,
-	}
-	named := 0
-	for field, list := range lists {
-		if err := checkList(field, list); err != nil {
-			return err
-		}
-		named += len(list)
-	}
-	if named == 0 {
-		return fmt.Errorf("pods is empty, so it narrows nothing; hint: leave it out, or give at least one of its lists")
-	}
-	for i, p := range g.Pods.NamePatterns {
-		if !podNamePattern.MatchString(p) {
-			return fmt.Errorf("pods.namePatterns[%d]: %q is not a pod name or a prefix and *", i, p)
+		at, key := fmt.Sprintf("secrets[%d]", i), secretKey(pattern)
+		switch {
+		case strings.Contains(key, "*") || !policies.ValidSecretKey(key) || strings.HasSuffix(pattern, "/") || strings.HasSuffix(pattern, "#"):
+			add(at, fmt.Sprintf("%q is not a secret id", clip(pattern)), secretHint)
+		case !strings.HasPrefix(key, "unparsed:") && !strings.HasPrefix(key, g.Provider+"://"):
+			add(at, fmt.Sprintf("%q is not of provider %q", clip(pattern), clip(g.Provider)), "write a grant for each provider")
 		}
 	}
-	return nil
 }
 
 // subjectKeys returns where the grant is filed. A selector is filed under the

@@ -12,7 +12,7 @@ import (
 )
 
 // ErrUnsigned is returned for policy that no signature vouches for.
-var ErrUnsigned = errors.New("policy bundle is not signed; hint: sign it and give the bundle file, directories are for development builds")
+var ErrUnsigned = errors.New("policy bundle is not signed; hint: unsigned policy is for development builds")
 
 // ErrExpired is returned for policy whose not_after has passed.
 var ErrExpired = errors.New("policy bundle has expired; hint: publish a bundle with a later not_after")
@@ -23,14 +23,12 @@ type Verifier interface {
 	Load(ctx context.Context) (policies.Bundle, error)
 }
 
-// Directory is the Verifier of a directory, which vouches for nothing: its
-// bundles are unsigned.
-type Directory string
+// Path is the Verifier of a directory or a tarball, which vouches for nothing:
+// its bundles are unsigned.
+type Path string
 
-// Load reads the directory.
-func (d Directory) Load(context.Context) (policies.Bundle, error) {
-	return LoadDirectory(string(d))
-}
+// Load reads the bundle.
+func (p Path) Load(context.Context) (policies.Bundle, error) { return Open(string(p)) }
 
 // Report says what became of an attempt to load a bundle.
 type Report struct {
@@ -40,6 +38,9 @@ type Report struct {
 	Signed   bool
 	Active   string // digest of the bundle in force afterwards, "" for none
 	Err      error  // nil: the tried bundle is in force now
+	// Bundle is what was tried, for WriteTarball; without modules and data if it
+	// could not be read.
+	Bundle policies.Bundle
 }
 
 // Config is where a Source finds policy, and what it accepts.
@@ -141,7 +142,7 @@ func (s *Source) acceptable(b policies.Bundle) error {
 func (s *Source) report(b policies.Bundle, err error) error {
 	s.config.Report(Report{
 		Time: s.config.Compile.Clock(), Digest: b.Digest, Manifest: b.Manifest, Signed: b.Signed,
-		Active: s.Active().Digest(), Err: err,
+		Active: s.Active().Digest(), Err: err, Bundle: b,
 	})
 	return err
 }

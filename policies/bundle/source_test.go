@@ -111,14 +111,14 @@ func TestP10BadBundleChangesNothing(t *testing.T) {
 // TestP10UnsignedIsRefused: no flag of a release build accepts a directory.
 func TestP10UnsignedIsRefused(t *testing.T) {
 	dir := write(t, policiestest.Files(policiestest.Grants))
-	s := source(t, bundle.Config{Verifier: bundle.Directory(dir)})
+	s := source(t, bundle.Config{Verifier: bundle.Path(dir)})
 	if err := s.Reload(t.Context()); !errors.Is(err, bundle.ErrUnsigned) || !strings.Contains(err.Error(), "hint:") {
 		t.Errorf("Reload() = %v, want ErrUnsigned with a hint", err)
 	}
 	if d := s.Active().Decide(t.Context(), policiestest.Input()); d.Undecided != policies.UndecidedNoBundle {
 		t.Errorf("Decide() = %v %v, want error NoBundle", d.Verdict(), d.Undecided)
 	}
-	s = source(t, bundle.Config{Verifier: bundle.Directory(dir), AllowUnsigned: true})
+	s = source(t, bundle.Config{Verifier: bundle.Path(dir), AllowUnsigned: true})
 	if err := s.Reload(t.Context()); err != nil {
 		t.Fatalf("Reload() = %v, want nil where unsigned policy is allowed", err)
 	}

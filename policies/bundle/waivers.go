@@ -2,6 +2,9 @@ package bundle
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/portcullis-csi/portcullis/policies"
 )
@@ -9,72 +12,81 @@ import (
 // Waiver lets one finding pass for one subject until a date, as its author
 // writes it in portcullis/waivers/*.yaml.
 type Waiver struct {
-	ID             string  `json:"id"`
-	Finding        string  `json:"finding"` // PR-nnn
-	Namespace      string  `json:"namespace"`
-	ServiceAccount string  `json:"serviceAccount"` // a name, or "*"
-	Secret         *string `json:"secret"`         // a whole id; absent: every secret of the subject
-	Reason         string  `json:"reason"`
-	Ticket         string  `json:"ticket"`
-	ApprovedBy     string  `json:"approvedBy"`
-	Expiry         string  `json:"expiry"` // RFC 3339 date, at most 90 days off
+	ID             string  `json:"id" form:"id" need:"give every waiver an id of its own" doc:"Unique in the bundle; decisions and events name it."`
+	Finding        string  `json:"finding" form:"rule" need:"name the rule, PR-nnn" doc:"Id of the rule: PR-010, or a rule of the bundle."`
+	Namespace      string  `json:"namespace" form:"namespace" need:"name one namespace" doc:"Namespace of the pods."`
+	ServiceAccount string  `json:"serviceAccount" form:"account" need:"name one, or use \"*\" for all of the namespace" doc:"Service account by name, or * for all of the namespace."`
+	Secret         *string `json:"secret,omitempty" form:"secret" doc:"A whole secret id as findings name it, no pattern; absent: every secret of the subject."`
+	Reason         string  `json:"reason" form:"text" need:"say why the finding is acceptable" doc:"Why the finding is acceptable."`
+	Ticket         string  `json:"ticket" form:"text" need:"name the ticket that tracks its end" doc:"The ticket that tracks it."`
+	ApprovedBy     string  `json:"approvedBy" form:"text" need:"name who approved it" doc:"Who approved it."`
+	Expiry         string  `json:"expiry" form:"date" need:"add a date at most 90 days off" doc:"RFC 3339 date, at most 90 days off; valid through that day, UTC."`
 }
 
 // ParseWaivers reads a YAML list of waivers strictly.
 func ParseWaivers(text []byte) ([]Waiver, error) {
 	var waivers []Waiver
-	if err := decodeYAML(text, &waivers); err != nil {
+	if _, err := readYAML("", text, &waivers); err != nil {
 		return nil, err
 	}
 	return waivers, nil
 }
 
-// IndexWaivers checks waivers and files each under the rule and the subject.
-// What may be waived, and for how long, is checked when the bundle is compiled.
+// IndexWaivers checks waivers and files each under the rule and the subject. How
+// far off they end is checked when the bundle is compiled, which knows the time.
 func IndexWaivers(waivers []Waiver) (policies.WaiverIndex, error) {
+	var c collector
+	index := c.indexWaivers(entriesOf(waivers))
+	if err := c.errs.Err(); err != nil {
+		return nil, err
+	}
+	return index, nil
+}
+
+func (c *collector) indexWaivers(entries []entry[Waiver]) policies.WaiverIndex {
 	index := policies.WaiverIndex{}
-	seen := map[string]bool{}
-	for i, w := range waivers {
-		if seen[w.ID] {
-			return nil, fmt.Errorf("waiver %q: id is used twice; hint: give every waiver an id of its own", w.ID)
-		}
-		seen[w.ID] = true
-		record, err := w.record()
-		if err != nil {
-			return nil, fmt.Errorf("waiver %d (id %q): %w", i+1, w.ID, err)
+	seen := map[string]policies.Place{}
+	for _, e := range entries {
+		w := e.value
+		add := c.reporter("waiver", w.ID, e.where)
+		c.unique(seen, w.ID, e.where, add)
+		before := len(c.errs)
+		w.check(add)
+		if len(c.errs) > before {
+			continue
 		}
 		if index[w.Finding] == nil {
 			index[w.Finding] = map[string][]policies.WaiverRecord{}
 		}
 		subject := w.Namespace + "/" + w.ServiceAccount
-		index[w.Finding][subject] = append(index[w.Finding][subject], record)
+		index[w.Finding][subject] = append(index[w.Finding][subject], w.record())
+		c.place("waiver "+w.ID, e.where(""))
+		c.place("waiver "+w.ID+": expiry", e.where("expiry"))
 	}
-	return index, nil
+	for _, bySubject := range index {
+		for _, records := range bySubject {
+			slices.SortFunc(records, func(a, b policies.WaiverRecord) int { return strings.Compare(a.ID, b.ID) })
+		}
+	}
+	return index
 }
 
-func (w Waiver) record() (policies.WaiverRecord, error) {
-	switch {
-	case !idPattern.MatchString(w.ID):
-		return policies.WaiverRecord{}, fmt.Errorf("id: %q is not 1 to 63 letters, digits, dots, _ or -", w.ID)
-	case w.Finding == "":
-		return policies.WaiverRecord{}, fmt.Errorf("finding is missing; hint: name the rule, PR-nnn")
-	case !namespacePattern.MatchString(w.Namespace):
-		return policies.WaiverRecord{}, fmt.Errorf("namespace: %q is not a namespace", w.Namespace)
-	case w.ServiceAccount != "*" && !namePattern.MatchString(w.ServiceAccount):
-		return policies.WaiverRecord{}, fmt.Errorf("serviceAccount: %q is not a service account or \"*\"", w.ServiceAccount)
-	case w.Reason == "" || w.Ticket == "" || w.ApprovedBy == "":
-		return policies.WaiverRecord{}, fmt.Errorf("reason, ticket or approvedBy is missing; hint: give all three")
+func (w Waiver) check(add report) {
+	checkForms(reflect.ValueOf(w), "", add)
+	if rulePattern.MatchString(w.Finding) && !policies.Waivable(w.Finding) {
+		add("finding", fmt.Sprintf("%s cannot be waived", w.Finding), "only PR-010 and the rules of the bundle can")
 	}
 	// An empty text would stand for every secret, a pattern for none.
 	if w.Secret != nil && !policies.ValidSecret(*w.Secret) {
-		return policies.WaiverRecord{}, fmt.Errorf("secret: %q is not a secret id; hint: name one secret as findings do, or leave it out for every secret of the subject; "+idHint, *w.Secret)
+		add("secret", fmt.Sprintf("%q is not a secret id", clip(*w.Secret)), "name one secret as findings do, or leave it out for every secret of the subject; "+idHint)
 	}
-	end, err := policies.EndOfDate(w.Expiry)
-	if err != nil {
-		return policies.WaiverRecord{}, fmt.Errorf("expiry: %w; hint: use a date at most 90 days off", err)
-	}
+}
+
+// record returns what the library reads of a waiver that was checked.
+func (w Waiver) record() policies.WaiverRecord {
+	end, _ := policies.EndOfDate(w.Expiry)
 	return policies.WaiverRecord{
 		ID: w.ID, Secret: w.Secret, Reason: w.Reason, Ticket: w.Ticket,
 		ApprovedBy: w.ApprovedBy, NotAfterNS: end.UnixNano(),
-	}, nil
+	}
 }

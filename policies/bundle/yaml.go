@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -16,40 +18,59 @@ import (
 
 const maxDepth = 16
 
-// decodeYAML reads one YAML document into a struct by its JSON names. It is
+// tree is a file that was parsed, for looking up where its values stand.
+type tree struct {
+	file string
+	root *yaml.Node
+}
+
+// readYAML reads one YAML document into a value by its JSON names. It is
 // stricter than YAML: a key that is written twice, an anchor, a tag or an
 // unknown key is refused, since two readers would understand it differently.
-func decodeYAML(text []byte, into any) error {
-	if err := checkText(text); err != nil {
-		return err
+// The error is a policies.FileErrors of everything that is wrong.
+func readYAML(file string, text []byte, into any) (*tree, error) {
+	if err := checkText(file, text); err != nil {
+		return nil, err
 	}
+	root, err := parseYAML(file, text, reflect.TypeOf(into).Elem())
+	if err != nil {
+		return nil, policies.FileErrors{err}
+	}
+	return readNode(&tree{file, root}, into)
+}
+
+func parseYAML(file string, text []byte, typ reflect.Type) (*yaml.Node, *policies.FileError) {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document yaml.Node
 	switch err := d.Decode(&document); {
 	case errors.Is(err, io.EOF), err == nil && nothing(document):
 		empty := "{}"
-		if reflect.TypeOf(into).Elem().Kind() == reflect.Slice {
+		if typ.Kind() == reflect.Slice {
 			empty = "[]"
 		}
-		return fmt.Errorf("file is empty or holds comments only; hint: write %s if that is meant", empty)
+		return nil, &policies.FileError{Place: policies.Place{File: file}, Problem: "file is empty or holds comments only", Hint: "write " + empty + " if that is meant"}
 	case err != nil:
-		return fmt.Errorf("parse YAML: %w", err)
+		return nil, syntaxError(file, err)
 	}
-	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return errors.New("file holds more than one document")
+	var second yaml.Node
+	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, &policies.FileError{Place: policies.Place{File: file, Line: second.Line, Column: second.Column}, Problem: "file holds more than one document", Hint: "keep one, without --- or ... after it"}
 	}
-	value, err := plain(document.Content[0], 0)
-	if err != nil {
-		return err
+	return document.Content[0], nil
+}
+
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// syntaxError moves the line from the parser's text to where lines belong.
+func syntaxError(file string, err error) *policies.FileError {
+	text := err.Error()
+	m := yamlLine.FindStringSubmatch(text)
+	place := policies.Place{File: file}
+	if len(m) == 2 {
+		place.Line, _ = strconv.Atoi(m[1])
+		text = strings.TrimPrefix(text, m[0])
 	}
-	encoded, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("encode YAML as JSON: %w", err)
-	}
-	if err := policies.DecodeStrictly(encoded, into); err != nil {
-		return fmt.Errorf("read fields: %w", err)
-	}
-	return nil
+	return &policies.FileError{Place: place, Problem: "parse YAML: " + text, Hint: "check indentation, quotes and colons"}
 }
 
 // nothing reports whether a document has no value.
@@ -57,72 +78,57 @@ func nothing(document yaml.Node) bool {
 	return len(document.Content) != 1 || document.Content[0].ShortTag() == "!!null"
 }
 
-// plain turns a node into a JSON value.
-func plain(n *yaml.Node, depth int) (any, error) {
-	switch {
-	case depth > maxDepth:
-		return nil, fmt.Errorf("line %d: nested deeper than %d levels", n.Line, maxDepth)
-	case n.Anchor != "" || n.Kind == yaml.AliasNode:
-		return nil, fmt.Errorf("line %d: anchors and aliases are not allowed", n.Line)
-	case n.Style&yaml.TaggedStyle != 0:
-		return nil, fmt.Errorf("line %d: tags are not allowed", n.Line)
+// readNode decodes a tree. The nodes are walked along the type first, so that
+// each mistake has its place; the decoder behind it is as strict, and cannot
+// find another one.
+func readNode(t *tree, into any) (*tree, error) {
+	w := walk{file: t.file}
+	value := w.value(t.root, reflect.TypeOf(into).Elem(), "", 0)
+	if err := w.errs.Err(); err != nil {
+		return nil, err
 	}
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return nil, fmt.Errorf("encode YAML as JSON: %w", err)
+	}
+	if err := policies.DecodeStrictly(encoded, into); err != nil {
+		return nil, policies.FileErrors{{Place: policies.Place{File: t.file}, Problem: "read fields: " + err.Error()}}
+	}
+	return t, nil
+}
+
+// where returns the place of a path such as [3].pods.namePatterns[0], or of the
+// nearest value above it that is there.
+func (t *tree) where(path string) policies.Place {
+	if t == nil {
+		return policies.Place{}
+	}
+	n := t.root
+	for at := n; at != nil; at, path = step(at, path) {
+		n = at
+	}
+	return policies.Place{File: t.file, Line: n.Line, Column: n.Column}
+}
+
+// step returns the value that the first part of a path names, and the rest of
+// the path. Keys may hold dots: the one that fits the path is taken.
+func step(n *yaml.Node, path string) (*yaml.Node, string) {
 	switch n.Kind {
-	case yaml.MappingNode:
-		return plainMapping(n, depth)
 	case yaml.SequenceNode:
-		list := make([]any, 0, len(n.Content))
-		for _, item := range n.Content {
-			v, err := plain(item, depth+1)
-			if err != nil {
-				return nil, err
+		index, rest, ok := strings.Cut(strings.TrimPrefix(path, "["), "]")
+		i, err := strconv.Atoi(index)
+		if ok && err == nil && i >= 0 && i < len(n.Content) {
+			return n.Content[i], rest
+		}
+	case yaml.MappingNode:
+		path = strings.TrimPrefix(path, ".")
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			rest, ok := strings.CutPrefix(path, n.Content[i].Value)
+			if ok && path != "" && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+				return n.Content[i+1], rest
 			}
-			list = append(list, v)
 		}
-		return list, nil
-	case yaml.ScalarNode:
-		return plainScalar(n)
 	default:
-		return nil, fmt.Errorf("line %d: unexpected YAML", n.Line)
 	}
-}
-
-func plainMapping(n *yaml.Node, depth int) (any, error) {
-	object := make(map[string]any, len(n.Content)/2)
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key := n.Content[i]
-		if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" || key.Anchor != "" {
-			return nil, fmt.Errorf("line %d: a key is not plain text", key.Line)
-		}
-		if _, twice := object[key.Value]; twice {
-			return nil, fmt.Errorf("line %d: key %q is written twice", key.Line, key.Value)
-		}
-		v, err := plain(n.Content[i+1], depth+1)
-		if err != nil {
-			return nil, err
-		}
-		object[key.Value] = v
-	}
-	return object, nil
-}
-
-// plainScalar reads numbers in decimal only: YAML 1.1 and 1.2 disagree on 0440.
-func plainScalar(n *yaml.Node) (any, error) {
-	switch n.ShortTag() {
-	case "!!str", "!!timestamp":
-		return n.Value, nil
-	case "!!bool":
-		switch n.Value {
-		case "true":
-			return true, nil
-		case "false":
-			return false, nil
-		}
-	case "!!int":
-		if v, err := strconv.ParseInt(n.Value, 10, 64); err == nil && strconv.FormatInt(v, 10) == n.Value {
-			return v, nil
-		}
-		return nil, fmt.Errorf("line %d: %q is not a decimal number; hint: put a mode in quotes, \"0440\"", n.Line, n.Value)
-	}
-	return nil, fmt.Errorf("line %d: %q is not text, a whole number, true or false", n.Line, n.Value)
+	return nil, ""
 }

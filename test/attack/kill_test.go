@@ -263,7 +263,7 @@ func (k *killing) expectLocked() {
 func (k *killing) nothingLeftOver() {
 	k.t.Helper()
 	for _, name := range entries(k.t, k.path("state")) {
-		if !slices.Contains([]string{"audit", "volumes.db", "volumes.db.next"}, name) {
+		if !slices.Contains([]string{"admin.sock", "audit", "audit-inputs", "volumes.db", "volumes.db.next"}, name) {
 			k.t.Fatalf("state directory holds %q", name)
 		}
 	}

@@ -291,7 +291,7 @@ func (w *world) events(p *corev1.Pod) []audit.Event {
 	var found []audit.Event
 	plugintest.Eventually(w.t, "read the audit log", func() error {
 		found = nil
-		text, err := os.ReadFile(w.path("state/audit/" + auditlog.FileName))
+		text, err := os.ReadFile(w.path("state/audit/" + auditlog.EpochFile(1)))
 		if err != nil {
 			return err
 		}
@@ -304,7 +304,7 @@ func (w *world) events(p *corev1.Pod) []audit.Event {
 		if err != nil {
 			return err
 		}
-		_, err = auditlog.Verify(w.t.Context(), auditlog.VerifyConfig{Path: copied, VKey: string(key), Each: func(_ int64, leaf []byte) error {
+		_, err = auditlog.Verify(w.t.Context(), auditlog.VerifyConfig{Path: copied, VKey: string(key), Each: func(_ auditlog.Position, leaf []byte) error {
 			e, err := audit.Parse(leaf)
 			if err == nil && e.Workload != nil && e.Workload.PodUID == string(p.UID) {
 				found = append(found, e)

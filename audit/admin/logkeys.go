@@ -1,0 +1,7 @@
+package admin
+
+// Keys of structured log lines.
+const (
+	keyError   = "error"
+	keyRequest = "request"
+)

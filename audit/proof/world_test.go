@@ -1,0 +1,93 @@
+package proof_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	auditlog "github.com/portcullis-csi/portcullis/audit/log"
+)
+
+const origin = "test/nodes/node-1"
+
+// node is a log that grows through epochs, as a plugin writes it.
+type node struct {
+	c    auditlog.Config
+	next atomic.Int64
+}
+
+func newNode(t testing.TB) *node {
+	t.Helper()
+	n := &node{}
+	n.c = auditlog.Config{
+		Dir: filepath.Join(t.TempDir(), "audit"), Origin: origin, EpochBytes: 1 << 20, RetentionBytes: 1 << 30,
+		Boundary: n.boundary, CheckpointEvery: time.Hour, Logger: slog.New(slog.DiscardHandler),
+	}
+	return n
+}
+
+func (n *node) boundary(kind string, state []byte) ([]byte, error) {
+	return fmt.Appendf(nil, `{"id":"b%d","time":%q,"type":%q,"log":%s}`, n.next.Add(1), time.Now().Format(time.RFC3339Nano), kind, state), nil
+}
+
+func leaf(i int) []byte {
+	return fmt.Appendf(nil, `{"id":"e%06d","time":"2026-01-15T12:00:00.%06dZ","type":"secret.mount","pad":%q}`, i, i, strings.Repeat("é", 250))
+}
+
+// run opens the log, appends events, rotates the key if told to, and closes it.
+func (n *node) run(t testing.TB, from, to int, rotate bool) {
+	t.Helper()
+	l, err := auditlog.Open(n.c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := from; i < to; i++ {
+		all.Go(func() {
+			if _, err := l.Append(t.Context(), leaf(i)); err != nil {
+				t.Errorf("Append() = %v, want no error", err)
+			}
+		})
+		if i%200 == 199 {
+			all.Wait()
+		}
+	}
+	all.Wait()
+	if rotate {
+		if err := l.RotateKey(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *node) vkey(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(n.c.Dir, auditlog.VKeyFileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// checkpoints returns the last one of every epoch, by number.
+func (n *node) checkpoints(t testing.TB) map[int64]auditlog.VerifiedEpoch {
+	t.Helper()
+	all := map[int64]auditlog.VerifiedEpoch{}
+	_, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: n.c.Dir, VKey: n.vkey(t), Whole: func(e auditlog.VerifiedEpoch) error {
+		all[e.Number] = e
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
