@@ -26,7 +26,7 @@ deny contains finding if {
 		"remediation": concat("; ", [text |
 			some text in [
 				sprintf("ask the owner of %s for a grant to %s", [secret, _who]),
-				_first(grants.misses(secret), "; "),
+				lib.listed(grants.misses(secret), "; "),
 			]
 			text != ""
 		]),
@@ -151,8 +151,8 @@ deny contains finding if {
 #   Copies in Secret objects are made only where a grant names the target. One
 #   finding holds all of them: whoever writes classes chooses how many there are.
 warn contains finding if {
-	count(_targets_not_granted) > 0
-	names := _first(_targets_not_granted, ", ")
+	count(grants.targets_not_granted) > 0
+	names := lib.listed(grants.targets_not_granted, ", ")
 	finding := {
 		"id": "PR-030",
 		"check": "sync_target",
@@ -161,23 +161,6 @@ warn contains finding if {
 		"remediation": sprintf("ask for a grant with these in syncTargets, or remove them from secretObjects: %s", [names]),
 		"waivable": false,
 	}
-}
-
-_targets_not_granted := {target.name |
-	some i, r in input.requests
-	count(grants.usable[i]) > 0
-	some target in r.sync
-	not grants.sync_granted(i, target.name)
-}
-
-# A finding has a size, so it lists a few of many texts and counts the others.
-_first(texts, separator) := concat(separator, sort(texts)) if count(texts) <= 8
-
-_first(texts, separator) := sprintf("%s and %d more", [
-	concat(separator, array.slice(sort(texts), 0, 8)),
-	count(texts) - 8,
-]) if {
-	count(texts) > 8
 }
 
 _scoping_differs(g) := {name |
