@@ -89,7 +89,6 @@ namespace_outside(selector) if {
 }
 
 _named_otherwise(names) if {
-	is_array(names)
 	every name in names {
 		is_string(name)
 		not name in {"*", input.subject.namespace}

@@ -84,6 +84,8 @@ test_namespaces_are_selected[selector] if {
 		{"namespaces": "payments"}: set(),
 		{"namespaces": {"payments": true}}: set(),
 		{"namespaces": [1]}: set(),
+		{"namespaces": 1}: set(),
+		{"namespaceSelector": 1}: set(),
 		{"namespace": ["shop"]}: set(),
 		[]: set(),
 	}

@@ -95,10 +95,8 @@ _apart(path) if {
 }
 
 _listed(path) if {
-	elements := _elements(path)
-	not ".." in elements
 	some directory in lib.setting("host_path", "allowed", [])
-	_begins(elements, _elements(directory))
+	_begins(_elements(path), _elements(directory))
 }
 
 _overlap(one, other) if _begins(one, other)
