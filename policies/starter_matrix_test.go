@@ -198,3 +198,39 @@ func decidedAt(t *testing.T, e *policies.Engine, in policies.Input, want []strin
 		}
 	}
 }
+
+// TestP2SignersAreDemandedAtEveryGate: a grant with image signers is not live
+// while the input has no evidence of a signature, whichever gate asks. A container
+// that does not mount the volume needs none.
+func TestP2SignersAreDemandedAtEveryGate(t *testing.T) {
+	e := policiestest.Engine(t, policiestest.Grants+"  imageSigners: [\"key:ci\"]\n")
+	signed := &policies.Signature{Verified: true, By: []string{"key:ci"}}
+	tests := map[string]struct {
+		evidence []*policies.Signature // of two containers that mount the volume
+		want     []string
+	}{
+		"none":                {[]*policies.Signature{nil, nil}, []string{"PR-001"}},
+		"of one of two":       {[]*policies.Signature{signed, nil}, []string{"PR-001"}},
+		"that does not hold":  {[]*policies.Signature{signed, {By: []string{"key:ci"}}}, []string{"PR-001"}},
+		"by nobody":           {[]*policies.Signature{signed, {Verified: true}}, []string{"PR-001"}},
+		"by somebody else":    {[]*policies.Signature{signed, {Verified: true, By: []string{"key:other"}}}, []string{"PR-001"}},
+		"of both that matter": {[]*policies.Signature{signed, signed}, nil},
+	}
+	node, early := gates()
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			for _, phase := range slices.Concat(node, early) {
+				in := policiestest.Input(
+					anotherContainer(func(*policies.Container) {}),
+					func(in *policies.Input) {
+						for i := range in.Pod.Containers {
+							in.Pod.Containers[i].Signature = tt.evidence[i]
+						}
+					},
+					anotherContainer(func(c *policies.Container) { c.MountsVolume, c.Signature = false, nil }),
+				)
+				decidedAt(t, e, seenBy(phase, in), tt.want)
+			}
+		})
+	}
+}

@@ -33,8 +33,8 @@ test_remedy_names_the_grant_that_expired if {
 
 test_missing_required_check_is_denied if {
 	found := builtin.deny with input as fixtures.facts
-		with data.portcullis.config as object.union(fixtures.config, {"required_checks": ["present", "lost"]})
-		with data.portcullis.checks as {"present": {"deny": []}}
+		with data.portcullis.config as object.union(fixtures.config, {"required_checks": ["denies", "obliges", "lost"]})
+		with data.portcullis.checks as {"denies": {"deny": set()}, "obliges": {"obligations": {}}}
 		with data.portcullis.grants.by_subject as fixtures.filed(fixtures.grant)
 	{f.message | some f in found} == {"the required check lost is not in the policy bundle"}
 }
