@@ -1,6 +1,7 @@
 package policies_test
 
 import (
+	"context"
 	"path"
 	"slices"
 	"strings"
@@ -78,17 +79,28 @@ func mutantFails(t *testing.T, modules map[string]*ast.Module, name string, chan
 	change(m)
 	together := map[string]*ast.Module{name: m}
 	for other, m := range modules {
-		beside, test := path.Dir(other) == path.Dir(name), strings.HasSuffix(other, "_test.rego")
-		if other != name && (beside || path.Dir(other) == "lib" && !test || other == "lib/fixtures_test.rego") {
+		switch beside := path.Dir(other) == path.Dir(name); {
+		case other == name:
+		case beside, imported(modules[name], m), other == "lib/lib.rego", other == "lib/fixtures_test.rego":
 			together[other] = m
 		}
 	}
-	results, err := runRego(t, together)
-	failed := err != nil
-	if err == nil {
-		for r := range results {
-			failed = failed || !r.Pass()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	results, err := runRego(ctx, t, together)
+	if err != nil {
+		return true
+	}
+	failed := false
+	for r := range results {
+		if !r.Pass() && !failed {
+			failed = true
+			cancel() // one is enough
 		}
 	}
 	return failed
+}
+
+func imported(by, m *ast.Module) bool {
+	return slices.ContainsFunc(by.Imports, func(i *ast.Import) bool { return i.Path.Equal(ast.NewTerm(m.Package.Path)) })
 }

@@ -22,7 +22,7 @@ import (
 // library or of the starter policy is not evaluated by any of them.
 func TestRego(t *testing.T) {
 	modules, coverage := parseRego(t, "rego"), cover.New()
-	results, err := runRego(t, modules, func(r *tester.Runner) { r.SetCoverageQueryTracer(coverage) })
+	results, err := runRego(t.Context(), t, modules, func(r *tester.Runner) { r.SetCoverageQueryTracer(coverage) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestRego(t *testing.T) {
 
 // runRego runs the tests among the modules, over a bundle without data. The error
 // is one of compiling them.
-func runRego(t *testing.T, modules map[string]*ast.Module, options ...func(*tester.Runner)) (<-chan *tester.Result, error) {
+func runRego(ctx context.Context, t *testing.T, modules map[string]*ast.Module, options ...func(*tester.Runner)) (<-chan *tester.Result, error) {
 	t.Helper()
 	compiler, err := policies.NewTestCompiler()
 	if err != nil {
@@ -71,7 +71,7 @@ func runRego(t *testing.T, modules map[string]*ast.Module, options ...func(*test
 	for _, option := range options {
 		option(runner)
 	}
-	return runner.RunTests(t.Context(), txn)
+	return runner.RunTests(ctx, txn)
 }
 
 func parseRego(t *testing.T, dir string) map[string]*ast.Module {

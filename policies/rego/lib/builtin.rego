@@ -50,12 +50,6 @@ deny contains finding if {
 	}
 }
 
-# The decision asks for deny anyway, while the whole package would be every helper
-# of the check as well.
-_present(name) if data.portcullis.checks[name].deny
-
-_present(name) if data.portcullis.checks[name]
-
 # METADATA
 # title: Overridden parameter
 # description: Whoever writes the pod must not change what the class asks for.
@@ -168,6 +162,12 @@ warn contains finding if {
 		"waivable": false,
 	}
 }
+
+# The decision asks for deny anyway, while the whole package would be every helper
+# of the check as well.
+_present(name) if data.portcullis.checks[name].deny
+
+_present(name) if data.portcullis.checks[name]
 
 _scoping_differs(g) := {name |
 	some name in (object.keys(g.scoping) | object.keys(_scoping))

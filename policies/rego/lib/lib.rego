@@ -54,7 +54,9 @@ quoted(text) := sprintf("%q...", [substring(text, 0, 128)]) if count(text) > 128
 #   A setting of a check, and what it is where the configuration does not say:
 #   the strictest. It is a function since "not x in data.portcullis.config..." is
 #   undefined, and the rule does not fire, where the setting is missing.
-setting(check, name, strictest) := object.get(data.portcullis.config, ["checks", check, name], strictest)
+setting(check, name, strictest) := value if {
+	value := data.portcullis.config.checks[check][name]
+} else := strictest
 
 # METADATA
 # description: |
