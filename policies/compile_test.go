@@ -3,7 +3,6 @@ package policies_test
 import (
 	"encoding/json"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -366,27 +365,5 @@ func TestLibraryDigest(t *testing.T) {
 	second, err := policies.LibraryDigest()
 	if err != nil || first != second || !strings.HasPrefix(first, "sha256:") || len(first) != 71 {
 		t.Errorf("LibraryDigest() = %q then %q, %v, want the same sha256 twice", first, second, err)
-	}
-}
-
-// TestStarterCompiles: what security teams copy must load as it is.
-func TestStarterCompiles(t *testing.T) {
-	e := compile(t, starter(t), time.Second)
-	d := e.Decide(t.Context(), policiestest.Input())
-	if summary(d) != "allow" {
-		t.Errorf("Decide() by the starter policy = %v (%v), want allow", summary(d), d.Cause())
-	}
-	tests := map[string]mutate{
-		"PR-200": func(in *policies.Input) { in.Pod.Containers[0].Privileged = true },
-		"PR-201": func(in *policies.Input) { in.Pod.HostPID = true },
-		"PR-202": func(in *policies.Input) { in.Pod.HostPaths = []string{"/"} },
-		"PR-203": func(in *policies.Input) { in.Pod.Containers[0].Kind = policies.ContainerEphemeral },
-		"PR-210": noGroup,
-		"PR-211": func(in *policies.Input) { in.Volume.VolumeMountGroup = new(int64(0)) },
-	}
-	for _, rule := range slices.Sorted(maps.Keys(tests)) {
-		if got := summary(e.Decide(t.Context(), policiestest.Input(tests[rule]))); got != "deny "+rule {
-			t.Errorf("Decide() by the starter policy = %q, want deny %s", got, rule)
-		}
 	}
 }

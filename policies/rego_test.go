@@ -1,6 +1,7 @@
 package policies_test
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"strings"
@@ -20,7 +21,37 @@ import (
 // TestRego runs every Rego test as a subtest, and fails where a rule of the
 // library or of the starter policy is not evaluated by any of them.
 func TestRego(t *testing.T) {
-	modules := parseRego(t, "rego")
+	modules, coverage := parseRego(t, "rego"), cover.New()
+	results, err := runRego(t.Context(), t, modules, func(r *tester.Runner) { r.SetCoverageQueryTracer(coverage) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for r := range results {
+		ran++
+		t.Run(strings.TrimPrefix(r.Package, "data.portcullis.")+"/"+r.Name, func(t *testing.T) {
+			if !r.Pass() {
+				t.Errorf("%s: error %v, failed at %v\n%s", r.Location, r.Error, r.FailedAt, r.Output)
+			}
+		})
+	}
+	if ran < 150 {
+		t.Errorf("%d Rego tests ran, want at least 150", ran)
+	}
+	for name, report := range coverage.Report(modules).Files {
+		if strings.HasSuffix(name, "_test.rego") {
+			continue
+		}
+		for _, gap := range report.NotCovered {
+			t.Errorf("%s:%d-%d: no test evaluates these lines", name, gap.Start.Row, gap.End.Row)
+		}
+	}
+}
+
+// runRego runs the tests among the modules, over a bundle without data. The error
+// is one of compiling them.
+func runRego(ctx context.Context, t *testing.T, modules map[string]*ast.Module, options ...func(*tester.Runner)) (<-chan *tester.Result, error) {
+	t.Helper()
 	compiler, err := policies.NewTestCompiler()
 	if err != nil {
 		t.Fatal(err)
@@ -34,34 +65,13 @@ func TestRego(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Abort(t.Context(), txn)
-	coverage := cover.New()
-	results, err := tester.NewRunner().SetCompiler(compiler).SetStore(store).SetModules(modules).
-		CapturePrintOutput(true).RaiseBuiltinErrors(true).SetTimeout(20*time.Second).
-		SetCoverageQueryTracer(coverage).RunTests(t.Context(), txn)
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { store.Abort(context.WithoutCancel(t.Context()), txn) })
+	runner := tester.NewRunner().SetCompiler(compiler).SetStore(store).SetModules(modules).
+		CapturePrintOutput(true).RaiseBuiltinErrors(true).SetTimeout(20 * time.Second)
+	for _, option := range options {
+		option(runner)
 	}
-	ran := 0
-	for r := range results {
-		ran++
-		t.Run(strings.TrimPrefix(r.Package, "data.portcullis.")+"/"+r.Name, func(t *testing.T) {
-			if !r.Pass() {
-				t.Errorf("%s: error %v, failed at %v\n%s", r.Location, r.Error, r.FailedAt, r.Output)
-			}
-		})
-	}
-	if ran < 60 {
-		t.Errorf("%d Rego tests ran, want at least 60", ran)
-	}
-	for name, report := range coverage.Report(modules).Files {
-		if strings.HasSuffix(name, "_test.rego") {
-			continue
-		}
-		for _, gap := range report.NotCovered {
-			t.Errorf("%s:%d-%d: no test evaluates these lines", name, gap.Start.Row, gap.End.Row)
-		}
-	}
+	return runner.RunTests(ctx, txn)
 }
 
 func parseRego(t *testing.T, dir string) map[string]*ast.Module {

@@ -26,7 +26,7 @@ deny contains finding if {
 		"remediation": concat("; ", [text |
 			some text in [
 				sprintf("ask the owner of %s for a grant to %s", [secret, _who]),
-				_first(grants.misses(secret), "; "),
+				lib.listed(grants.misses(secret), "; "),
 			]
 			text != ""
 		]),
@@ -39,7 +39,7 @@ deny contains finding if {
 # description: A check that the configuration requires must be in the bundle.
 deny contains finding if {
 	some name in data.portcullis.config.required_checks
-	not data.portcullis.checks[name]
+	not _present(name)
 	finding := {
 		"id": "PR-002",
 		"check": "required_checks",
@@ -151,8 +151,8 @@ deny contains finding if {
 #   Copies in Secret objects are made only where a grant names the target. One
 #   finding holds all of them: whoever writes classes chooses how many there are.
 warn contains finding if {
-	count(_targets_not_granted) > 0
-	names := _first(_targets_not_granted, ", ")
+	count(grants.targets_not_granted) > 0
+	names := lib.listed(grants.targets_not_granted, ", ")
 	finding := {
 		"id": "PR-030",
 		"check": "sync_target",
@@ -163,22 +163,11 @@ warn contains finding if {
 	}
 }
 
-_targets_not_granted := {target.name |
-	some i, r in input.requests
-	count(grants.usable[i]) > 0
-	some target in r.sync
-	not grants.sync_granted(i, target.name)
-}
+# The decision asks for deny anyway, while the whole package would be every helper
+# of the check as well.
+_present(name) if data.portcullis.checks[name].deny
 
-# A finding has a size, so it lists a few of many texts and counts the others.
-_first(texts, separator) := concat(separator, sort(texts)) if count(texts) <= 8
-
-_first(texts, separator) := sprintf("%s and %d more", [
-	concat(separator, array.slice(sort(texts), 0, 8)),
-	count(texts) - 8,
-]) if {
-	count(texts) > 8
-}
+_present(name) if data.portcullis.checks[name]
 
 _scoping_differs(g) := {name |
 	some name in (object.keys(g.scoping) | object.keys(_scoping))

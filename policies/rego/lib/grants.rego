@@ -196,6 +196,15 @@ sync_granted(i, target) if {
 }
 
 # METADATA
+# description: The targets of copies that no grant lists, of requests that a grant serves.
+targets_not_granted := {target.name |
+	some i, r in input.requests
+	count(usable[i]) > 0
+	some target in r.sync
+	not sync_granted(i, target.name)
+}
+
+# METADATA
 # description: The read bits that every one of these grants permits.
 common_mode(gs) := sum([bit |
 	some bit in [256, 32, 4]

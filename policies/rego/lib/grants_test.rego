@@ -149,6 +149,18 @@ test_signers_are_required_of_every_container if {
 	_live(fixtures.filed(g), _with_containers([])) == []
 }
 
+# A gate that has no evidence of a signature is not one that may do without.
+test_signers_are_required_at_every_gate[phase] if {
+	some phase in ["admission", "mount", "rotate", "sync", "ci"]
+	g := object.union(fixtures.grant, {"image_signers": ["key:ci"]})
+	signed := object.union(_with_containers([fixtures.container]), {"phase": phase})
+	_live(fixtures.filed(g), signed) == ["G-1"]
+	every gone in ["/signature", "/signature/verified", "/signature/by"] {
+		container := json.remove(fixtures.container, [gone])
+		_live(fixtures.filed(g), object.union(_with_containers([container]), {"phase": phase})) == []
+	}
+}
+
 test_misses_say_what_is_wrong if {
 	g := object.union(fixtures.grant, {"not_after_ns": 1, "provider": "vault"})
 	got := grants.misses(fixtures.secret) with input as fixtures.facts
