@@ -25,6 +25,10 @@ const (
 	maxPathDepth = 6
 )
 
+// testsDirectory is where the author keeps fixtures beside the bundle. Nothing of
+// it is in force, so nothing of it is read.
+const testsDirectory = "tests"
+
 // Open reads a policy bundle from where its author has it, without asking for a
 // signature: for the command line, which puts nothing in force.
 func Open(path string) (policies.Bundle, error) { return LoadDirectory(path) }
@@ -36,6 +40,7 @@ func Open(path string) (policies.Bundle, error) { return LoadDirectory(path) }
 //	portcullis/config/data.yaml             or data.json
 //	portcullis/grants/*.yaml                lists of grants
 //	portcullis/waivers/*.yaml               lists of waivers
+//	tests/                                  fixtures, which are left out
 //
 // Anything else is refused, so that no file is mistaken for one in force.
 func LoadDirectory(dir string) (policies.Bundle, error) {
@@ -84,6 +89,8 @@ func readFiles(fsys fs.FS) (map[string][]byte, error) {
 			// A ConfigMap volume keeps its files below such a directory and
 			// links to them: only what is no link is read.
 			return fmt.Errorf("policy directory holds %q; hint: copy the bundle out of the ConfigMap volume", name)
+		case d.IsDir() && name == testsDirectory:
+			return fs.SkipDir
 		case d.IsDir() && strings.Count(name, "/") >= maxPathDepth:
 			return fmt.Errorf("policy directory %q is nested too deep", name)
 		case d.IsDir() || strings.HasSuffix(name, "_test.rego"):
