@@ -15,5 +15,7 @@ failed test, a decision that changes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.AddCommand(policyCheckCommand())
+	cmd.AddCommand(policyTestCommand())
 	return cmd
 }
