@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -73,43 +74,87 @@ func (x *Examination) parse(files map[string]string) bool {
 	return all
 }
 
-// compile type-checks the modules beside the library.
+// compile type-checks the modules beside the library. The compiler stops at the
+// stage that fails first, so after a failure each module is tried alone: a mistake
+// in one would hide those in the others.
 func (x *Examination) compile() error {
-	own, err := libraryModules()
+	c, err := x.compileSome(x.Parsed)
 	if err != nil {
 		return err
+	}
+	if !c.Failed() {
+		for _, path := range slices.Sorted(maps.Keys(x.Parsed)) {
+			for _, err := range referenceErrors(path, c.Modules[inBundle+path]) {
+				x.add(err)
+			}
+		}
+		return nil
+	}
+	told := x.addOwn(c.Errors)
+	for _, path := range slices.Sorted(maps.Keys(x.Parsed)) {
+		if told[path] || len(x.Parsed) == 1 {
+			continue
+		}
+		alone, err := x.compileSome(map[string]*ast.Module{path: x.Parsed[path]})
+		if err != nil {
+			return err
+		}
+		told[path] = len(x.addOwn(alone.Errors)) > 0
+	}
+	if len(told) == 0 {
+		x.add(c.Errors)
+	}
+	return nil
+}
+
+// inBundle keeps paths of the bundle apart from those of the library.
+const inBundle = "bundle/"
+
+// addOwn keeps the errors that are in files of the bundle and returns these: of
+// what the library makes of them, an author can mend nothing.
+func (x *Examination) addOwn(errs ast.Errors) map[string]bool {
+	told := map[string]bool{}
+	for _, e := range errs {
+		// A module alone lacks the functions of the others.
+		foreign := strings.Contains(e.Message, "undefined function data.portcullis.checks.")
+		if e.Location != nil && x.Parsed[e.Location.File] != nil && !foreign {
+			told[e.Location.File] = true
+			x.Problems = append(x.Problems, regoProblem("", e))
+		}
+	}
+	return told
+}
+
+// compileSome compiles some modules of the bundle, and keeps what they are after
+// their names are resolved.
+func (x *Examination) compileSome(some map[string]*ast.Module) (*ast.Compiler, error) {
+	own, err := libraryModules()
+	if err != nil {
+		return nil, err
 	}
 	modules, err := parseModules(own, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for path, m := range x.Parsed {
-		modules["bundle/"+path] = m.Copy()
+	for path, m := range some {
+		modules[inBundle+path] = m.Copy()
 	}
 	c, err := newCompiler(false)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c.SetErrorLimit(maxProblems)
 	c.WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
 		Name: "KeepResolved", MetricName: "keep_resolved",
 		Stage: func(c *ast.Compiler) *ast.Error {
-			for path := range x.Parsed {
-				x.Resolved[path] = c.Modules["bundle/"+path].Copy()
+			for path := range some {
+				x.Resolved[path] = c.Modules[inBundle+path].Copy()
 			}
 			return nil
 		},
 	})
-	if c.Compile(modules); c.Failed() {
-		x.add(c.Errors)
-		return nil
-	}
-	for _, path := range slices.Sorted(maps.Keys(x.Parsed)) {
-		for _, err := range referenceErrors(path, c.Modules["bundle/"+path]) {
-			x.add(err)
-		}
-	}
-	return nil
+	c.Compile(modules)
+	return c, nil
 }
 
 // maxProblems keeps a hopeless bundle from filling the terminal.

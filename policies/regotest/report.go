@@ -100,6 +100,7 @@ func (s *session) measure(r *Report) {
 			r.Gaps = append(r.Gaps, Gap{name, gap.Start.Row, gap.End.Row})
 		}
 	}
+	r.Gaps = slices.Compact(r.Gaps) // one line may hold several
 	r.Coverage = 100
 	if all > 0 {
 		r.Coverage = 100 * float64(covered) / float64(all)
