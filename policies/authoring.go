@@ -195,8 +195,11 @@ func regoProblem(file string, e *ast.Error) Problem {
 		p.File, p.Row, p.Column = e.Location.File, e.Location.Row, e.Location.Col
 	}
 	if e.Details != nil {
+		// The other lines show the text again, with a mark below it.
 		for _, line := range e.Details.Lines() {
-			p.Text += "; " + line
+			if line = strings.TrimSpace(line); strings.HasPrefix(line, "want") || strings.HasPrefix(line, "have") {
+				p.Text += "; " + line
+			}
 		}
 	}
 	return p

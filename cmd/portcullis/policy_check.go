@@ -33,8 +33,8 @@ func policyCheckCommand() *cobra.Command {
     message that one undefined term silences, every over nothing
   * what an author forgets: METADATA, remediation, a test for each rule
   * format, as opa fmt writes it; --fix rewrites the files
-  * what decisions cost beside 10,000 grants, counted in allocations, against the
-    library without any check
+  * what decisions cost beside 10,000 grants, counted in evaluations and
+    allocations, against the library without any check
 
 A comment "# portcullis:ignore <id>" above a line, or at its end, silences a
 warning. Errors cannot be silenced.

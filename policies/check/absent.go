@@ -184,7 +184,8 @@ func (b body) mayBeEmpty(t *ast.Term) bool {
 	return ok && p.path[0] == "input" && !slices.Equal(p.path, []string{"input", "pod", "containers"})
 }
 
-// counted reports that the rule counts the same collection.
+// counted reports that the rule counts the same collection, or goes on only with an
+// element of it.
 func (b body) counted(domain *ast.Term) bool {
 	found := false
 	ast.WalkTerms(b.r, func(t *ast.Term) bool {
@@ -192,5 +193,15 @@ func (b body) counted(domain *ast.Term) bool {
 		found = found || ok && isCall(call.Operator(), "count") && len(call) == 2 && call[1].Equal(domain)
 		return found
 	})
+	for _, e := range b.r.Body {
+		decl, ok := e.Terms.(*ast.SomeDecl)
+		if !ok {
+			continue
+		}
+		for _, t := range decl.Symbols {
+			call, ok := t.Value.(ast.Call)
+			found = found || ok && call[len(call)-1].Equal(domain)
+		}
+	}
 	return found
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/profiler"
+	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
@@ -22,7 +24,7 @@ const (
 	syntheticGrants = 10_000
 	maxCases        = 64
 	repetitions     = 3
-	evaluationTime  = 5 * time.Second
+	defaultTimeout  = 5 * time.Second
 	// DefaultRatio is how many times the cost of the library alone a decision
 	// may have. A check that looks keys up adds a fraction; one that reads
 	// every grant is a hundred times dearer.
@@ -31,11 +33,26 @@ const (
 
 // Cost is what one decision takes beside ten thousand grants.
 type Cost struct {
-	Input       string  `json:"input"`
-	Allocations uint64  `json:"allocations"`
-	Library     uint64  `json:"libraryAllocations"` // without any check
-	Ratio       float64 `json:"ratio"`
-	Undecided   string  `json:"undecided,omitempty"`
+	Input     string  `json:"input"`
+	Work      Work    `json:"work"`
+	Library   Work    `json:"library"` // without any check
+	Ratio     float64 `json:"ratio"`   // the larger of the two
+	Undecided string  `json:"undecided,omitempty"`
+}
+
+// Work is what is counted, since time depends on the machine: expressions that are
+// evaluated or tried again, and objects that are allocated. A scan shows in the
+// first, a built-in that builds large values in the second.
+type Work struct {
+	Evaluations uint64 `json:"evaluations"`
+	Allocations uint64 `json:"allocations"`
+}
+
+// times returns how many times other this work is.
+func (w Work) times(other Work) float64 {
+	evaluations := float64(w.Evaluations) / float64(max(other.Evaluations, 1))
+	allocations := float64(w.Allocations) / float64(max(other.Allocations, 1))
+	return math.Round(100*max(evaluations, allocations)) / 100
 }
 
 // Hot is an expression of a check and what its evaluations took.
@@ -61,7 +78,7 @@ func newEngines(ctx context.Context, b policies.Bundle, o policies.Options) (eng
 	if err != nil {
 		return engines{}, err
 	}
-	b.Data, o.Budget = data, evaluationTime
+	b.Data = data
 	var e engines
 	if e.bundle, err = policies.Compile(ctx, b, o); err != nil {
 		return engines{}, err
@@ -133,14 +150,14 @@ func (e engines) measure(ctx context.Context, trials []trial, ratio float64) ([]
 		d := e.bundle.Decide(ctx, t.input)
 		if c.Undecided = string(d.Undecided); d.Undecided == policies.UndecidedTimeout {
 			found = append(found, Finding{
-				ID: IDTimeout, Severity: Error, Message: fmt.Sprintf("input %q is not decided within %s", t.name, evaluationTime),
+				ID: IDTimeout, Severity: Error, Message: fmt.Sprintf("beside %d grants, input %q is not decided in time", syntheticGrants, t.name),
 				Hint: "portcullis policy check --profile shows which expressions are evaluated most",
 			})
 			costs = append(costs, c)
 			continue
 		}
-		c.Library, c.Allocations = allocations(ctx, e.library, t.input), allocations(ctx, e.bundle, t.input)
-		c.Ratio = math.Round(100*float64(c.Allocations)/float64(max(c.Library, 1))) / 100
+		c.Library, c.Work = work(ctx, e.library, t.input), work(ctx, e.bundle, t.input)
+		c.Ratio = c.Work.times(c.Library)
 		costs = append(costs, c)
 		if c.Ratio > ratio {
 			found = append(found, Finding{
@@ -150,22 +167,40 @@ func (e engines) measure(ctx context.Context, trials []trial, ratio float64) ([]
 			})
 		}
 	}
-	slices.SortStableFunc(costs, func(a, b Cost) int { return int(b.Allocations) - int(a.Allocations) })
+	slices.SortStableFunc(costs, func(a, b Cost) int { return cmp.Compare(b.Ratio, a.Ratio) })
 	return costs, found
 }
 
-// allocations counts what a decision allocates: the least of several times, since
-// the rest of the process may allocate too.
-func allocations(ctx context.Context, e *policies.Engine, in policies.Input) uint64 {
-	least := uint64(math.MaxUint64)
+// work decides several times and takes the fewest allocations, since the rest of
+// the process may allocate too.
+func work(ctx context.Context, e *policies.Engine, in policies.Input) Work {
+	var n counter
+	e.WithTracer(&n).Decide(ctx, in)
+	w := Work{n.evaluations, math.MaxUint64}
 	for range repetitions {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		e.Decide(ctx, in)
 		runtime.ReadMemStats(&after)
-		least = min(least, after.Mallocs-before.Mallocs)
+		w.Allocations = min(w.Allocations, after.Mallocs-before.Mallocs)
 	}
-	return least
+	return w
+}
+
+// counter is a tracer that counts.
+type counter struct{ evaluations uint64 }
+
+// Enabled reports that there is something to count.
+func (*counter) Enabled() bool { return true }
+
+// Config asks for nothing but events.
+func (*counter) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
+
+// TraceEvent counts expressions that are evaluated, and tried for the next value.
+func (c *counter) TraceEvent(e topdown.Event) {
+	if e.Op == topdown.EvalOp || e.Op == topdown.RedoOp {
+		c.evaluations++
+	}
 }
 
 // profile returns the dearest expressions of the checks over all inputs.

@@ -92,7 +92,9 @@ func TestStarter(t *testing.T) {
 		t.Errorf("%s:%d: %s: %s", f.File, f.Line, f.ID, f.Message)
 	}
 	for _, c := range r.Costs {
-		t.Logf("%s: %d allocations, %d without checks, %.2f times", c.Input, c.Allocations, c.Library, c.Ratio)
+		t.Logf("%s: %+v, %+v without checks, %.2f times", c.Input, c.Work, c.Library, c.Ratio)
+		if c.Ratio > 4 {
+			t.Errorf("%s costs %.2f times what the library alone does, want at most 4", c.Input, c.Ratio)
+		}
 	}
-	t.Log(r.Profile)
 }

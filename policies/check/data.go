@@ -175,12 +175,12 @@ func usesArgs(x any, s *scope) bool {
 	return found
 }
 
-// computedKey finds name[key] := value with a computed key. OPA evaluates such a
-// rule again for every key that is asked for: seven times the cost of a decision
-// for ten secrets.
+// computedKey finds name[key] := value with a computed key, where the module looks
+// keys up in it. OPA evaluates such a rule again for every one of them: seven times
+// the cost of a decision for ten secrets. Read as a whole, it is evaluated once.
 func (m *module) computedKey(r *ast.Rule) {
 	ref := r.Head.Reference
-	if len(r.Head.Args) > 0 || r.Head.RuleKind() != ast.SingleValue || r.Default {
+	if len(r.Head.Args) > 0 || r.Head.RuleKind() != ast.SingleValue || r.Default || !m.lookedUp(nameOf(r)) {
 		return
 	}
 	for _, t := range ref[1:] {
@@ -190,4 +190,18 @@ func (m *module) computedKey(r *ast.Rule) {
 			return
 		}
 	}
+}
+
+// lookedUp reports that a rule of the module is read by a key that is no constant.
+func (m *module) lookedUp(name string) bool {
+	rule := m.resolved.Package.Path.Append(ast.StringTerm(name))
+	found := false
+	ast.WalkRefs(m.resolved, func(ref ast.Ref) bool {
+		if len(ref) > len(rule) && ref.HasPrefix(rule) {
+			_, constant := ref[len(rule)].Value.(ast.String)
+			found = found || !constant
+		}
+		return false
+	})
+	return found
 }

@@ -5,8 +5,9 @@
 // It promises findings with a place and a remedy: all of them, not the first; that
 // a bundle without an error among them compiles; and that a warning is about
 // something that is there. Lints look at the syntax tree with every name resolved
-// and stay silent where they cannot see. Costs are counted in allocations, against
-// the library alone in the same process, so that a busy machine changes nothing.
+// and stay silent where they cannot see. Costs are counted, in evaluations
+// and allocations, against the library alone in the same process, so that a busy
+// machine changes nothing.
 //
 // It does not promise that a bundle without findings means what its author meant:
 // tests do that (package regotest). It puts nothing in force, and changes files

@@ -55,7 +55,7 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 	Errors   int       `json:"errors"`
 	Warnings int       `json:"warnings"`
-	// Costs are what decisions cost, dearest first; empty where the bundle
+	// Costs are what decisions cost, the largest ratio first; empty where the bundle
 	// does not compile.
 	Costs []Cost `json:"costs,omitempty"`
 	// Profile holds the dearest expressions of the checks, if it was asked for.

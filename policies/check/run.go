@@ -26,6 +26,9 @@ type Config struct {
 	Ratio   float64   // see DefaultRatio, which zero stands for
 	Profile int       // how many expressions to name; zero: no profile
 	Now     time.Time // for the bounds of a bundle; zero is the present
+	// Timeout is how long one decision may take; zero: five seconds, since a
+	// machine may be busy.
+	Timeout time.Duration
 	// WithoutBudget leaves out what decisions cost, which takes most of the time.
 	WithoutBudget bool
 }
@@ -40,6 +43,9 @@ type knowledge struct {
 func Run(ctx context.Context, c Config) (Report, error) {
 	if c.Ratio <= 0 {
 		c.Ratio = DefaultRatio
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = defaultTimeout
 	}
 	if c.Now.IsZero() {
 		c.Now = time.Now()
@@ -141,7 +147,7 @@ func (s *session) look() error {
 }
 
 func (s *session) options() policies.Options {
-	return policies.Options{Clock: func() time.Time { return s.Now }}
+	return policies.Options{Budget: s.Timeout, Clock: func() time.Time { return s.Now }}
 }
 
 // absentAtGates returns the fields that admission or the command line never has.
@@ -215,13 +221,13 @@ func (s *session) budget(ctx context.Context) ([]Cost, []Hot, error) {
 	return costs, e.profile(ctx, trials, s.Profile), ctx.Err()
 }
 
-// trials are a large pod, and every fixture in the first of its phases.
+// trials are a small pod, a large one, and every fixture in the first of its phases.
 func (s *session) trials() ([]trial, error) {
 	in, err := regotest.Fixture{}.In(s.Path, policies.PhaseMount, s.Now)
 	if err != nil {
 		return nil, err
 	}
-	trials := []trial{{"ten secrets in four containers", large(in)}}
+	trials := []trial{{"the default input of fixtures", in}, {"ten secrets in four containers", large(in)}}
 	for _, f := range s.fixtures {
 		in, err := f.In(s.Path, f.Phases[0], s.Now)
 		if err != nil {
@@ -244,6 +250,7 @@ func located(err error, id string) []Finding {
 		return found
 	}
 	place := regexp.MustCompile(`^([\w./-]+\.(?:yaml|json|rego)|\.manifest):(\d+)(?::(\d+))?: `)
+	quoted := regexp.MustCompile(`(?:file|directory|module) "([\w./-]+)"`)
 	for line := range strings.Lines(err.Error()) {
 		f := Finding{ID: id, Severity: Error}
 		f.Message, f.Hint, _ = strings.Cut(strings.TrimSuffix(line, "\n"), "; hint: ")
@@ -251,6 +258,8 @@ func located(err error, id string) []Finding {
 			f.File, f.Message = m[1], strings.TrimPrefix(f.Message, m[0])
 			f.Line, _ = strconv.Atoi(m[2])
 			f.Column, _ = strconv.Atoi(m[3])
+		} else if m := quoted.FindStringSubmatch(f.Message); m != nil {
+			f.File = m[1]
 		}
 		found = append(found, f)
 	}

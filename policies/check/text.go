@@ -18,14 +18,8 @@ func (r Report) Text() string {
 		}
 	}
 	if len(r.Costs) > 0 {
-		dearest := r.Costs[0]
-		for _, c := range r.Costs {
-			if c.Ratio > dearest.Ratio {
-				dearest = c
-			}
-		}
 		fmt.Fprintf(&b, "beside %d grants, %d inputs cost at most %.2f times what the library alone does (%q)\n",
-			syntheticGrants, len(r.Costs), dearest.Ratio, dearest.Input)
+			syntheticGrants, len(r.Costs), r.Costs[0].Ratio, r.Costs[0].Input)
 	}
 	for _, h := range r.Profile {
 		fmt.Fprintf(&b, "  %8d evaluations  %s:%d: %s\n", h.Evaluations, regotest.Printable(h.File), h.Line, regotest.Printable(h.Text))
