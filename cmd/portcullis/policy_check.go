@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portcullis-csi/portcullis/policies/check"
-	"github.com/portcullis-csi/portcullis/policies/regotest"
+	"github.com/portcullis-csi/portcullis/policies/testrun"
 )
 
 // policyCheckOptions are the flags of portcullis policy check.
@@ -99,7 +99,7 @@ func fixFormat(w io.Writer, dir string) (err error) {
 	defer root.Close()
 	changed, err := check.Fix(root)
 	for _, name := range changed {
-		fmt.Fprintf(w, "rewrote %s\n", regotest.Printable(name))
+		fmt.Fprintf(w, "rewrote %s\n", testrun.Printable(name))
 	}
 	return err
 }

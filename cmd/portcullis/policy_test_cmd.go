@@ -9,12 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/portcullis-csi/portcullis/policies/regotest"
+	"github.com/portcullis-csi/portcullis/policies/testrun"
 )
 
 // policyTestOptions are the flags of portcullis policy test.
 type policyTestOptions struct {
-	regotest.Config
+	testrun.Config
 	run      string
 	now      string
 	coverage float64
@@ -63,7 +63,7 @@ below --coverage. 1: the tests could not be run. 2: wrong usage.`,
 	f.StringVar(&o.run, "run", "", "run only tests whose name matches this regular expression")
 	f.Float64Var(&o.coverage, "coverage", 0, "percentage of the lines of the checks that tests have to evaluate")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "list every test, and the lines that no test evaluates")
-	f.DurationVar(&o.Timeout, "timeout", regotest.DefaultTimeout, "how long one test may take")
+	f.DurationVar(&o.Timeout, "timeout", testrun.DefaultTimeout, "how long one test may take")
 	f.StringVar(&o.now, "now", "", "time of fixtures that do not say one, such as 2026-12-31T23:59:59Z (default: the present)")
 	f.StringVar(&o.junit, "junit", "", "write a report for CI systems to this file too")
 	f.BoolVar(&o.input, "show-input", false, "print the default input of fixtures, and run nothing")
@@ -73,14 +73,14 @@ below --coverage. 1: the tests could not be run. 2: wrong usage.`,
 
 func policyTestMain(cmd *cobra.Command, o policyTestOptions) error {
 	if o.input {
-		_, err := o.output.out.Write(regotest.DefaultInput())
+		_, err := o.output.out.Write(testrun.DefaultInput())
 		return err
 	}
 	if err := o.parse(); err != nil {
 		return &usageError{err}
 	}
 	o.Progress = newProgress(cmd.ErrOrStderr(), "tests done:").at
-	r, err := regotest.Run(cmd.Context(), o.Config)
+	r, err := testrun.Run(cmd.Context(), o.Config)
 	if err != nil {
 		return bundleError(err)
 	}
@@ -123,12 +123,12 @@ func (o *policyTestOptions) parse() error {
 
 // judge ends the command with the answer no, and says why where the report does
 // not.
-func judge(w io.Writer, o policyTestOptions, r regotest.Report) error {
+func judge(w io.Writer, o policyTestOptions, r testrun.Report) error {
 	switch {
 	case r.Passed+r.Failed == 0 && o.run != "":
 		fmt.Fprintf(w, "portcullis: no test matches --run %q\nhint: --verbose without --run lists the names\n", o.run)
 	case r.Passed+r.Failed == 0:
-		fmt.Fprintf(w, "portcullis: the bundle has no tests\nhint: write portcullis/checks/<name>/<name>_test.rego, or fixtures in %s/*.yaml\n", regotest.Directory)
+		fmt.Fprintf(w, "portcullis: the bundle has no tests\nhint: write portcullis/checks/<name>/<name>_test.rego, or fixtures in %s/*.yaml\n", testrun.Directory)
 	case r.Failed > 0:
 	case r.Coverage < o.coverage:
 		fmt.Fprintf(w, "portcullis: tests evaluate %.1f %% of the lines of the checks, less than %v %%\n", r.Coverage, o.coverage)

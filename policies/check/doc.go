@@ -10,7 +10,7 @@
 // machine changes nothing.
 //
 // It does not promise that a bundle without findings means what its author meant:
-// tests do that (package regotest). It puts nothing in force, and changes files
+// tests do that (package testrun). It puts nothing in force, and changes files
 // only in Fix.
 //
 // A caller opens the author's directory or tarball with Open, and calls Run.

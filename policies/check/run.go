@@ -16,7 +16,7 @@ import (
 	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/kube"
-	"github.com/portcullis-csi/portcullis/policies/regotest"
+	"github.com/portcullis-csi/portcullis/policies/testrun"
 )
 
 // Config says what to look at. Path is required: the author's directory, or the
@@ -81,7 +81,7 @@ type session struct {
 	bundle   policies.Bundle
 	broken   bool // the bundle could not be loaded, and holds modules only
 	tests    map[string]string
-	fixtures []regotest.Fixture
+	fixtures []testrun.Fixture
 	source   bool // the author's directory, with tests
 	found    []Finding
 }
@@ -112,7 +112,7 @@ func (s *session) directory() error {
 		s.found = append(s.found, located(err, IDBundle)...)
 		s.bundle, s.broken = policies.Bundle{Modules: own}, true
 	}
-	if s.fixtures, err = regotest.Fixtures(root); err != nil {
+	if s.fixtures, err = testrun.Fixtures(root); err != nil {
 		s.found = append(s.found, located(err, IDFixture)...)
 	}
 	return nil
@@ -194,7 +194,7 @@ func (s *session) untested(all []literal) {
 			s.found = append(s.found, Finding{
 				File: l.file, Line: l.loc.Row, Column: l.loc.Col, ID: IDUntested, Severity: Warning,
 				Message: "no test and no fixture expects " + l.id,
-				Hint:    fmt.Sprintf("add one to %s_test.rego, or a fixture to %s/", checkOf(l.file), regotest.Directory),
+				Hint:    fmt.Sprintf("add one to %s_test.rego, or a fixture to %s/", checkOf(l.file), testrun.Directory),
 			})
 		}
 	}
@@ -223,7 +223,7 @@ func (s *session) budget(ctx context.Context) ([]Cost, []Hot, error) {
 
 // trials are a small pod, a large one, and every fixture in the first of its phases.
 func (s *session) trials() ([]trial, error) {
-	in, err := regotest.Fixture{}.In(s.Path, policies.PhaseMount, s.Now)
+	in, err := testrun.Fixture{}.In(s.Path, policies.PhaseMount, s.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/portcullis-csi/portcullis/policies/regotest"
+	"github.com/portcullis-csi/portcullis/policies/testrun"
 )
 
 // Text returns the report for people.
@@ -12,9 +12,9 @@ func (r Report) Text() string {
 	var b strings.Builder
 	for _, f := range r.Findings {
 		b.WriteString(f.place())
-		fmt.Fprintf(&b, "%s: %s: %s\n", f.Severity, f.ID, regotest.Printable(f.Message))
+		fmt.Fprintf(&b, "%s: %s: %s\n", f.Severity, f.ID, testrun.Printable(f.Message))
 		if f.Hint != "" {
-			fmt.Fprintf(&b, "    hint: %s\n", regotest.Printable(f.Hint))
+			fmt.Fprintf(&b, "    hint: %s\n", testrun.Printable(f.Hint))
 		}
 	}
 	if len(r.Costs) > 0 {
@@ -22,14 +22,14 @@ func (r Report) Text() string {
 			syntheticGrants, len(r.Costs), r.Costs[0].Ratio, r.Costs[0].Input)
 	}
 	for _, h := range r.Profile {
-		fmt.Fprintf(&b, "  %8d evaluations  %s:%d: %s\n", h.Evaluations, regotest.Printable(h.File), h.Line, regotest.Printable(h.Text))
+		fmt.Fprintf(&b, "  %8d evaluations  %s:%d: %s\n", h.Evaluations, testrun.Printable(h.File), h.Line, testrun.Printable(h.Text))
 	}
 	fmt.Fprintf(&b, "%d errors, %d warnings\n", r.Errors, r.Warnings)
 	return b.String()
 }
 
 func (f Finding) place() string {
-	text := regotest.Printable(f.File)
+	text := testrun.Printable(f.File)
 	switch {
 	case f.File == "":
 		return ""

@@ -1,4 +1,4 @@
-package regotest_test
+package testrun_test
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
-	"github.com/portcullis-csi/portcullis/policies/regotest"
+	"github.com/portcullis-csi/portcullis/policies/testrun"
 )
 
 // TestFixtures: each line is one fixture, and what its failure says; "" passes.
@@ -54,7 +54,7 @@ func TestFixtures(t *testing.T) {
 
 // TestPhases: an input has what its phase has, and nothing else.
 func TestPhases(t *testing.T) {
-	fixtures, errs := regotest.ParseFixtures("a.yaml", []byte(`- name: x
+	fixtures, errs := testrun.ParseFixtures("a.yaml", []byte(`- name: x
   input:
     tokens: [{audience: a, verified: true}]
     requester: {username: alice}
@@ -150,17 +150,17 @@ func TestFixtureErrors(t *testing.T) {
 		"- {name: x, input: null, phases: null, expect: {verdict: null}}":           "is not",
 	}
 	for text, want := range tests {
-		_, errs := regotest.ParseFixtures("a.yaml", []byte(text))
+		_, errs := testrun.ParseFixtures("a.yaml", []byte(text))
 		if err := errors.Join(errs...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParseFixtures(%q) = %v, want %q", text, err, want)
 		}
 		for _, err := range errs {
-			if e, ok := errors.AsType[*regotest.FixtureError](err); !ok || e.Line < 1 || e.Column < 1 {
+			if e, ok := errors.AsType[*testrun.FixtureError](err); !ok || e.Line < 1 || e.Column < 1 {
 				t.Errorf("ParseFixtures(%q) = %#v, want a FixtureError with its place", text, err)
 			}
 		}
 	}
-	if _, errs := regotest.ParseFixtures("a.yaml", []byte("- {nam: x}\n- {name: [], expect: {verdict: 1}}")); len(errs) < 3 {
+	if _, errs := testrun.ParseFixtures("a.yaml", []byte("- {nam: x}\n- {name: [], expect: {verdict: 1}}")); len(errs) < 3 {
 		t.Errorf("ParseFixtures() = %v, want at least three errors at once", errs)
 	}
 }
@@ -175,7 +175,7 @@ func FuzzParseFixtures(f *testing.F) {
 	f.Add([]byte("- {name: x, input: {pod: null, requests: [{mode: 288}]}, expect: {verdict: deny, deny: [PR-001]}}"))
 	f.Add([]byte("- &a [*a]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		fixtures, errs := regotest.ParseFixtures("a.yaml", text)
+		fixtures, errs := testrun.ParseFixtures("a.yaml", text)
 		if len(errs) > 0 {
 			return
 		}
@@ -195,10 +195,10 @@ func FuzzParseFixtures(f *testing.F) {
 
 // TestDefaultInput: it is valid as it stands, and as the schema has it.
 func TestDefaultInput(t *testing.T) {
-	if _, err := ast.ValueFromReader(strings.NewReader(string(regotest.DefaultInput()))); err != nil {
+	if _, err := ast.ValueFromReader(strings.NewReader(string(testrun.DefaultInput()))); err != nil {
 		t.Fatal(err)
 	}
-	in, err := regotest.Fixture{}.In("", policies.PhaseMount, time.Unix(0, policiestest.Now))
+	in, err := testrun.Fixture{}.In("", policies.PhaseMount, time.Unix(0, policiestest.Now))
 	if err != nil || in.Validate() != nil {
 		t.Errorf("In() = %v, %v, want a valid input", err, in.Validate())
 	}

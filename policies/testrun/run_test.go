@@ -1,4 +1,4 @@
-package regotest_test
+package testrun_test
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"time"
 
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
-	"github.com/portcullis-csi/portcullis/policies/regotest"
+	"github.com/portcullis-csi/portcullis/policies/testrun"
 )
 
 // TestStarter: what security teams copy passes its own tests, in full.
 func TestStarter(t *testing.T) {
-	r, err := regotest.Run(t.Context(), regotest.Config{Directory: "../rego/starter"})
+	r, err := testrun.Run(t.Context(), testrun.Config{Directory: "../rego/starter"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range r.Tests {
-		if test.Outcome != regotest.Passed {
+		if test.Outcome != testrun.Passed {
 			t.Errorf("%s:%d: %s: %s: %v\n%v %v", test.File, test.Line, test.Name, test.Outcome, test.Problems, test.Notes, test.Trace)
 		}
 	}
@@ -75,13 +75,13 @@ func bundleOf(t *testing.T, options ...policiestest.Option) string {
 	return dir
 }
 
-func run(t *testing.T, dir string, change ...func(*regotest.Config)) regotest.Report {
+func run(t *testing.T, dir string, change ...func(*testrun.Config)) testrun.Report {
 	t.Helper()
-	c := regotest.Config{Directory: dir, Now: time.Unix(0, policiestest.Now)}
+	c := testrun.Config{Directory: dir, Now: time.Unix(0, policiestest.Now)}
 	for _, f := range change {
 		f(&c)
 	}
-	r, err := regotest.Run(t.Context(), c)
+	r, err := testrun.Run(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ test_cases[name] if {
 }
 
 test_slow if count({x | some x in numbers.range(1, 100000000)}) == 1
-`)), func(c *regotest.Config) { c.Timeout = 500 * time.Millisecond })
+`)), func(c *testrun.Config) { c.Timeout = 500 * time.Millisecond })
 	text := r.Text(false)
 	for _, want := range []string{
 		"fail portcullis/checks/debug/debug_test.rego:5 debug_test.test_host_pid_is_allowed", "is not true", "note: a note",
@@ -135,7 +135,7 @@ test_slow if count({x | some x in numbers.range(1, 100000000)}) == 1
 func TestOnlyWhatIsWanted(t *testing.T) {
 	dir := bundleOf(t, withTest(debugTest), withFixtures("- {name: one, expect: {verdict: allow}}\n- {name: two, phases: [mount], expect: {verdict: allow}}"))
 	for pattern, want := range map[string]int{"": 7, "host_pid": 1, "^one": 5, "/mount$": 2, "nothing": 0} {
-		r := run(t, dir, func(c *regotest.Config) {
+		r := run(t, dir, func(c *testrun.Config) {
 			if pattern != "" {
 				c.Run = regexp.MustCompile(pattern)
 			}
@@ -164,7 +164,7 @@ func TestRefused(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := regotest.Run(t.Context(), regotest.Config{Directory: bundleOf(t, tt.option), Now: time.Unix(0, policiestest.Now)})
+			_, err := testrun.Run(t.Context(), testrun.Config{Directory: bundleOf(t, tt.option), Now: time.Unix(0, policiestest.Now)})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Run() = %v, want %q", err, tt.want)
 			}
@@ -181,7 +181,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		if err := os.Symlink("/etc/hostname", filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := regotest.Run(t.Context(), regotest.Config{Directory: dir}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		if _, err := testrun.Run(t.Context(), testrun.Config{Directory: dir}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 			t.Errorf("Run() with a link at %s = %v, want a refusal", name, err)
 		}
 	}
@@ -190,7 +190,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := regotest.Run(ctx, regotest.Config{Directory: bundleOf(t, withTest(debugTest))})
+	_, err := testrun.Run(ctx, testrun.Config{Directory: bundleOf(t, withTest(debugTest))})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Run() = %v, want context canceled", err)
 	}

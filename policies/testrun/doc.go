@@ -1,4 +1,4 @@
-// Package regotest runs the tests of a policy bundle: Rego tests beside its
+// Package testrun runs the tests of a policy bundle: Rego tests beside its
 // checks, and fixtures in YAML below tests/, each an input and the decision that
 // is expected of it.
 //
@@ -14,4 +14,4 @@
 // code: run those of strangers as you would run their programs, with a timeout.
 //
 // A caller hands over a directory to Run and prints the Report.
-package regotest
+package testrun

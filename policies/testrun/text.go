@@ -1,4 +1,4 @@
-package regotest
+package testrun
 
 import (
 	"encoding/xml"
