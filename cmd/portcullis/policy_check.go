@@ -82,7 +82,10 @@ func policyCheckMain(cmd *cobra.Command, o policyCheckOptions) error {
 	if err != nil {
 		return bundleError(err)
 	}
-	if err := o.output.print(r, func(w io.Writer) { fmt.Fprint(w, r.Text()) }); err != nil {
+	text := func(w io.Writer) {
+		fmt.Fprint(w, r.Text())
+	}
+	if err := o.output.print(r, text); err != nil {
 		return err
 	}
 	if r.Errors > 0 || o.strict && r.Warnings > 0 {

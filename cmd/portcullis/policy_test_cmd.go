@@ -84,15 +84,18 @@ func policyTestMain(cmd *cobra.Command, o policyTestOptions) error {
 	if err != nil {
 		return bundleError(err)
 	}
-	if err := o.output.print(r, func(w io.Writer) { fmt.Fprint(w, r.Text(o.verbose)) }); err != nil {
+	text := func(w io.Writer) {
+		fmt.Fprint(w, r.Text(o.verbose))
+	}
+	if err := o.output.print(r, text); err != nil {
 		return err
 	}
 	if o.junit != "" {
-		text, err := r.JUnit()
+		report, err := r.JUnit()
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(o.junit, text, 0o600); err != nil {
+		if err := os.WriteFile(o.junit, report, 0o600); err != nil {
 			return fmt.Errorf("write JUnit report: %w", err)
 		}
 	}

@@ -76,7 +76,6 @@ func (b body) shown(field string, but *ast.Expr) bool {
 // which an undefined term means one element less and no more.
 func (b body) fields(x any) []string {
 	var found []string
-	v := ast.NewGenericVisitor(nil)
 	visit := func(x any) bool {
 		switch x := x.(type) {
 		case *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension:
@@ -88,8 +87,7 @@ func (b body) fields(x any) []string {
 		}
 		return false
 	}
-	v = ast.NewGenericVisitor(visit)
-	v.Walk(x)
+	ast.NewGenericVisitor(visit).Walk(x)
 	return found
 }
 
@@ -150,8 +148,8 @@ func (b body) every() {
 	ast.WalkExprs(b.r, func(e *ast.Expr) bool {
 		every, ok := e.Terms.(*ast.Every)
 		if ok && b.mayBeEmpty(every.Domain) && !b.counted(every.Domain) {
-			b.m.at(e.Location, IDEvery, "every is true where "+string(firstLine(every.Domain))+" is empty",
-				"put count("+string(firstLine(every.Domain))+") > 0 before it")
+			domain := firstLine(every.Domain)
+			b.m.at(e.Location, IDEvery, "every is true where "+domain+" is empty", "put count("+domain+") > 0 before it")
 		}
 		return false
 	})
