@@ -93,7 +93,7 @@ func TestExamineResolves(t *testing.T) {
 func TestTestBenchRefusesPathsOfTheBundle(t *testing.T) {
 	b := valid()
 	b.Modules = map[string]string{authored: header + "deny contains 1 if input.pod.hostPID\n"}
-	if _, err := policies.NewTestBench(b, map[string]string{authored: header}, options()); err == nil || !strings.Contains(err.Error(), "is a file of the library or of the bundle") {
+	if _, err := policies.NewTestBench(b, map[string]string{authored: header}); err == nil || !strings.Contains(err.Error(), "is a file of the library or of the bundle") {
 		t.Errorf("NewTestBench() = %v, want a refusal of the path", err)
 	}
 }

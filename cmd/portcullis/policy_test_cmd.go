@@ -32,9 +32,9 @@ func policyTestCommand() *cobra.Command {
 		Long: `test runs what proves that a bundle does what its author means:
 
   * Rego tests, rules test_... in portcullis/checks/<name>/<name>_test.rego, with
-    the library, the bundle's own data and the schema of the input
-  * fixtures, tests/*.yaml beside portcullis/: an input, and the decision that is
-    expected of it, at every gate
+    the library and the schema of the input, and without the bundle's settings
+  * fixtures, tests/*.yaml beside portcullis/: an input, and the decision that the
+    whole bundle is expected to make of it, at every gate
 
 Each is evaluated with and without OPA's rule index, and a difference is a
 failure. An input is a patch of the default input, which --show-input prints, or

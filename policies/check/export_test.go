@@ -12,7 +12,7 @@ func LintLibrary() ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	bench, err := policies.NewTestBench(policies.Bundle{}, nil, policies.Options{})
+	bench, err := policies.NewTestBench(policies.Bundle{}, nil)
 	if err != nil {
 		return nil, err
 	}

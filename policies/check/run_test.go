@@ -94,7 +94,7 @@ func TestFindings(t *testing.T) {
 		"misspelt":    {edit("deny contains", "denny contains"), file + ":12:0 error bundle nothing uses rule denny"},
 		"grants":      {policiestest.WithFile("portcullis/grants/a.yaml", "- {id: G-2}"), "error bundle"},
 		"place":       {policiestest.WithFile("portcullis/checks/data.json", "{}"), "portcullis/checks/data.json:0:0 error bundle policy file"},
-		"manifest":    {policiestest.WithFile(".manifest", `{"metadata":{"contract":"portcullis/v0"}}`), `contract is "portcullis/v0"`},
+		"manifest":    {policiestest.WithFile(".manifest", `{"metadata":{"contract":"portcullis/v0"}}`), `"portcullis/v0"`},
 		"config":      {policiestest.WithConfig("monitor: {rules: [\"*\"]}"), "config monitor"},
 		"required":    {policiestest.WithConfig("required_checks: [gone]"), `check "gone" is not in the bundle`},
 		"untested":    {withTest("package portcullis.checks.sample_test\n\ntest_x if true\n"), file + ":14:13 warning untested no test and no fixture expects PR-300"},

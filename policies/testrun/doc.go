@@ -2,11 +2,12 @@
 // checks, and fixtures in YAML below tests/, each an input and the decision that
 // is expected of it.
 //
-// It promises that a test sees what the engine sees: the library, the bundle's own
-// data, the schema of the input, built-ins that are pure. Every fixture is
-// decided in each phase that it names, and everything is evaluated with and
-// without OPA's rule index; a difference is a failure. What a fixture says is read
-// strictly, and errors name file, line and column.
+// It promises that a test sees what the engine sees: the library, the schema of the
+// input, built-ins that are pure; a Rego test no settings but those that it states,
+// a fixture the whole bundle. Every fixture is decided in each phase that it names,
+// and everything is evaluated with and without OPA's rule index; a difference is a
+// failure. What a fixture says is read strictly, and errors name file, line and
+// column.
 //
 // It does not sign, build or put anything in force, and a test that passes proves
 // what it says and no more: coverage tells which lines of the checks no test

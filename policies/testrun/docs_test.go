@@ -37,7 +37,7 @@ func TestDocumentedDefaultInput(t *testing.T) {
 
 // TestDocumentedFixtures: what the page shows can be read.
 func TestDocumentedFixtures(t *testing.T) {
-	fixtures, errs := testrun.ParseFixtures("docs.yaml", []byte(between(t, "expected of it at every gate.\n\n```yaml\n", "```")))
+	fixtures, errs := testrun.ParseFixtures("docs.yaml", []byte(between(t, "makes of it at every gate.\n\n```yaml\n", "```")))
 	if len(errs) > 0 || len(fixtures) != 4 {
 		t.Errorf("ParseFixtures(documented) = %d fixtures, %v, want 4 and no errors", len(fixtures), errs)
 	}

@@ -24,7 +24,7 @@ func (s *session) rego(ctx context.Context, files map[string]string) error {
 	if len(files) == 0 {
 		return nil
 	}
-	bench, err := policies.NewTestBench(s.bundle, files, s.options())
+	bench, err := policies.NewTestBench(s.bundle, files)
 	if err != nil {
 		return err
 	}
