@@ -34,11 +34,11 @@ func allowedBuiltins() []string {
 }
 
 // capabilities returns what this engine's compiler knows. Tests of policies may
-// also print, count and have cases.
+// also print, trace, count and have cases.
 func capabilities(forTests bool) *ast.Capabilities {
 	allowed := allowedBuiltins()
 	if forTests {
-		allowed = append(allowed, "internal.print", "internal.test_case", "numbers.range", "print")
+		allowed = append(allowed, "internal.print", "internal.test_case", "numbers.range", "print", "trace")
 	}
 	c := ast.CapabilitiesForThisVersion()
 	c.Builtins = slices.DeleteFunc(slices.Clone(c.Builtins), func(b *ast.Builtin) bool {

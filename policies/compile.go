@@ -2,7 +2,6 @@ package policies
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -31,17 +30,14 @@ type Options struct {
 // the author can mend it, a FileErrors of them where the bundle knows the places. It does not check whether the bundle has expired:
 // each decision does, by the time in its Input.
 func Compile(ctx context.Context, b Bundle, o Options) (*Engine, error) {
-	now := time.Now
-	if o.Clock != nil {
-		now = o.Clock
-	}
+	now := o.now()
 	if o.Budget <= 0 {
 		o.Budget = DefaultBudget
 	}
-	if err := checkManifest(b, now()); err != nil {
+	if err := checkManifest(b, now); err != nil {
 		return nil, located([]*BundleError{err}, b.Places)
 	}
-	doc, err := readDocument(b, now())
+	doc, err := readDocument(b, now)
 	if err != nil {
 		return nil, err
 	}
@@ -131,13 +127,9 @@ func checkRequired(modules map[string]*ast.Module, required []string) []*BundleE
 // prepare puts the data into a store that holds parsed values, since parsing
 // grants for each decision would cost as much as the decision.
 func prepare(ctx context.Context, c *ast.Compiler, doc document) (rego.PreparedEvalQuery, error) {
-	var data any = map[string]any{"portcullis": doc}
-	if err := util.RoundTrip(&data); err != nil {
-		return rego.PreparedEvalQuery{}, fmt.Errorf("encode bundle data: %w", err)
-	}
-	object, ok := data.(map[string]any)
-	if !ok {
-		return rego.PreparedEvalQuery{}, errors.New("encode bundle data: not an object")
+	object, err := doc.object()
+	if err != nil {
+		return rego.PreparedEvalQuery{}, err
 	}
 	store := inmem.NewFromObjectWithOpts(object,
 		inmem.OptReturnASTValuesOnRead(true), inmem.OptRoundTripOnWrite(false))

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,14 +15,9 @@ import (
 func parseModules(files map[string]string, forBundle bool) (map[string]*ast.Module, error) {
 	modules := make(map[string]*ast.Module, len(files))
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		m, err := ast.ParseModuleWithOpts(path, files[path], ast.ParserOptions{
-			ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: capabilities(false),
-		})
+		m, err := parseModule(path, files[path])
 		if err != nil {
 			return nil, &BundleError{path, err.Error(), "correct the Rego syntax"}
-		}
-		if m == nil {
-			return nil, &BundleError{path, "is empty", "remove the file"}
 		}
 		if forBundle {
 			if err := checkModule(path, m); err != nil {
@@ -31,6 +27,17 @@ func parseModules(files map[string]string, forBundle bool) (map[string]*ast.Modu
 		modules[path] = m
 	}
 	return modules, nil
+}
+
+// parseModule returns the parser's own error, which holds the places.
+func parseModule(path, text string) (*ast.Module, error) {
+	m, err := ast.ParseModuleWithOpts(path, text, ast.ParserOptions{
+		ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: capabilities(false),
+	})
+	if err == nil && m == nil {
+		return nil, errors.New("is empty")
+	}
+	return m, err
 }
 
 // checkModule refuses what could change the meaning of the library or be
@@ -111,22 +118,23 @@ func checkAnnotations(path string, m *ast.Module) error {
 func checkOutlet(path string, r *ast.Rule) (bool, error) {
 	ref := r.Head.Ref()
 	name := strings.TrimPrefix(ref[0].String(), "data.")
+	place := fmt.Sprintf("%s:%d", path, r.Loc().Row)
 	plain := len(ref) == 1 && len(r.Head.Args) == 0
 	switch name {
 	case "deny", "warn":
 		if !plain || r.Head.RuleKind() != ast.MultiValue || r.Default || r.Else != nil {
-			return false, &BundleError{path, fmt.Sprintf("%s at line %d is not a set of findings", name, r.Loc().Row), fmt.Sprintf("write %s contains finding if { ... }", name)}
+			return false, &BundleError{place, name + " is not a set of findings", fmt.Sprintf("write %s contains finding if { ... }", name)}
 		}
 		return true, nil
 	case "obligations":
 		if !plain || r.Head.RuleKind() != ast.SingleValue {
-			return false, &BundleError{path, fmt.Sprintf("obligations at line %d is not one object", r.Loc().Row), "write obligations := {...} if { ... }"}
+			return false, &BundleError{place, "obligations is not one object", "write obligations := {...} if { ... }"}
 		}
 		return true, nil
 	}
 	if !strings.HasPrefix(name, "_") {
 		return false, &BundleError{
-			fmt.Sprintf("%s:%d", path, r.Loc().Row), fmt.Sprintf("nothing uses rule %s", name),
+			place, fmt.Sprintf("nothing uses rule %s", name),
 			fmt.Sprintf("correct it to deny, warn or obligations, or name the helper _%s", name),
 		}
 	}

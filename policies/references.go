@@ -10,14 +10,23 @@ import (
 // aliases are resolved, and refuses what would make one gate decide otherwise
 // than another (promise P2), or reach around the library.
 func checkReferences(path string, m *ast.Module) error {
+	if errs := referenceErrors(path, m); len(errs) > 0 {
+		return errs[0]
+	}
+	return nil
+}
+
+// referenceErrors returns the first refusal of each rule.
+func referenceErrors(path string, m *ast.Module) []error {
+	var errs []error
 	for _, r := range m.Rules {
 		s := scan{path: path, rule: r}
 		ast.NewGenericVisitor(s.visit).Walk(r)
 		if s.err != nil {
-			return s.err
+			errs = append(errs, s.err)
 		}
 	}
-	return nil
+	return errs
 }
 
 // scan is the walk over one rule.

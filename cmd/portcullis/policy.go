@@ -19,5 +19,7 @@ failed test, a decision that changes.`,
 	cmd.AddCommand(learnCommand())
 	cmd.AddCommand(buildCommand())
 	cmd.AddCommand(schemaCommand())
+	cmd.AddCommand(policyCheckCommand())
+	cmd.AddCommand(policyTestCommand())
 	return cmd
 }

@@ -13,10 +13,10 @@ import (
 	"io/fs"
 )
 
-//go:embed starter/.manifest starter/portcullis
+//go:embed starter/.manifest starter/portcullis starter/tests
 var files embed.FS
 
-// Starter returns the files of the starter policy, tests included, in the layout
+// Starter returns the files of the starter policy, tests and fixtures included, in the layout
 // that bundle.LoadDirectory reads.
 func Starter() (fs.FS, error) {
 	starter, err := fs.Sub(files, "starter")
