@@ -15,5 +15,8 @@ failed test, a decision that changes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.AddCommand(policyEvalCommand())
+	cmd.AddCommand(policyExplainCommand())
+	cmd.AddCommand(policyDiffCommand())
 	return cmd
 }
