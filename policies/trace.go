@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ import (
 const (
 	// maxTraceEvents bounds the memory of a trace: rules over many containers and
 	// secrets make millions.
-	maxTraceEvents = 200_000
+	maxTraceEvents = 50_000
 	// traceBudget is how long an evaluation may take that is watched at each step.
 	traceBudget = 30 * time.Second
 )
@@ -48,28 +49,35 @@ var ErrNoRule = errors.New("no rule or check of this name")
 // TraceFails decides and tells which expressions did not hold, with the rules
 // that they are in. Nothing else of the decision differs from Decide.
 func (e *Engine) TraceFails(ctx context.Context, in Input) (Decision, Trace) {
-	d, t := e.traced(ctx, in, func(topdown.Event) bool { return true })
+	t := &tracer{keep: func(topdown.Event) bool { return true }}
+	d := e.watched(t).Decide(ctx, in)
 	return d, t.print(lineage.Fails(t.events))
 }
 
 // TraceSpans decides and tells every step within parts of the policy. Indexes
 // are not used, so that a rule which could not apply is tried and seen to fail.
 func (e *Engine) TraceSpans(ctx context.Context, in Input, spans []Span) (Decision, Trace) {
-	d, t := e.traced(ctx, in, func(event topdown.Event) bool {
-		return slices.ContainsFunc(spans, func(s Span) bool { return s.holds(event.Location) })
-	})
-	return d, t.print(lineage.Full(t.events))
+	t := &tracer{keep: func(event topdown.Event) bool {
+		switch event.Op {
+		case topdown.EnterOp, topdown.EvalOp, topdown.FailOp, topdown.ExitOp:
+			return slices.ContainsFunc(spans, func(s Span) bool { return s.holds(event.Location) })
+		default:
+			return false
+		}
+	}}
+	d := e.watched(t, rego.EvalRuleIndexing(false), rego.EvalEarlyExit(false)).Decide(ctx, in)
+	return d, t.print(t.events)
 }
 
-func (e *Engine) traced(ctx context.Context, in Input, keep func(topdown.Event) bool) (Decision, *tracer) {
-	t := &tracer{keep: keep}
+// watched is an engine that tells a tracer what it does.
+func (e *Engine) watched(t *tracer, options ...rego.EvalOption) *Engine {
 	if e == nil {
-		return e.Decide(ctx, in), t
+		return nil
 	}
-	watched := *e
-	watched.budget = traceBudget
-	watched.options = append(slices.Clone(e.options), rego.EvalQueryTracer(t), rego.EvalRuleIndexing(false), rego.EvalEarlyExit(false))
-	return watched.Decide(ctx, in), t
+	w := *e
+	w.budget = traceBudget
+	w.options = slices.Concat(e.options, options, []rego.EvalOption{rego.EvalQueryTracer(t)})
+	return &w
 }
 
 // tracer keeps the steps of an evaluation, up to a bound.
@@ -97,10 +105,16 @@ func (t *tracer) TraceEvent(event topdown.Event) {
 	}
 }
 
+// valuesColumn is where the printer puts the values of variables: beyond the longest
+// line, which no screen has room for.
+var valuesColumn = regexp.MustCompile(`(?m) {2,}(\{.*|)$`)
+
 func (t *tracer) print(events []*topdown.Event) Trace {
 	var b bytes.Buffer
-	topdown.PrettyTraceWithLocation(&b, events)
-	return Trace{Text: b.Bytes(), Dropped: t.dropped}
+	topdown.PrettyTraceWithOpts(&b, events, topdown.PrettyTraceOptions{Locations: true, ExprVariables: true})
+	text := valuesColumn.ReplaceAll(b.Bytes(), []byte("  $1"))
+	text = bytes.ReplaceAll(text, []byte("  {}\n"), []byte("\n"))
+	return Trace{Text: text, Dropped: t.dropped}
 }
 
 // Spans returns where the rules with an id such as PR-203 are, in the bundle or

@@ -37,14 +37,17 @@ func distance(key, secret string) (int, string, bool) {
 		pattern += "*"
 	}
 	text := fmt.Sprintf("is for %s, not for this secret", pattern)
-	want, have := split(secret), split(strings.TrimSuffix(strings.TrimSuffix(key, "#"), "/"))
+	want, have := split(secret), split(strings.TrimSuffix(key, "/"))
+	everyKey := strings.HasSuffix(key, "#")
 	switch {
 	case want.backend == "" || want.backend != have.backend:
 		return 0, "", false
+	case want.path == have.path && everyKey:
+		return 1, fmt.Sprintf("is for %s, each key of it and not the whole", pattern), true
 	case want.path == have.path && want.key == have.key:
 		return 1, fmt.Sprintf("is for %s, another version of it", pattern), true
 	case want.path == have.path && have.key == "":
-		return 1, fmt.Sprintf("is for %s, not for the key %s of it", pattern, orNone(want.key)), true
+		return 1, fmt.Sprintf("is for %s, not for the key %s of it", pattern, want.key), true
 	case want.path == have.path:
 		return 1, fmt.Sprintf("is for %s, another key of it", pattern), true
 	}
@@ -58,13 +61,6 @@ func distance(key, secret string) (int, string, bool) {
 		return 6 - min(shared, 3), text, true
 	}
 	return 0, "", false
-}
-
-func orNone(key string) string {
-	if key == "" {
-		return "(none: the whole secret)"
-	}
-	return key
 }
 
 // head cuts a path to as many elements as a prefix has.

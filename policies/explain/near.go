@@ -122,6 +122,10 @@ func (g *Grants) conditionLacks(k *granted, in policies.Input, r policies.Reques
 	add(in.NowNS >= k.NotAfterNS, "has expired")
 	add(k.Provider != in.SPC.Provider, "is for provider %s, not for %s", k.Provider, in.SPC.Provider)
 	for _, key := range slices.Sorted(maps.Keys(k.NamespaceLabels)) {
+		scope := labelScope + key + "=" + k.NamespaceLabels[key]
+		if slices.ContainsFunc(k.subjects, func(s subjectKey) bool { return s.scope == scope }) {
+			continue // told as the subject
+		}
 		trusted := slices.Contains(g.labelKeys, key)
 		add(!trusted || in.Subject.NamespaceLabels[key] != k.NamespaceLabels[key], "wants the label %s=%s on the namespace", key, k.NamespaceLabels[key])
 	}
