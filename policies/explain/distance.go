@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/portcullis-csi/portcullis/policies"
@@ -14,15 +15,31 @@ const (
 	maxEditBytes = 256
 )
 
+// asked is a secret that is asked for, taken apart once for all grants.
+type asked struct {
+	keys []string // of the index, that cover it
+	parts
+}
+
+func ask(secret string) asked { return asked{policies.SecretKeys(secret), split(secret)} }
+
+// covers reports whether one of the grant's keys is one that the library looks up.
+func (k *granted) covers(a asked) bool {
+	return slices.ContainsFunc(k.secrets, func(key string) bool { return slices.Contains(a.keys, key) })
+}
+
 // distance says how far the closest secret of the grant is from the one that is
 // asked for, and in what: 0 and no text if the grant covers it. Grants of other
 // backends are not near: a place is no misspelling of another.
-func (k *granted) distance(secret string) (score int, lack string, near bool) {
-	if k.covers(secret) {
+func (k *granted) distance(a asked) (score int, lack string, near bool) {
+	if k.covers(a) {
 		return 0, "", true
 	}
 	for _, key := range k.secrets {
-		s, reason, ok := distance(key, secret)
+		if a.backend == "" || !strings.HasPrefix(key, a.backend) {
+			continue
+		}
+		s, reason, ok := distance(key, a.parts)
 		if ok && (!near || s < score) {
 			score, lack, near = s, reason, true
 		}
@@ -31,16 +48,15 @@ func (k *granted) distance(secret string) (score int, lack string, near bool) {
 }
 
 // distance compares a key of the index with an id.
-func distance(key, secret string) (int, string, bool) {
+func distance(key string, want parts) (int, string, bool) {
 	pattern := key
 	if strings.HasSuffix(key, "/") || strings.HasSuffix(key, "#") {
 		pattern += "*"
 	}
-	text := fmt.Sprintf("is for %s, not for this secret", pattern)
-	want, have := split(secret), split(strings.TrimSuffix(key, "/"))
+	have := split(strings.TrimSuffix(key, "/"))
 	everyKey := strings.HasSuffix(key, "#")
 	switch {
-	case want.backend == "" || want.backend != have.backend:
+	case want.backend != have.backend:
 		return 0, "", false
 	case want.path == have.path && everyKey:
 		return 1, fmt.Sprintf("is for %s, each key of it and not the whole", pattern), true
@@ -55,10 +71,10 @@ func distance(key, secret string) (int, string, bool) {
 		return 2, fmt.Sprintf("is for %s alone, not for what is below it", pattern), true
 	}
 	if edits := edits(head(want.path, have.path, key), have.path); edits <= maxPathEdits && edits*3 < len(have.path) {
-		return 2 + edits, text, true
+		return 2 + edits, fmt.Sprintf("is for %s, not for this secret", pattern), true
 	}
 	if shared := sharedElements(want.path, have.path); shared > 0 && 2*shared >= strings.Count(have.path, "/")+1 {
-		return 6 - min(shared, 3), text, true
+		return 6 - min(shared, 3), fmt.Sprintf("is for %s, not for this secret", pattern), true
 	}
 	return 0, "", false
 }
@@ -68,8 +84,15 @@ func head(path, prefix, key string) string {
 	if !strings.HasSuffix(key, "/") {
 		return path
 	}
-	elements := strings.Split(path, "/")
-	return strings.Join(elements[:min(len(elements), strings.Count(prefix, "/")+1)], "/")
+	left := strings.Count(prefix, "/") + 1
+	for i := range len(path) {
+		if path[i] == '/' {
+			if left--; left == 0 {
+				return path[:i]
+			}
+		}
+	}
+	return path
 }
 
 type parts struct{ backend, path, key string }
@@ -90,11 +113,17 @@ func split(id string) parts {
 // sharedElements counts the leading path elements that are equal.
 func sharedElements(a, b string) int {
 	n := 0
-	x, y := strings.Split(a, "/"), strings.Split(b, "/")
-	for n < min(len(x), len(y)) && x[n] == y[n] {
-		n++
+	for {
+		x, restA, moreA := strings.Cut(a, "/")
+		y, restB, moreB := strings.Cut(b, "/")
+		if x != y {
+			return n
+		}
+		if n++; !moreA || !moreB {
+			return n
+		}
+		a, b = restA, restB
 	}
-	return n
 }
 
 // edits is the Levenshtein distance. Texts that are too long for a misspelling to

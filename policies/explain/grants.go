@@ -78,17 +78,14 @@ func (g *Grants) Owner(id string) string {
 // is left to ask is whether it names this secret and this owner.
 func (g *Grants) serving(d policies.Decision, r policies.Request) []string {
 	var ids []string
+	a := ask(r.Secret)
 	for _, id := range d.Grants {
 		known := g.byID[id]
-		if known != nil && known.covers(r.Secret) && known.ownerFits(r) {
+		if known != nil && known.covers(a) && known.ownerFits(r) {
 			ids = append(ids, id)
 		}
 	}
 	return ids
-}
-
-func (k *granted) covers(secret string) bool {
-	return slices.ContainsFunc(policies.SecretKeys(secret), func(key string) bool { return slices.Contains(k.secrets, key) })
 }
 
 func (k *granted) ownerFits(r policies.Request) bool {

@@ -34,8 +34,9 @@ type candidate struct {
 // each lacks, the closest first.
 func (g *Grants) Nearest(in policies.Input, r policies.Request) []Near {
 	var found []candidate
+	a := ask(r.Secret)
 	for _, k := range g.ordered {
-		distance, reason, near := k.distance(r.Secret)
+		distance, reason, near := k.distance(a)
 		if !near {
 			continue
 		}
