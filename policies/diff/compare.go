@@ -24,7 +24,7 @@ type Change struct {
 	To             explain.Effect `json:"to"`
 	Undecided      string         `json:"undecided,omitempty"` // why there is no verdict on one side
 
-	RulesAdded    []string           `json:"rulesAdded"` // that deny, or would but for monitor mode or a waiver
+	RulesAdded    []string           `json:"rulesAdded"` // that refuse, or would but for monitor mode or a waiver
 	RulesGone     []string           `json:"rulesGone"`
 	GrantsAdded   []explain.GrantRef `json:"grantsAdded"`
 	GrantsGone    []explain.GrantRef `json:"grantsGone"`
@@ -64,7 +64,7 @@ func (c Config) compare(k Case, before, after policies.Decision) *Change {
 	if change.From != change.To {
 		change.Undecided = string(cmp.Or(after.Undecided, before.Undecided))
 	}
-	change.RulesAdded, change.RulesGone = split(refusing(before), refusing(after))
+	change.RulesAdded, change.RulesGone = rules(before, after)
 	change.WarningsAdded, change.WarningsGone = split(warning(before), warning(after))
 	added, gone := split(before.Grants, after.Grants)
 	change.GrantsAdded, change.GrantsGone = refs(added, c.New.Grants), refs(gone, c.Old.Grants)
@@ -101,9 +101,24 @@ func (c Config) owners(change *Change, before, after policies.Decision) []string
 	return slices.Compact(owners)
 }
 
-// refusing are the rules that deny, and that would but for monitor mode or a waiver.
-func refusing(d policies.Decision) []string {
-	ids := policies.RuleIDs(d.Deny)
+// rules returns which rules refuse now and did not, and which no longer do. One
+// that monitor mode or a waiver excuses refuses less than one that nothing does.
+func rules(before, after policies.Decision) (added, gone []string) {
+	refusedBefore, refusedAfter := policies.RuleIDs(before.Deny), policies.RuleIDs(after.Deny)
+	added, gone = split(refusedBefore, refusedAfter)
+	excused, spared := split(slices.Concat(refusedBefore, excused(before)), slices.Concat(refusedAfter, excused(after)))
+	return union(added, excused), union(gone, spared)
+}
+
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// excused are the rules that would deny but for monitor mode or a waiver.
+func excused(d policies.Decision) []string {
+	var ids []string
 	for _, f := range d.Warn {
 		if f.Monitored || f.Waived {
 			ids = append(ids, f.ID)

@@ -96,7 +96,7 @@ func TestRealCluster(t *testing.T) {
 	for what, err := range map[string]error{
 		"list pods": forbidden.Pods(t.Context(), "payments", func(*corev1.Pod) error { return nil }),
 		"get secretproviderclasses.secrets-store.csi.x-k8s.io": second(forbidden.Class(t.Context(), "payments", "db")),
-		"get serviceaccounts":                                  second(forbidden.ServiceAccount(t.Context(), "payments", "api")),
+		"get serviceaccounts": second(forbidden.ServiceAccount(t.Context(), "payments", "api")),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "right to "+what+" in namespace payments") {
 			t.Errorf("without rights: error = %v, want that of %s", err, what)
