@@ -8,7 +8,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -138,12 +137,14 @@ func (b Bundle) Spans(name string) ([]Span, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Lists of ids, such as of what monitor mode leaves alone, are no findings.
+	finding := regexp.MustCompile(`"id"\s*:\s*"` + name + `"`)
 	var spans []Span
 	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		for _, r := range modules[path].Rules {
-			if text := string(r.Location.Text); strings.Contains(text, `"`+name+`"`) {
+			if text := r.Location.Text; finding.Match(text) {
 				first := r.Location.Row
-				spans = append(spans, Span{File: path, First: first, Last: first + strings.Count(text, "\n")})
+				spans = append(spans, Span{File: path, First: first, Last: first + bytes.Count(text, []byte("\n"))})
 			}
 		}
 	}

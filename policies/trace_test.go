@@ -42,7 +42,7 @@ func TestSpansFindRules(t *testing.T) {
 	if got, err := b.Spans("PR-001"); err != nil || len(got) == 0 || got[0].File != "rego/lib/builtin.rego" {
 		t.Errorf("Spans(PR-001) = %v, %v, want the library's", got, err)
 	}
-	for _, name := range []string{"", "PR-999", "roo", "../root", `PR-301"`} {
+	for _, name := range []string{"", "PR-999", "PR-120", "roo", "../root", `PR-301"`} {
 		if got, err := b.Spans(name); !errors.Is(err, policies.ErrNoRule) {
 			t.Errorf("Spans(%q) = %v, %v, want ErrNoRule", name, got, err)
 		}

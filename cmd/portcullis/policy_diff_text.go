@@ -18,8 +18,8 @@ func printDiff(out io.Writer, r *diffReport) {
 		}
 	}
 	for _, n := range r.NotCompared {
-		text := fmt.Sprintf("not compared  %s %s/%s, volume %s: %s", n.Workload.Kind, n.Workload.Namespace, n.Workload.Name, n.Volume, n.Problem.Field+" "+n.Problem.Text)
-		_, _ = io.WriteString(out, visible(oneLine(text))+"\n")
+		text := fmt.Sprintf("%s %s/%s, volume %s: %s", n.Workload.Kind, n.Workload.Namespace, n.Workload.Name, n.Volume, n.Problem.Field+" "+n.Problem.Text)
+		_, _ = io.WriteString(out, "not compared  "+visible(oneLine(text))+"\n")
 	}
 	var b strings.Builder
 	writeSummary(&b, r)
