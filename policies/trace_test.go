@@ -11,10 +11,10 @@ import (
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
-const rootCheck = `# METADATA
+const uidCheck = `# METADATA
 # schemas:
 #   - input: schema.input
-package portcullis.checks.root
+package portcullis.checks.uid
 
 deny contains finding if {
 	some c in input.pod.containers
@@ -29,10 +29,10 @@ deny contains finding if {
 `
 
 func TestSpansFindRules(t *testing.T) {
-	b := bundleOf(t, policiestest.Grants, policiestest.WithCheck("root", rootCheck))
-	const file = "portcullis/checks/root/root.rego"
+	b := bundleOf(t, policiestest.Grants, policiestest.WithCheck("uid", uidCheck))
+	const file = "portcullis/checks/uid/uid.rego"
 	for name, want := range map[string][]policies.Span{
-		"root": {{File: file}}, "PR-301": {{file, 6, 10}}, "PR-302": {{file, 12, 15}},
+		"uid": {{File: file}}, "PR-301": {{file, 6, 10}}, "PR-302": {{file, 12, 15}},
 	} {
 		got, err := b.Spans(name)
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -42,7 +42,7 @@ func TestSpansFindRules(t *testing.T) {
 	if got, err := b.Spans("PR-001"); err != nil || len(got) == 0 || got[0].File != "rego/lib/builtin.rego" {
 		t.Errorf("Spans(PR-001) = %v, %v, want the library's", got, err)
 	}
-	for _, name := range []string{"", "PR-999", "PR-120", "roo", "../root", `PR-301"`} {
+	for _, name := range []string{"", "PR-999", "PR-120", "ui", "../uid", `PR-301"`} {
 		if got, err := b.Spans(name); !errors.Is(err, policies.ErrNoRule) {
 			t.Errorf("Spans(%q) = %v, %v, want ErrNoRule", name, got, err)
 		}
@@ -51,8 +51,8 @@ func TestSpansFindRules(t *testing.T) {
 
 // What is watched is what decides.
 func TestTracesDecideAlike(t *testing.T) {
-	b := bundleOf(t, policiestest.Grants, policiestest.WithCheck("root", rootCheck))
-	e := policiestest.Engine(t, policiestest.Grants, policiestest.WithCheck("root", rootCheck))
+	b := bundleOf(t, policiestest.Grants, policiestest.WithCheck("uid", uidCheck))
+	e := policiestest.Engine(t, policiestest.Grants, policiestest.WithCheck("uid", uidCheck))
 	spans, err := b.Spans("PR-301")
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestTracesDecideAlike(t *testing.T) {
 		}
 		text := string(steps.Text)
 		for line := range strings.Lines(text) {
-			if !strings.HasPrefix(line, "portcullis/checks/root/root.rego:") || strings.Contains(line, "hostPID") {
+			if !strings.HasPrefix(line, "portcullis/checks/uid/uid.rego:") || strings.Contains(line, "hostPID") {
 				t.Errorf("user %d: TraceSpans() has a line of another rule: %s", user, line)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"runtime/metrics"
 	"syscall"
 	"testing"
 	"time"
@@ -149,9 +150,13 @@ func BenchmarkRecorded(b *testing.B) {
 
 // watchHeap samples how much the heap grows, until stop.
 func watchHeap() (peak *uint64, stop func()) {
-	var start, now runtime.MemStats
+	heap := func() uint64 {
+		sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		metrics.Read(sample)
+		return sample[0].Value.Uint64()
+	}
 	runtime.GC()
-	runtime.ReadMemStats(&start)
+	start := heap()
 	peak, done, ended := new(uint64), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -162,9 +167,8 @@ func watchHeap() (peak *uint64, stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				runtime.ReadMemStats(&now)
-				if now.HeapAlloc > start.HeapAlloc {
-					*peak = max(*peak, now.HeapAlloc-start.HeapAlloc)
+				if now := heap(); now > start {
+					*peak = max(*peak, now-start)
 				}
 			}
 		}
