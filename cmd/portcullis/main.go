@@ -1,5 +1,5 @@
 // Command portcullis is the command line of Portcullis: it shows the product
-// at work, and verifies audit logs.
+// at work, verifies audit logs, and explains policy.
 package main
 
 import (
@@ -71,7 +71,8 @@ func newCommand() *cobra.Command {
 
   portcullis demo           plays the whole story on this machine, in a minute
   portcullis audit tail     shows the last events of this node's log
-  portcullis audit verify   checks that an audit log is complete and unaltered`,
+  portcullis audit verify   checks that an audit log is complete and unaltered
+  portcullis policy         writes, tests and explains policy`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

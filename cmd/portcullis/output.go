@@ -61,7 +61,8 @@ func (o output) printFallibly(value any, text func(io.Writer) error) error {
 	return e.Encode(value)
 }
 
-// progress says every two seconds how far long work is.
+// progress says every two seconds how far long work is, and of how much where that
+// is known.
 type progress struct {
 	w    io.Writer
 	what string
@@ -77,5 +78,9 @@ func (p *progress) at(done, total int64) {
 		return
 	}
 	p.last = time.Now()
+	if total <= 0 {
+		fmt.Fprintf(p.w, "%s %d\n", p.what, done)
+		return
+	}
 	fmt.Fprintf(p.w, "%s %d of %d\n", p.what, done, total)
 }

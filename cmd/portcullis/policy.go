@@ -21,5 +21,8 @@ failed test, a decision that changes.`,
 	cmd.AddCommand(schemaCommand())
 	cmd.AddCommand(policyCheckCommand())
 	cmd.AddCommand(policyTestCommand())
+	cmd.AddCommand(policyEvalCommand())
+	cmd.AddCommand(policyExplainCommand())
+	cmd.AddCommand(policyDiffCommand())
 	return cmd
 }

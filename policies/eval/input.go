@@ -1,0 +1,164 @@
+package eval
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"github.com/portcullis-csi/portcullis/policies"
+)
+
+// maxInputBytes leaves room for white space around what the engine takes.
+const maxInputBytes = 1 << 20
+
+// InputError says which field of an input is wrong.
+type InputError struct {
+	Field   string // "pod.containers[0].kind", "" for the whole
+	Problem string
+	Remedy  string
+}
+
+// Error names field, problem and remedy.
+func (e *InputError) Error() string {
+	field := e.Field
+	if field == "" {
+		field = "(all)"
+	}
+	return fmt.Sprintf("input field %s: %s; hint: %s", field, e.Problem, e.Remedy)
+}
+
+// Schema checks inputs against the JSON Schema of the contract.
+type Schema struct{ compiled *jsonschema.Schema }
+
+// NewSchema compiles the schema.
+func NewSchema() (*Schema, error) {
+	const name = "input.schema.json"
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(policies.InputSchema()))
+	if err != nil {
+		return nil, fmt.Errorf("read schema of inputs: %w", err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource(name, document); err != nil {
+		return nil, fmt.Errorf("read schema of inputs: %w", err)
+	}
+	compiled, err := c.Compile(name)
+	if err != nil {
+		return nil, fmt.Errorf("compile schema of inputs: %w", err)
+	}
+	return &Schema{compiled}, nil
+}
+
+// Read reads one input. A time that is not zero replaces the input's own.
+func (s *Schema) Read(from io.Reader, now time.Time) (policies.Input, error) {
+	text, err := io.ReadAll(io.LimitReader(from, maxInputBytes+1))
+	if err != nil {
+		return policies.Input{}, fmt.Errorf("read input: %w", err)
+	}
+	if len(text) > maxInputBytes {
+		return policies.Input{}, &InputError{"", "is larger than 1 MiB", "an input is one object of 128 KiB at most; for recorded decisions give --recorded"}
+	}
+	return s.Parse(text, now)
+}
+
+// Parse is Read of a text.
+func (s *Schema) Parse(text []byte, now time.Time) (policies.Input, error) {
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return policies.Input{}, &InputError{"", "is not one JSON value", "an input is one JSON object; for recorded decisions give --recorded"}
+	}
+	if err := s.compiled.Validate(value); err != nil {
+		return policies.Input{}, schemaError(err)
+	}
+	var in policies.Input
+	if err := policies.DecodeStrictly(text, &in); err != nil {
+		return policies.Input{}, &InputError{"", err.Error(), "docs/POLICIES.md lists the fields of inputs"}
+	}
+	if !now.IsZero() {
+		in.NowNS = now.UnixNano()
+	}
+	if in.NowNS == 0 {
+		return policies.Input{}, &InputError{"now_ns", "is zero, as in inputs that a log has kept", "give the time of the decision with --now"}
+	}
+	if err := in.Validate(); err != nil {
+		if e, ok := errors.AsType[*policies.InputError](err); ok {
+			return policies.Input{}, &InputError{e.Field, e.Limit, e.Remedy}
+		}
+		return policies.Input{}, err
+	}
+	return in, nil
+}
+
+// schemaError is what the schema says of the first field that does not fit.
+func schemaError(err error) error {
+	e, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return &InputError{"", "does not fit the schema", "docs/POLICIES.md lists the fields of inputs"}
+	}
+	var leaves []*InputError
+	collect(e, &leaves)
+	return slices.MinFunc(leaves, func(a, b *InputError) int {
+		return strings.Compare(a.Field+a.Problem, b.Field+b.Problem)
+	})
+}
+
+func collect(e *jsonschema.ValidationError, into *[]*InputError) {
+	if len(e.Causes) == 0 {
+		*into = append(*into, leaf(e))
+	}
+	for _, cause := range e.Causes {
+		collect(cause, into)
+	}
+}
+
+func leaf(e *jsonschema.ValidationError) *InputError {
+	at := fieldPath(e.InstanceLocation)
+	found := &InputError{Field: at, Remedy: "docs/POLICIES.md lists the fields of inputs"}
+	switch k := e.ErrorKind.(type) {
+	case *kind.Required:
+		slices.Sort(k.Missing)
+		found.Field, found.Problem, found.Remedy = join(at, k.Missing[0]), "is missing", "add it"
+	case *kind.AdditionalProperties:
+		slices.Sort(k.Properties)
+		found.Field, found.Problem = join(at, k.Properties[0]), "is no field of the contract"
+	case *kind.Type:
+		found.Problem = fmt.Sprintf("is a JSON %s, not %s", k.Got, strings.Join(k.Want, " or "))
+	case *kind.Enum:
+		found.Problem = fmt.Sprintf("is none of %v", k.Want)
+	case *kind.Const:
+		found.Problem = fmt.Sprintf("is not %v", k.Want)
+	default:
+		found.Problem = "does not fit the schema (" + strings.Join(e.ErrorKind.KeywordPath(), "/") + ")"
+	}
+	return found
+}
+
+// fieldPath writes a location as POLICIES.md does.
+func fieldPath(location []string) string {
+	path := ""
+	for _, part := range location {
+		if part != "" && strings.Trim(part, "0123456789") == "" {
+			path += "[" + part + "]"
+			continue
+		}
+		path = join(path, part)
+	}
+	return path
+}
+
+// join quotes names that are no words: whoever wrote the input chose them.
+func join(path, name string) string {
+	if strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" || len(name) > 64 {
+		name = fmt.Sprintf("%+q", name[:min(len(name), 64)])
+	}
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}

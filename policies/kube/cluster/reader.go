@@ -1,0 +1,224 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
+	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
+
+	"github.com/portcullis-csi/portcullis/policies/kube"
+)
+
+const (
+	maxObjectBytes = 3 << 20 // the API server itself takes no larger ones
+	maxListBytes   = 64 << 20
+	maxStatusBytes = 64 << 10
+	pageSize       = 250
+	maxPages       = 10_000
+)
+
+// The resources that are read, with their groups.
+const (
+	resourceNamespaces = "namespaces"
+	resourceAccounts   = "serviceaccounts"
+	resourcePods       = "pods"
+	resourceClasses    = "secretproviderclasses." + groupClasses
+	groupClasses       = "secrets-store.csi.x-k8s.io"
+)
+
+// Reader reads the objects of one cluster for one run of a command. It is for one
+// goroutine.
+type Reader struct {
+	base    *url.URL
+	http    *http.Client
+	decoder runtime.Decoder
+	seen    map[question]answer
+}
+
+type question struct{ resource, namespace, name string }
+
+type answer struct {
+	object runtime.Object
+	err    error
+}
+
+// New returns a Reader. It asks nobody.
+func New(c *rest.Config) (*Reader, error) {
+	base, client, err := newClient(c)
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{}, &corev1.ServiceAccount{})
+	scheme.AddKnownTypes(spcv1.SchemeGroupVersion, &spcv1.SecretProviderClass{})
+	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion) // Status
+	return &Reader{
+		base: base, http: client, seen: map[question]answer{},
+		decoder: json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{}),
+	}, nil
+}
+
+// Namespace returns a namespace.
+func (r *Reader) Namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
+	return get[*corev1.Namespace](ctx, r, question{resourceNamespaces, "", name})
+}
+
+// ServiceAccount returns a service account.
+func (r *Reader) ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	return get[*corev1.ServiceAccount](ctx, r, question{resourceAccounts, namespace, name})
+}
+
+// Class returns a SecretProviderClass.
+func (r *Reader) Class(ctx context.Context, namespace, name string) (*spcv1.SecretProviderClass, error) {
+	return get[*spcv1.SecretProviderClass](ctx, r, question{resourceClasses, namespace, name})
+}
+
+// Pods calls each for every pod of a namespace, of all where it is "", that has
+// not ended. What each returns ends the list.
+func (r *Reader) Pods(ctx context.Context, namespace string, each func(*corev1.Pod) error) error {
+	asked := question{resourcePods, namespace, ""}
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	for range maxPages {
+		decoded, err := r.ask(ctx, asked, query)
+		if err != nil {
+			return err
+		}
+		list, ok := decoded.(*corev1.PodList)
+		if !ok {
+			return asked.invalid()
+		}
+		for i := range list.Items {
+			if phase := list.Items[i].Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
+				continue
+			}
+			if err := each(&list.Items[i]); err != nil {
+				return err
+			}
+		}
+		if list.Continue == "" {
+			return nil
+		}
+		query.Set("continue", list.Continue)
+	}
+	return fmt.Errorf("list pods: more than %d; hint: name one namespace", maxPages*pageSize)
+}
+
+// get asks for an object once and remembers the answer, whatever it is.
+func get[T runtime.Object](ctx context.Context, r *Reader, q question) (T, error) {
+	var none T
+	a, ok := r.seen[q]
+	if !ok {
+		a.object, a.err = r.ask(ctx, q, nil)
+		if ctx.Err() == nil {
+			r.seen[q] = a
+		}
+	}
+	if a.err != nil {
+		return none, a.err
+	}
+	found, ok := a.object.(T)
+	if !ok {
+		return none, q.invalid()
+	}
+	return found, nil
+}
+
+func (r *Reader) ask(ctx context.Context, q question, query url.Values) (runtime.Object, error) {
+	if !q.possible() {
+		return nil, fmt.Errorf("%s %q: %w: nothing can have this name", q.resource, q.name, kube.ErrNotFound)
+	}
+	u := *r.base
+	u.Path = path.Join("/", u.Path, q.path())
+	u.RawQuery = query.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	if err != nil {
+		return nil, q.refused(0, errors.New("its address is not a URL"))
+	}
+	request.Header.Set("Accept", acceptJSON)
+	answer, err := r.http.Do(request)
+	if err != nil {
+		return nil, q.refused(0, withoutURL(err))
+	}
+	defer answer.Body.Close()
+	limit := int64(maxObjectBytes)
+	switch {
+	case answer.StatusCode != http.StatusOK:
+		limit = maxStatusBytes
+	case q.name == "":
+		limit = maxListBytes
+	}
+	body, err := io.ReadAll(io.LimitReader(answer.Body, limit+1))
+	if err != nil {
+		return nil, q.refused(0, withoutURL(err))
+	}
+	decoded, _, err := r.decoder.Decode(body, nil, nil)
+	if answer.StatusCode != http.StatusOK {
+		return nil, q.notOK(answer.StatusCode, decoded)
+	}
+	if err != nil || int64(len(body)) > limit {
+		return nil, q.invalid()
+	}
+	return decoded, nil
+}
+
+// withoutURL drops the address, which may hold a password and is known anyway.
+func withoutURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// notOK tells an object that does not exist from a resource that is not served.
+func (q question) notOK(code int, decoded runtime.Object) error {
+	status, ok := decoded.(*metav1.Status)
+	if code == http.StatusNotFound && q.name != "" && ok && status.Reason == metav1.StatusReasonNotFound &&
+		status.Details != nil && status.Details.Name == q.name {
+		return fmt.Errorf("%s %q in namespace %q: %w", q.resource, q.name, q.namespace, kube.ErrNotFound)
+	}
+	return q.refused(code, nil)
+}
+
+func (q question) refused(code int, cause error) error {
+	verb := "get"
+	if q.name == "" {
+		verb = "list"
+	}
+	return &RefusedError{Verb: verb, Resource: q.resource, Namespace: q.namespace, Name: q.name, Code: code, Cause: cause}
+}
+
+func (q question) invalid() error {
+	return q.refused(0, errors.New("what came is no such object"))
+}
+
+func (q question) path() string {
+	root, resource := "/api/v1", q.resource
+	if resource == resourceClasses {
+		root, resource = "/apis/"+spcv1.SchemeGroupVersion.String(), "secretproviderclasses"
+	}
+	if q.namespace != "" {
+		root += "/namespaces/" + q.namespace
+	}
+	return path.Join(root, resource, q.name)
+}
+
+// possible reports whether an object can have this name: with a slash it would be
+// another path.
+func (q question) possible() bool {
+	if q.namespace != "" && len(validation.IsDNS1123Label(q.namespace)) > 0 {
+		return false
+	}
+	return q.name == "" && q.resource == resourcePods || len(validation.IsDNS1123Subdomain(q.name)) == 0
+}
