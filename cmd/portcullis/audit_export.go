@@ -41,7 +41,7 @@ Exit code 0: exported. 1: the log does not verify, or is not that of before. 2: 
 			return exportMain(cmd.Context(), o, cmd.ErrOrStderr())
 		},
 	}
-	o.logOptions.add(cmd)
+	o.add(cmd)
 	cmd.Flags().StringVar(&o.out, "out", "", "directory to write to, made if it is missing (required)")
 	addOutput(cmd, &o.output)
 	return cmd

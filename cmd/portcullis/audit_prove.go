@@ -50,7 +50,7 @@ Exit code 0: written. 1: the log does not verify, or has no such event. 2: wrong
 			return proveMain(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	o.logOptions.add(cmd)
+	o.add(cmd)
 	cmd.Flags().StringVar(&o.out, "out", "", "file to write, which must not be there yet (default: standard output)")
 	return cmd
 }

@@ -49,7 +49,7 @@ Exit code 0: verified. 1: altered, damaged or not readable. 2: wrong usage.`,
 			return verifyMain(cmd.Context(), o, cmd.ErrOrStderr())
 		},
 	}
-	o.logOptions.add(cmd)
+	o.add(cmd)
 	addOutput(cmd, &o.output)
 	return cmd
 }
