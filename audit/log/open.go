@@ -67,8 +67,11 @@ func (l *Log) open() (err error) {
 	if err != nil {
 		return err
 	}
-	l.openReserve()
-	return l.openActive(files, open, k.found)
+	if err := l.openActive(files, open, k.found); err != nil {
+		return err
+	}
+	l.provide(0)
+	return nil
 }
 
 // listing is what is in the directory.
@@ -267,13 +270,15 @@ func (l *Log) adopt(state fileState) (err error) {
 	}
 	if err := e.view(func(tx *bolt.Tx) error {
 		root := uint64(tx.Cursor().Bucket().Root())
-		e.used = tx.Size()
 		//nolint:gosec // G115: a transaction that is open has a number
 		if (fileState{int64(e.db.Info().PageSize), root, uint64(tx.ID())}) != state {
 			return l.refused(e.name, "it can be read in two ways")
 		}
 		return nil
 	}); err != nil {
+		return err
+	}
+	if _, err := l.measure(e); err != nil {
 		return err
 	}
 	if n := l.opening.Unsigned; n > 0 {

@@ -74,12 +74,15 @@ func (l *Log) rollOver(k *nextKey) error {
 		return fmt.Errorf("begin epoch %d: %w", e.number+1, err)
 	}
 	l.at("created")
-	if err := l.end(e, end, head{e.origin, signers}); err != nil {
+	if err = l.extend(next, 0); err == nil { // without its reserve it is of no use
+		err = l.end(e, end, head{e.origin, signers})
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("end epoch %d: %w", e.number, err), next.db.Close(), l.discard(next.name))
 	}
 	l.at("closed")
 	if err := l.install(next, k); err != nil {
-		return l.breakUp(fmt.Errorf("begin epoch %d: %w", next.number, err))
+		return l.breakUp(fmt.Errorf("begin epoch %d: %w", next.number, errors.Join(err, next.db.Close())))
 	}
 	l.at("renamed")
 	l.succeed(e, next, end)
@@ -143,30 +146,17 @@ func (l *Log) end(e *active, end ending, h head) error {
 }
 
 // install gives the next epoch its name, and the next key before it. The old
-// epoch is closed by then, so this must work: if the disk is full, with the
-// reserve.
+// epoch is closed by then, so it takes nothing but renames.
 func (l *Log) install(next *active, k *nextKey) error {
-	try := func() error {
-		if k != nil {
-			if err := k.install(l.dir); err != nil {
-				return err
-			}
-		}
+	if k == nil {
 		return l.place(next)
 	}
-	err := try()
-	if isFull(err) {
-		l.release()
-		err = try()
+	if err := errors.Join(k.install(l.dir), l.place(next)); err != nil {
+		return err
 	}
-	if err != nil {
-		return errors.Join(err, next.db.Close())
-	}
-	if k != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.signer, l.verifier = k.signer, k.verifier
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.signer, l.verifier = k.signer, k.verifier
 	return nil
 }
 
@@ -182,11 +172,10 @@ func (l *Log) breakUp(err error) error {
 // succeed makes the next epoch the active one. The file of the old one is
 // closed once nobody reads through it any more.
 func (l *Log) succeed(e, next *active, end ending) {
-	bytes := e.used
-	_ = e.view(func(tx *bolt.Tx) error { // what it was before is near enough
-		bytes = tx.Size()
-		return nil
-	})
+	bytes, err := l.measure(e)
+	if err != nil {
+		bytes = l.c.EpochBytes // about
+	}
 	l.mu.Lock()
 	l.older = append(l.older, Epoch{
 		Number: e.number, Origin: e.origin, Size: end.size, Root: end.root, Bytes: bytes, Closed: true,
@@ -197,7 +186,7 @@ func (l *Log) succeed(e, next *active, end ending) {
 	l.mu.Unlock()
 	l.closing.Go(func() {
 		e.readers.Wait()
-		if err := e.db.Close(); err != nil {
+		if err := l.shut(e); err != nil {
 			l.c.Logger.Warn("file of an ended epoch not closed", slog.Int64(keyEpoch, e.number), slog.Any(keyError, err))
 		}
 	})
