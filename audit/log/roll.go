@@ -151,7 +151,7 @@ func (l *Log) install(next *active, k *nextKey) error {
 	if k == nil {
 		return l.place(next)
 	}
-	if err := errors.Join(k.install(l.dir), l.place(next)); err != nil {
+	if err := errors.Join(k.install(l.dir, l.at), l.place(next)); err != nil {
 		return err
 	}
 	l.mu.Lock()

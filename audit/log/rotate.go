@@ -96,7 +96,7 @@ func newNextKey(before, skey, origin string) (k *nextKey, err error) {
 
 // install makes it the node's key. The public one comes first: without it, a
 // start in between would take the old one for another node's.
-func (k *nextKey) install(dir *os.Root) error {
+func (k *nextKey) install(dir *os.Root, at func(step string)) error {
 	err := dir.Rename(VKeyFileName+unfinished, VKeyFileName)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = publish(dir, k.vkey)
@@ -104,7 +104,12 @@ func (k *nextKey) install(dir *os.Root) error {
 	if err != nil {
 		return err
 	}
-	return moveIntoPlace(dir, KeyFileName)
+	at("vkey")
+	if err := moveIntoPlace(dir, KeyFileName); err != nil {
+		return err
+	}
+	at("key")
+	return nil
 }
 
 // finishRotation looks for a key that a crash kept from being installed. It was
@@ -116,7 +121,7 @@ func (l *Log) finishRotation(last string) error {
 	}
 	if err == nil && last != "" {
 		if k, ok := l.interrupted(skey, last); ok {
-			return k.install(l.dir)
+			return k.install(l.dir, l.at)
 		}
 	}
 	return errors.Join(l.discard(KeyFileName+unfinished), l.discard(VKeyFileName+unfinished))
