@@ -145,18 +145,23 @@ func (l *Log) place(e *active) error {
 
 // hold returns the active epoch, whose file stays open until its readers are
 // done.
-func (l *Log) hold() *active {
+func (l *Log) hold() (*active, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.active
-	e.readers.Add(1)
-	return e
+	if l.closed {
+		return nil, ErrClosed
+	}
+	l.active.readers.Add(1)
+	return l.active, nil
 }
 
 // view reads the active epoch, unless the file is not ours any more: reading
 // beyond the end of a truncated file would be a fault.
 func (l *Log) view(f func(*active, *bolt.Tx) error) error {
-	e := l.hold()
+	e, err := l.hold()
+	if err != nil {
+		return err
+	}
 	defer e.readers.Done()
 	if err := l.checkFile(); err != nil {
 		return err

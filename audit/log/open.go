@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -300,7 +301,7 @@ func (l *Log) guarded(f func() error) (err error) {
 		}
 		name := "."
 		if l.raw != nil {
-			name = l.raw.Name()
+			name = filepath.Base(l.raw.Name())
 			err = l.raw.Close()
 		}
 		err = errors.Join(l.refused(name, "its structure cannot be used"), err)

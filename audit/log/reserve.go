@@ -36,7 +36,7 @@ func (l *Log) provide(cost int64) {
 		return
 	}
 	err := errSpent()
-	if l.diskHas(reserveBytes) {
+	if l.diskHas(reserveBytes) || l.left(e) {
 		err = l.extend(e, cost)
 	}
 	l.mu.Lock()
@@ -70,6 +70,15 @@ func (l *Log) extend(e *active, cost int64) error {
 	return err
 }
 
+// left reports whether the file has an end that an earlier process left: the
+// disk gives nothing new for it.
+func (l *Log) left(e *active) bool {
+	info, err := e.raw.Stat()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return err == nil && info.Size() > max(e.given, e.used)
+}
+
 // diskHas reports whether the disk has room for so many bytes.
 func (l *Log) diskHas(bytes uint64) bool {
 	var s syscall.Statfs_t
@@ -79,15 +88,19 @@ func (l *Log) diskHas(bytes uint64) bool {
 	return s.Bavail >= bytes/uint64(max(s.Bsize, 1)) //nolint:gosec // G115: a block has a size above 0
 }
 
-// shut closes the file of an epoch, and gives back what it does not use. It
-// reads nothing there any more: the file may have been cut.
+// shut closes the file of an epoch, and gives back what it does not use, but on
+// a disk so full that the next start might not get it again. It reads nothing
+// there any more: the file may have been cut.
 func (l *Log) shut(e *active) error {
 	if err := e.db.Close(); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	name, used := e.name, e.used
+	name, used, ended := e.name, e.used, e != l.active
 	l.mu.Unlock()
+	if !ended && !l.diskHas(4*reserveBytes) {
+		return nil
+	}
 	f, err := openPlain(l.dir, name, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err

@@ -36,9 +36,12 @@ func (l *Log) rollIfDue(cost int64) {
 	err := l.rollOver(nil)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	again := !l.rollAt.IsZero()
 	l.rollAt = time.Time{}
 	if err != nil {
 		l.rollAt = l.c.Clock()
+	}
+	if err != nil && !again {
 		l.c.Logger.Warn("epoch of the audit log not ended, it grows until that works", slog.Int64(keyEpoch, l.active.number), slog.Any(keyError, err))
 	}
 }
@@ -60,7 +63,12 @@ func (l *Log) rollOver(k *nextKey) error {
 	}
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	e := l.active // only the writer, which this is, replaces it
+	l.mu.Lock()
+	e, broken := l.active, l.broken
+	l.mu.Unlock()
+	if broken != nil {
+		return broken
+	}
 	signers := []note.Signer{l.signer}
 	if k != nil {
 		signers = append(signers, k.signer)
@@ -74,11 +82,13 @@ func (l *Log) rollOver(k *nextKey) error {
 		return fmt.Errorf("begin epoch %d: %w", e.number+1, err)
 	}
 	l.at("created")
-	if err = l.extend(next, 0); err == nil { // without its reserve it is of no use
-		err = l.end(e, end, head{e.origin, signers})
+	if err := l.extend(next, 0); err != nil { // without its reserve it is of no use
+		return errors.Join(fmt.Errorf("begin epoch %d: %w", next.number, err), next.db.Close(), l.discard(next.name))
 	}
-	if err != nil {
+	if err := l.end(e, end, head{e.origin, signers}); isFull(err) {
 		return errors.Join(fmt.Errorf("end epoch %d: %w", e.number, err), next.db.Close(), l.discard(next.name))
+	} else if err != nil { // nobody knows whether it is on the disk
+		return l.breakUp(fmt.Errorf("end epoch %d: %w", e.number, errors.Join(err, next.db.Close())))
 	}
 	l.at("closed")
 	if err := l.install(next, k); err != nil {
