@@ -58,18 +58,18 @@ func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 		return nil, nil // readiness and the process's log say why
 	}
 	intents, err := audit.OpenIntents(p.log.Recent(interruptedWithin))
-	if err != nil {
-		return nil, err
+	if _, altered := errors.AsType[*auditlog.TamperedError](err); altered {
+		p.recorder.Owe(audit.LogTampered()) // an epoch that has ended: the others go on
 	}
 	first := []audit.Event{audit.DriverStarted()}
 	if found := p.log.Opening(); !found.Created { // else the log's first leaf says what was found
-		epochs, err := p.log.Epochs()
-		if err != nil {
-			return nil, err
+		epochs, e := p.log.Epochs()
+		if e != nil {
+			return intents, errors.Join(err, e)
 		}
-		e := epochs[len(epochs)-1]
+		last := epochs[len(epochs)-1]
 		first = append([]audit.Event{audit.LogFound(audit.Opening{
-			Epoch: e.Number, Size: e.Size, Root: e.Root, Unsigned: found.Unsigned, Missing: int64(len(found.Missing)),
+			Epoch: last.Number, Size: last.Size, Root: last.Root, Unsigned: found.Unsigned, Missing: int64(len(found.Missing)),
 		})}, first...)
 	}
 	for _, e := range first {
@@ -79,7 +79,7 @@ func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 			p.logger.Error("start not recorded", slog.Any(keyError, err))
 		}
 	}
-	return intents, nil
+	return intents, err
 }
 
 func (p *plugin) closeRecorder() error {
