@@ -39,6 +39,7 @@ func (r *Recorder) charged(n *entry, a account) bool {
 // holds the lock.
 func (r *Recorder) forget(n *entry) {
 	r.repeats.drop(n.key, n.event.ID)
+	r.attempts.drop(n.attempt, n.event.ID)
 	if n.charge > 0 {
 		r.shares.giveBack(n.account, n.epoch, n.charge)
 		n.charge = 0
@@ -51,10 +52,13 @@ func (r *Recorder) forget(n *entry) {
 func (r *Recorder) tellCounts(all bool) {
 	now := r.c.Clock()
 	r.mu.Lock()
-	windows := r.repeats.close(now, all)
+	windows, failures := r.repeats.close(now, all), r.attempts.close(now, all)
 	r.mu.Unlock()
 	for _, w := range windows {
 		r.tellRepeats(w)
+	}
+	for _, e := range failures {
+		r.oweCount(e)
 	}
 	if !all && r.ordinary.full() {
 		return

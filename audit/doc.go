@@ -11,12 +11,14 @@
 // an owed event is tried until it is, or counted in an audit.gap event; that no
 // event is appended whose every string is not a listed word, a checked name, an
 // id, a digest or a path, so that neither a secret nor a provider's text has a
-// field to be in; and that a retrying kubelet cannot fill the log.
+// field to be in; and that neither a retrying kubelet nor one namespace's
+// refusals can fill the log.
 //
 // It does not promise that events which were owed but not yet durable survive
 // the process, nor that a repeat which was counted and not written does. It
 // knows nothing of files: package audit/log is where events go.
 //
-// The caller opens a log, makes a Recorder with [New], closes what
-// [OpenIntents] returns, and calls Close at the end.
+// The caller opens a log, makes a Recorder with [New], gives it what [Resume]
+// returns and each open intent its end, asks Confirm before an effect, and calls
+// Close at the end.
 package audit

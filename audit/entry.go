@@ -8,11 +8,12 @@ const entryOverhead = 1 << 10
 // entry is an event on its way into the log. It has no lists, which may be
 // large: they are in the leaves, which shrink as its parts become durable.
 type entry struct {
-	event  Event
-	key    string // of repeats
-	leaves [][]byte
-	size   int64    // about what it takes in memory
-	rules  []string // ids of those that denied, each once
+	event   Event
+	key     string // of repeats
+	attempt string // of an intent: of attempts
+	leaves  [][]byte
+	size    int64    // about what it takes in memory
+	rules   []string // ids of those that denied, each once
 
 	account account
 	epoch   int64  // of the charge

@@ -75,6 +75,10 @@ func (r *Recorder) land(f *flight, written int, err error) (after []*entry) {
 	switch {
 	case err == nil:
 		r.repeats.note(f.entry, true)
+		r.attempts.told(f.attempt, f.event)
+		if !f.abandoned {
+			r.attempts.begin(f.attempt, f.event)
+		}
 	case len(rest) > 0 && (f.owed || written > 0):
 		f.leaves = rest
 		after = append(after, f.entry)

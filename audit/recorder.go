@@ -53,14 +53,15 @@ type Recorder struct {
 	ordinary *lane // may be refused by a log that is nearly full
 	reserved *lane // has room there: ends, unmounts, alarms
 
-	mu      sync.Mutex
-	closed  bool
-	flights map[string]*flight
-	flying  int64                // bytes of the flights
-	landed  map[string]time.Time // written after Record had given up
-	repeats *repeats
-	shares  *shares
-	tallies *tallies
+	mu       sync.Mutex
+	closed   bool
+	flights  map[string]*flight
+	flying   int64                // bytes of the flights
+	landed   map[string]time.Time // written after Record had given up
+	repeats  *repeats
+	shares   *shares
+	tallies  *tallies
+	attempts *attempts
 
 	waiting sync.WaitGroup // flights
 	stop    chan struct{}
@@ -93,7 +94,7 @@ func New(c Config) (*Recorder, error) {
 	}
 	r := &Recorder{
 		c: c, flights: map[string]*flight{}, landed: map[string]time.Time{}, repeats: newRepeats(),
-		shares: newShares(), tallies: newTallies(),
+		shares: newShares(), tallies: newTallies(), attempts: newAttempts(),
 		stop: make(chan struct{}), swept: make(chan struct{}),
 	}
 	r.ordinary, r.reserved = newLane(r, c.Log.Append), newLane(r, c.Log.AppendReserved)
@@ -111,6 +112,11 @@ func (r *Recorder) Record(ctx context.Context, e Event) error {
 	if err != nil || n == nil {
 		return err
 	}
+	return r.await(ctx, n)
+}
+
+// await appends an entry and waits until it is durable.
+func (r *Recorder) await(ctx context.Context, n *entry) error {
 	f, err := r.launch(ctx, n)
 	if err != nil {
 		return err
@@ -131,7 +137,7 @@ func (r *Recorder) Record(ctx context.Context, e Event) error {
 // once. When too many are owed already, the event is counted in the audit.gap
 // event that comes next.
 func (r *Recorder) Owe(e Event) {
-	if r.adopt(e.ID) {
+	if r.adopt(e.ID) || r.ends(e) {
 		return
 	}
 	n, err := r.admit(e)
@@ -147,8 +153,10 @@ func (r *Recorder) Owe(e Event) {
 }
 
 // owe hands the entry to its lane.
-func (r *Recorder) owe(n *entry) {
-	if r.laneOf(n.event).push(n) {
+func (r *Recorder) owe(n *entry) { r.oweTo(r.laneOf(n.event), n) }
+
+func (r *Recorder) oweTo(l *lane, n *entry) {
+	if l.push(n) {
 		r.note(n, false)
 		r.keep(n)
 		return
@@ -209,8 +217,8 @@ func (r *Recorder) awaitFlights(ctx context.Context) {
 // admit completes, checks and encodes the event, or counts it as a repeat and
 // returns nil.
 func (r *Recorder) admit(e Event) (*entry, error) {
-	key := repeatKey(e)
-	e, absorbed, err := r.complete(e, key)
+	key, attempt := repeatKey(e), attemptKey(e)
+	e, absorbed, err := r.complete(e, key, attempt)
 	if err != nil || absorbed {
 		return nil, err
 	}
@@ -219,9 +227,11 @@ func (r *Recorder) admit(e Event) (*entry, error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.repeats.drop(key, e.ID)
+		r.attempts.drop(attempt, e.ID)
 		return nil, err
 	}
 	n := newEntry(e, key, leaves)
+	n.attempt = attempt
 	if r.onlyCounted(n) {
 		return nil, nil
 	}
@@ -229,7 +239,7 @@ func (r *Recorder) admit(e Event) (*entry, error) {
 	return n, nil
 }
 
-func (r *Recorder) complete(e Event, key string) (_ Event, absorbed bool, err error) {
+func (r *Recorder) complete(e Event, key, attempt string) (_ Event, absorbed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -237,7 +247,7 @@ func (r *Recorder) complete(e Event, key string) (_ Event, absorbed bool, err er
 	}
 	e = r.finish(e)
 	e.ParentID = r.repeats.original(e.ParentID)
-	absorbed = r.repeats.absorb(key, &e)
+	absorbed = r.repeats.absorb(key, &e) || r.attempts.hold(attempt, &e)
 	if absorbed {
 		r.refresh(e)
 	}
@@ -294,6 +304,9 @@ func (r *Recorder) note(n *entry, durable bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.repeats.note(n, durable)
+	if durable {
+		r.attempts.told(n.attempt, n.event)
+	}
 }
 
 func (r *Recorder) sweepUntilStopped() {

@@ -63,14 +63,15 @@ func newRepeats() *repeats {
 }
 
 // repeatKey is equal for events that say the same, and "" for those that must
-// each be written: whatever begins or ends a delivery.
+// each be written: whatever begins or ends a delivery. That a rotation failed
+// ends none: the content stays as it was.
 func repeatKey(e Event) string {
-	if e.Stage != "" {
+	if e.Stage != "" && (e.Type != TypeRotate || e.Outcome == OutcomeSuccess) {
 		return ""
 	}
 	switch e.Type {
 	case TypeMount, TypeRotate, TypeSync, TypeAdmission:
-		if e.Policy != nil && e.Policy.DecisionID != "" {
+		if e.Stage == "" && e.Policy != nil && e.Policy.DecisionID != "" {
 			return decisionKey(e)
 		}
 	case TypeForeignMount, TypeIntegrityFailure, TypeUnmount:

@@ -38,8 +38,11 @@ type PolicySource interface {
 
 // Recorder takes audit events.
 type Recorder interface {
-	// Record returns nil only once the event is durable.
+	// Record returns nil only once the event is durable. An intent like one that
+	// failed a short while ago may be held until Confirm.
 	Record(ctx context.Context, e audit.Event) error
+	// Confirm returns nil only if the intent with this id is durable.
+	Confirm(ctx context.Context, id string) error
 	// Owe appends the event when that is possible, and retries until it is.
 	Owe(e audit.Event)
 }

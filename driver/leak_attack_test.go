@@ -148,6 +148,10 @@ func (r *replaceable) Record(ctx context.Context, e audit.Event) error {
 }
 func (r *replaceable) Owe(e audit.Event) { r.now.Load().Owe(e) }
 
+func (r *replaceable) Confirm(ctx context.Context, id string) error {
+	return r.now.Load().Confirm(ctx, id)
+}
+
 // freshLog opens a log in a directory of its own, with a recorder; end closes
 // both and says how many events there were.
 func (r *replaceable) freshLog(t *testing.T, disk string) (end func() int) {

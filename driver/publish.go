@@ -181,6 +181,9 @@ func (d *Driver) deliver(ctx context.Context, m *mountRequest, a asked, dir *har
 	if err != nil {
 		return got, err
 	}
+	if err := d.c.Recorder.Confirm(ctx, a.intent); err != nil {
+		return got, fmt.Errorf("record decision %s: %w", a.decision.ID, err)
+	}
 	if !a.notAfter.IsZero() && !d.c.Clock().Before(a.notAfter) {
 		return got, errBundleExpired
 	}

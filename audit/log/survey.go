@@ -15,7 +15,7 @@ func (v *verification) survey(e *epochFile) error {
 	defer f.Close()
 	pages, err := openPages(f, size)
 	if err != nil {
-		return nil //nolint:nilerr // v.file finds it again and names it
+		return nil // v.file finds it again and names it
 	}
 	x := &examination{ctx: v.ctx, node: v.keys.name, keys: v.keys}
 	if x.readBuckets(pages) != nil || x.readMeta(pages) != nil {
@@ -26,7 +26,7 @@ func (v *verification) survey(e *epochFile) error {
 	}
 	v.story.total += x.size
 	left := surveyed
-	_ = pages.backwards(x.headers[bucketEvents], func(leaf element) bool { // as above
+	_ = pages.backwards(x.headers[bucketEvents], func(leaf element) bool {
 		left--
 		if h, ok := readHeader(leaf.value); ok && h.Type == KindRotated {
 			v.chain.claimed(&boundaries{rotated: h.Log})

@@ -70,7 +70,6 @@ type verification struct {
 	files  []epochFile
 	single bool // the path is one file
 	known  []Checkpoint
-	total  int64
 	story  *story
 	chain  chain
 	report Report

@@ -77,7 +77,6 @@ type exporter struct {
 	// Of the epoch that is being read.
 	writer *writer
 	bundle bytes.Buffer
-	at     auditlog.Position
 }
 
 func (x *exporter) progress(pass int64) func(done, total int64) {

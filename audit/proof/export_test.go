@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -281,43 +282,51 @@ func TestAnInterruptedExportIsNoLog(t *testing.T) {
 // TestExportAfterEpochsWereDeleted: the export is an archive of what the node
 // does not keep, and what comes must follow what is there.
 func TestExportAfterEpochsWereDeleted(t *testing.T) {
-	n := newNode(t)
+	n, fork := newNode(t), newNode(t)
 	n.run(t, 0, 50, true)
+	if err := os.CopyFS(fork.c.Dir, os.DirFS(n.c.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(fork.c.Dir, func(path string, d fs.DirEntry, err error) error {
+		mode := fs.FileMode(0o600)
+		if d.IsDir() {
+			mode = 0o700
+		}
+		return errors.Join(err, os.Chmod(path, mode))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fork.next.Store(n.next.Load())
 	n.run(t, 50, 100, true)
 	out := t.TempDir()
 	export(t, n, out)
 	before := files(t, out)
 	n.run(t, 100, 150, true)
-	imposter := newNode(t)
-	if err := errors.Join(os.MkdirAll(imposter.c.Dir, 0o700), os.CopyFS(imposter.c.Dir, os.DirFS(n.c.Dir)), os.Chmod(filepath.Join(imposter.c.Dir, auditlog.KeyFileName), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	for number := range int64(4) {
-		name := filepath.Join(n.c.Dir, auditlog.EpochFile(number+1))
-		if err := os.Remove(filepath.Join(imposter.c.Dir, auditlog.EpochFile(number+1))); err != nil {
-			t.Fatal(err)
-		}
-		if number >= 2 { // the export has the first two whole, and the beginning of the third
-			continue
-		}
-		if err := os.Remove(name); err != nil {
+	fork.run(t, 70, 90, true)
+	for _, number := range []int64{1, 2} {
+		name := auditlog.EpochFile(number)
+		if err := errors.Join(os.Remove(filepath.Join(n.c.Dir, name)), os.Remove(filepath.Join(fork.c.Dir, name))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	list := export(t, n, out)
-	if len(list) != 2 || list[0].Number != 3 {
+	if len(list) != 2 || list[0].Number != 3 || list[1].Number != 4 {
 		t.Fatalf("Export() = %+v, want epochs 3 and 4", list)
 	}
 	after := files(t, out)
 	for name, text := range before {
-		if strings.Contains(name, "0001/") && after[name] != text {
+		if !strings.Contains(name, "0003/") && after[name] != text {
 			t.Errorf("Export() changed %s, want what the node deleted to stay", name)
 		}
 	}
-	// The same key, and epochs of its own from then on.
-	imposter.run(t, 900, 950, false)
-	_, err := proof.Export(t.Context(), proof.ExportConfig{Path: imposter.c.Dir, VKey: imposter.vkey(t), Out: out})
-	if err == nil {
-		t.Error("Export(of a log that begins anew) = nil, want it refused")
+	for _, number := range []int64{3, 4} {
+		if err := os.RemoveAll(filepath.Join(out, "epoch-000000000"+strconv.FormatInt(number, 10))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = proof.Export(t.Context(), proof.ExportConfig{Path: fork.c.Dir, VKey: fork.vkey(t), Out: out})
+	if err == nil || !strings.Contains(err.Error(), "epoch 3 does not follow epoch 2 as it is there") {
+		t.Errorf("Export(of a fork) = %v, want it refused", err)
 	}
 }

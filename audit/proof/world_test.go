@@ -1,6 +1,8 @@
 package proof_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 )
 
@@ -20,11 +24,14 @@ const origin = "test/nodes/node-1"
 type node struct {
 	c    auditlog.Config
 	next atomic.Int64
+	now  func() time.Time
+	// ordered appends one by one, so that every run writes the same log.
+	ordered bool
 }
 
 func newNode(t testing.TB) *node {
 	t.Helper()
-	n := &node{}
+	n := &node{now: time.Now}
 	n.c = auditlog.Config{
 		Dir: filepath.Join(t.TempDir(), "audit"), Origin: origin, EpochBytes: 1 << 20, RetentionBytes: 1 << 30,
 		Boundary: n.boundary, CheckpointEvery: time.Hour, Logger: slog.New(slog.DiscardHandler),
@@ -32,8 +39,25 @@ func newNode(t testing.TB) *node {
 	return n
 }
 
+// fixedNode is one whose key and times are the same in every process: what one
+// finds while fuzzing must be found by the next.
+func fixedNode(t testing.TB) *node {
+	t.Helper()
+	n := newNode(t)
+	skey, _, err := note.GenerateKey(bytes.NewReader(make([]byte, 32)), origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(n.c.Dir, 0o700), os.WriteFile(filepath.Join(n.c.Dir, auditlog.KeyFileName), []byte(skey), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	n.now = func() time.Time { return time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC) }
+	n.c.Clock, n.ordered = n.now, true
+	return n
+}
+
 func (n *node) boundary(kind string, state []byte) ([]byte, error) {
-	return fmt.Appendf(nil, `{"id":"b%d","time":%q,"type":%q,"log":%s}`, n.next.Add(1), time.Now().Format(time.RFC3339Nano), kind, state), nil
+	return fmt.Appendf(nil, `{"id":"b%d","time":%q,"type":%q,"log":%s}`, n.next.Add(1), n.now().Format(time.RFC3339Nano), kind, state), nil
 }
 
 func leaf(i int) []byte {
@@ -54,7 +78,7 @@ func (n *node) run(t testing.TB, from, to int, rotate bool) {
 				t.Errorf("Append() = %v, want no error", err)
 			}
 		})
-		if i%200 == 199 {
+		if i%200 == 199 || n.ordered {
 			all.Wait()
 		}
 	}
