@@ -159,7 +159,7 @@ func TestWriteFileOverwritesNothingUnasked(t *testing.T) {
 // back with the same digest. The fuzzer gets the archive without compression, or
 // it would seldom come past its checksum.
 func FuzzReadTarball(f *testing.F) {
-	good := packed(f, rich(f))
+	good := packed(f, load(f, policiestest.Grants))
 	f.Add(unzip(f, good))
 	f.Add(unzip(f, archive(f, []file{{"portcullis/grants/data.json", "{}", nil}, {".manifest", "{}", nil}})))
 	f.Add(good)
