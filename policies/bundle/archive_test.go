@@ -244,11 +244,23 @@ func TestBombsAreRefused(t *testing.T) {
 			}
 		})
 	}
+	// Stored, not compressed, it unpacks to no more than a bundle may.
+	var stored bytes.Buffer
+	w, err := gzip.NewWriterLevel(&stored, gzip.NoCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = w.Write(unzip(t, packed(t, rich(t))))
+	_, _ = io.CopyN(w, zeros{}, 33<<20)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	tests := map[string]struct {
 		text []byte
 		want string
 	}{
-		"many files":       {many(3000, 0), "more than"},
+		"large and stored": {stored.Bytes(), "larger than a bundle may be"},
+		"many files":       {many(3000, 0), "unpack: more than"},
 		"many large files": {many(9, 4<<20), "larger than a bundle may be"},
 		"zeros":            {bomb(func(w io.Writer) { _, _ = io.CopyN(w, zeros{}, 100<<20) }), "larger than a bundle may be"},
 		"zeros after it":   {bomb(func(w io.Writer) { _, _ = w.Write(unzip(t, packed(t, rich(t)))); _, _ = io.CopyN(w, zeros{}, 100<<20) }), "larger than a bundle may be"},

@@ -80,6 +80,25 @@ func TestTarballIsTheBundle(t *testing.T) {
 	}
 }
 
+// TestWhatIsEscapedStaysSo: texts that authors may only write as escapes go
+// through an archive unharmed, and are escapes in it.
+func TestWhatIsEscapedStaysSo(t *testing.T) {
+	odd := `"a\u202eb\u0085c\u2028d\U000e0041e\x7ff\ng<h>&"`
+	b := load(t, policiestest.Grants+"  scoping: {cert: "+odd+"}\n", policiestest.WithConfig("checks: {odd: {a: "+odd+"}}"))
+	text := packed(t, b)
+	got, err := bundle.ReadTarball(bytes.NewReader(text))
+	if err != nil || got.Digest != b.Digest {
+		t.Fatalf("ReadTarball() = %q, %v, want %q", got.Digest, err, b.Digest)
+	}
+	want := map[string]string{"cert": "a\u202eb\u0085c\u2028d\U000e0041e\x7ff\ng<h>&"}
+	if diff := cmp.Diff(want, bundle.Grants(got)[0].Scoping); diff != "" {
+		t.Errorf("scoping differs (-want +got):\n%s", diff)
+	}
+	if strings.ContainsAny(string(unzip(t, text)), "\u202e\u0085\u2028\x7f") {
+		t.Error("the archive holds characters that nobody sees")
+	}
+}
+
 // TestStockOPAReadsTarballs: nothing in them is ours alone.
 func TestStockOPAReadsTarballs(t *testing.T) {
 	b, err := opabundle.NewReader(bytes.NewReader(packed(t, rich(t)))).Read()
