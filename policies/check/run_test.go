@@ -147,6 +147,10 @@ func TestIgnore(t *testing.T) {
 			t.Errorf("%q silences: %v, want %v\n%s", text, got, silent, findings(r))
 		}
 	}
+	id := strings.Replace(tidy, "\t\t\"id\": \"PR-300\"", "\t\t# portcullis:ignore finding-id\n\t\t\"id\": \"PR-100\"", 1)
+	if r := run(t, policiestest.Files(policiestest.Grants, withSample(id)), quick); r.Errors != 1 {
+		t.Errorf("Run() = %s, want the error of the lint in spite of the comment", findings(r))
+	}
 	typo := strings.Replace(tidy, "\tinput.pod.hostPID", "\t# portcullis:ignore bundle\n\tinput.pod.hostPid", 1)
 	if r := run(t, policiestest.Files(policiestest.Grants, withSample(typo)), quick); r.Errors != 1 {
 		t.Errorf("Run() = %s, want the error in spite of the comment", findings(r))

@@ -98,6 +98,27 @@ func TestRegoTests(t *testing.T) {
 	}
 }
 
+// TestSettingsAreNotForRegoTests: a test states what it relies on; fixtures see what
+// the bundle has.
+func TestSettingsAreNotForRegoTests(t *testing.T) {
+	r := run(t, bundleOf(t,
+		policiestest.WithConfig("obligations: {ttl_seconds: 60}\nchecks: {debug: {limit: 7}}"),
+		withFixtures("- {name: x, phases: [ci], expect: {verdict: allow, grants: [G-1], obligations: {ttl_seconds: 60}}}"),
+		withTest(`package portcullis.checks.debug_test
+
+test_no_settings if {
+	data.portcullis.config.checks == {}
+	data.portcullis.config.obligations == {}
+	data.portcullis.grants.by_subject == {}
+}
+
+test_stated if data.portcullis.config.checks.debug.limit == 7 with data.portcullis.config.checks.debug as {"limit": 7}
+`)))
+	if r.Passed != 3 || r.Failed != 0 {
+		t.Errorf("Run() = %s", r.Text(true))
+	}
+}
+
 // TestFailureSays: what an author needs to see why a test fails.
 func TestFailureSays(t *testing.T) {
 	r := run(t, bundleOf(t, withTest(`package portcullis.checks.debug_test
