@@ -12,9 +12,9 @@ import (
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
-// bundleOf is the starter policy with n grants, one of which covers what
+// starterOf is the starter policy with n grants, one of which covers what
 // tenRequests asks for.
-func bundleOf(tb testing.TB, n int) policies.Bundle {
+func starterOf(tb testing.TB, n int) policies.Bundle {
 	tb.Helper()
 	b, err := bundle.LoadFS(starter(tb))
 	if err != nil {
@@ -43,7 +43,7 @@ func bundleOf(tb testing.TB, n int) policies.Bundle {
 
 func engineOf(tb testing.TB, n int) *policies.Engine {
 	tb.Helper()
-	return compiled(tb, bundleOf(tb, n))
+	return compiled(tb, starterOf(tb, n))
 }
 
 func compiled(tb testing.TB, b policies.Bundle) *policies.Engine {
@@ -112,7 +112,7 @@ func BenchmarkDecide(b *testing.B) {
 func BenchmarkReload(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			text := bundleOf(b, n)
+			text := starterOf(b, n)
 			before := heap()
 			active := compiled(b, text)
 			one := heap() - before

@@ -1,11 +1,8 @@
 package policies
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"time"
 )
 
@@ -34,35 +31,6 @@ type Recorded struct {
 
 	// Input is the canonical text without now_ns; absent: it was dropped.
 	Input json.RawMessage `json:"input,omitempty"`
-}
-
-// maxRecordedBytes is the size of the longest line: an input, which is bounded,
-// and ids.
-const maxRecordedBytes = 1 << 20
-
-// EachRecorded gives f the decisions of a text with one in each line, as audit
-// input --all writes them. Fields of a later release are passed over.
-func EachRecorded(r io.Reader, f func(Recorded) error) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 0, 64<<10), maxRecordedBytes)
-	n := 0
-	for lines.Scan() {
-		n++
-		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
-			continue
-		}
-		var d Recorded
-		if err := json.Unmarshal(lines.Bytes(), &d); err != nil || d.DecisionID == "" {
-			return fmt.Errorf("read recorded decisions: line %d is not one; hint: give what portcullis audit input --all writes", n)
-		}
-		if err := f(d); err != nil {
-			return err
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("read recorded decisions: line %d: %w", n+1, err)
-	}
-	return nil
 }
 
 // ReadInput returns the input whose canonical text this is, at the time that the

@@ -3,8 +3,6 @@ package policies_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,23 +40,6 @@ func TestReadInputRefuses(t *testing.T) {
 	} {
 		if _, err := policies.ReadInput([]byte(text), 1); err == nil {
 			t.Errorf("ReadInput(%s) = nil, want an error", name)
-		}
-	}
-}
-
-func TestEachRecorded(t *testing.T) {
-	text := `{"decisionId":"A","effect":"deny","later":1,"input":{"a":1}}` + "\n\n" + `{"decisionId":"B"}`
-	var got []policies.Recorded
-	if err := policies.EachRecorded(strings.NewReader(text), func(r policies.Recorded) error { got = append(got, r); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	want := []policies.Recorded{{DecisionID: "A", Effect: "deny", Input: json.RawMessage(`{"a":1}`)}, {DecisionID: "B"}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("decisions differ (-want +got):\n%s", diff)
-	}
-	for _, bad := range []string{"{", `{"effect":"deny"}`, "[]", `{"decisionId":"` + strings.Repeat("x", 2<<20) + `"}`} {
-		if err := policies.EachRecorded(strings.NewReader(bad), func(policies.Recorded) error { return nil }); err == nil {
-			t.Errorf("EachRecorded(%.20q) = nil, want an error", bad)
 		}
 	}
 }

@@ -113,5 +113,5 @@ func bundleError(err error) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return &hintedError{err, "name the directory that holds portcullis/, or a bundle that policy build made"}
 	}
-	return verifyError(err)
+	return hinted(err)
 }

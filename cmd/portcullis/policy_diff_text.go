@@ -19,7 +19,7 @@ func printDiff(out io.Writer, r *diffReport) {
 	}
 	for _, n := range r.NotCompared {
 		text := fmt.Sprintf("%s %s/%s, volume %s: %s", n.Workload.Kind, n.Workload.Namespace, n.Workload.Name, n.Volume, n.Problem.Field+" "+n.Problem.Text)
-		_, _ = io.WriteString(out, "not compared  "+visible(oneLine(text))+"\n")
+		_, _ = io.WriteString(out, "not compared  "+visible(joined(text))+"\n")
 	}
 	var b strings.Builder
 	writeSummary(&b, r)
@@ -31,7 +31,7 @@ func writeChange(b *strings.Builder, c *diff.Change) {
 	if c.Flips() {
 		what = shortEffect(c.From) + " -> " + shortEffect(c.To)
 	}
-	fmt.Fprintf(b, "%s  %s %s/%s, volume %s, class %s", what, oneLine(c.Workload.Kind), c.Workload.Namespace, oneLine(c.Workload.Name), oneLine(c.Volume), oneLine(c.Class))
+	fmt.Fprintf(b, "%s  %s %s/%s, volume %s, class %s", what, joined(c.Workload.Kind), c.Workload.Namespace, joined(c.Workload.Name), joined(c.Volume), joined(c.Class))
 	if c.Count > 1 {
 		fmt.Fprintf(b, " (%d decisions)", c.Count)
 	}
@@ -47,7 +47,7 @@ func writeChange(b *strings.Builder, c *diff.Change) {
 		{"grants that serve now", grantTexts(c.GrantsAdded)}, {"grants that serve no longer", grantTexts(c.GrantsGone)},
 	} {
 		if len(part.ids) > 0 {
-			fmt.Fprintf(b, "  %s: %s\n", part.name, oneLine(strings.Join(part.ids, ", ")))
+			fmt.Fprintf(b, "  %s: %s\n", part.name, joined(strings.Join(part.ids, ", ")))
 		}
 	}
 	writeFindings(b, c.Findings)
@@ -55,7 +55,7 @@ func writeChange(b *strings.Builder, c *diff.Change) {
 		b.WriteString("  obligations differ; --output json shows both\n")
 	}
 	if len(c.Owners) > 0 {
-		fmt.Fprintf(b, "  call: %s\n", oneLine(strings.Join(c.Owners, ", ")))
+		fmt.Fprintf(b, "  call: %s\n", joined(strings.Join(c.Owners, ", ")))
 	}
 }
 
@@ -100,7 +100,7 @@ func writeSummary(b *strings.Builder, r *diffReport) {
 		if owner == "" {
 			owner = "(no grant concerned)"
 		}
-		fmt.Fprintf(b, "  %d of %s\n", o.Flips, oneLine(owner))
+		fmt.Fprintf(b, "  %d of %s\n", o.Flips, joined(owner))
 	}
 	for _, n := range []struct {
 		count int64

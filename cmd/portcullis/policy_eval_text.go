@@ -64,9 +64,9 @@ func writeFindings(b *strings.Builder, findings []policies.Finding) {
 		if perRule[f.ID]++; perRule[f.ID] > maxPerRule {
 			continue
 		}
-		fmt.Fprintf(b, "  %s %s%s: %s\n", f.ID, f.Severity, excuse(f), oneLine(f.Message))
+		fmt.Fprintf(b, "  %s %s%s: %s\n", f.ID, f.Severity, excuse(f), joined(f.Message))
 		if f.Remediation != "" {
-			fmt.Fprintf(b, "         change: %s\n", oneLine(f.Remediation))
+			fmt.Fprintf(b, "         change: %s\n", joined(f.Remediation))
 		}
 	}
 	for _, id := range policies.RuleIDs(findings) {
@@ -88,12 +88,12 @@ func excuse(f policies.Finding) string {
 	}
 }
 
-// oneLine keeps a text from writing lines that look like ours.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// joined keeps a text from writing lines that look like ours.
+func joined(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func printRecorded(out io.Writer, d eval.Decision) {
 	rules := strings.Join(policies.RuleIDs(append(d.Deny, d.Warn...)), ",")
-	line := fmt.Sprintf("%s %s %s %s %s\n", time.Unix(0, d.NowNS).UTC().Format(time.RFC3339), oneLine(d.EventID), verdictWord(d.Effect), d.DecisionID, rules)
+	line := fmt.Sprintf("%s %s %s %s %s\n", time.Unix(0, d.NowNS).UTC().Format(time.RFC3339), joined(d.EventID), verdictWord(d.Effect), d.DecisionID, rules)
 	_, _ = io.WriteString(out, visible(line))
 }
 

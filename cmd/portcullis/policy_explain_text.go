@@ -9,15 +9,15 @@ import (
 
 // writeAnswer tells a developer what to change, the most important first.
 func writeAnswer(b *strings.Builder, a *explain.Answer) {
-	fmt.Fprintf(b, "%s  %s %s/%s, volume %s", verdictWord(a.Effect), a.Workload.Kind, a.Workload.Namespace, a.Workload.Name, oneLine(a.Volume))
+	fmt.Fprintf(b, "%s  %s %s/%s, volume %s", verdictWord(a.Effect), a.Workload.Kind, a.Workload.Namespace, a.Workload.Name, joined(a.Volume))
 	if a.Class != "" {
 		fmt.Fprintf(b, ", class %s", a.Class)
 	}
 	b.WriteByte('\n')
 	if p := a.Problem; p != nil {
-		fmt.Fprintf(b, "  %s: %s\n", p.Reason, oneLine(strings.TrimSpace(p.Field+" "+p.Text)))
+		fmt.Fprintf(b, "  %s: %s\n", p.Reason, joined(strings.TrimSpace(p.Field+" "+p.Text)))
 		if p.Remedy != "" {
-			fmt.Fprintf(b, "         change: %s\n", oneLine(p.Remedy))
+			fmt.Fprintf(b, "         change: %s\n", joined(p.Remedy))
 		}
 	}
 	writeFindings(b, a.Deny)
@@ -29,10 +29,10 @@ func writeAnswer(b *strings.Builder, a *explain.Answer) {
 	}
 	writeDelivery(b, a)
 	if len(a.Overrides) > 0 {
-		fmt.Fprintf(b, "  volumeAttributes of the pod change: %s\n", oneLine(strings.Join(a.Overrides, ", ")))
+		fmt.Fprintf(b, "  volumeAttributes of the pod change: %s\n", joined(strings.Join(a.Overrides, ", ")))
 	}
 	for _, text := range a.Assumed {
-		fmt.Fprintf(b, "  assumed: %s\n", oneLine(text))
+		fmt.Fprintf(b, "  assumed: %s\n", joined(text))
 	}
 	if a.SuggestedGrants != "" {
 		b.WriteString("  to ask the security team for, with an owner:\n")
@@ -57,14 +57,14 @@ func writeSecret(b *strings.Builder, a *explain.Answer, s *explain.Secret) {
 	if s.OwnerUID != nil {
 		file += fmt.Sprintf(" owned by user %d", *s.OwnerUID)
 	}
-	fmt.Fprintf(b, "  %s as %s, by %s\n", oneLine(s.Secret), oneLine(file), oneLine(strings.Join(by, ", ")))
+	fmt.Fprintf(b, "  %s as %s, by %s\n", joined(s.Secret), joined(file), joined(strings.Join(by, ", ")))
 }
 
 // writeNear writes each grant that nearly fits once, though several secrets may
 // lack it.
 func writeNear(b *strings.Builder, seen map[string]bool, nearest []explain.Near) {
 	for _, n := range nearest {
-		line := fmt.Sprintf("  near   %s of %s %s\n", n.ID, oneLine(n.Owner), oneLine(strings.Join(n.Lacks, "; and it ")))
+		line := fmt.Sprintf("  near   %s of %s %s\n", n.ID, joined(n.Owner), joined(strings.Join(n.Lacks, "; and it ")))
 		if !seen[line] {
 			seen[line] = true
 			b.WriteString(line)
@@ -98,6 +98,6 @@ func writeDelivery(b *strings.Builder, a *explain.Answer) {
 		parts = append(parts, "tokens only for "+strings.Join(o.Audiences, ", "))
 	}
 	if len(parts) > 0 {
-		fmt.Fprintf(b, "  %s\n", oneLine(strings.Join(parts, "; ")))
+		fmt.Fprintf(b, "  %s\n", joined(strings.Join(parts, "; ")))
 	}
 }

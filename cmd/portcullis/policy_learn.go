@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
+	"github.com/portcullis-csi/portcullis/policies/eval"
 	"github.com/portcullis-csi/portcullis/policies/learn"
 )
 
@@ -78,11 +78,10 @@ func learnMain(ctx context.Context, o learnOptions, stdin io.Reader, messages io
 		defer f.Close()
 		inputs = f
 	}
-	say, n := newProgress(messages, "decisions read:"), int64(0)
-	err = policies.EachRecorded(inputs, func(r policies.Recorded) error {
-		n++
-		say.at(n, n)
-		return learner.Add(ctx, r)
+	say := newProgress(messages, "decisions read:")
+	err = eval.Recorded(inputs, func(l eval.Line) error {
+		say.at(l.Number, l.Number)
+		return learner.Add(ctx, l.Recorded)
 	})
 	if err != nil {
 		return hinted(err)
@@ -111,16 +110,4 @@ func (o learnOptions) learner(ctx context.Context) (*learn.Learner, error) {
 	}
 	learner, err := learn.New(c)
 	return learner, hinted(err)
-}
-
-// hinted splits the hint off, as every error of this command line has it.
-func hinted(err error) error {
-	if err == nil {
-		return nil
-	}
-	text, hint, found := strings.Cut(err.Error(), "; hint: ")
-	if !found {
-		return err
-	}
-	return &hintedError{errors.New(text), hint}
 }
