@@ -156,7 +156,8 @@ func TestDecideCostsTheSameForAnyNumberOfGrants(t *testing.T) {
 	if many > few*1.02 || many < few*0.98 {
 		t.Errorf("Decide() allocates %v times at 10 grants and %v times at 10000, want the same", few, many)
 	}
-	if few > 7500 {
-		t.Errorf("Decide() allocates %v times for ten secrets, want at most 7500", few)
+	// The race detector adds a quarter to what it is without.
+	if few > 10000 {
+		t.Errorf("Decide() allocates %v times for ten secrets, want at most 10000", few)
 	}
 }
