@@ -46,7 +46,7 @@ type jsonParser struct {
 func (p *jsonParser) fault(file string, err error) *policies.FileError {
 	at := int(p.d.InputOffset())
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		at = int(syntax.Offset) - 1
+		at = max(0, int(syntax.Offset)-1)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		at, err = len(p.text), errors.New("text ends too early")

@@ -140,6 +140,7 @@ func TestMistakesInJSON(t *testing.T) {
 		"{\n\"mass_revoke\": tru}":                            "data.json:2:16: parse JSON: invalid character '}'",
 		"{} {}":                                               "data.json:1:5: parse JSON: more than one value",
 		"mass_revoke: true":                                   "data.json:1:1: parse JSON: invalid character 'm'",
+		",":                                                   "data.json:1:1: parse JSON: invalid character ','",
 		"":                                                    "data.json:1:1: parse JSON: text ends too early",
 		strings.Repeat("[", 100):                              "data.json:1:18: parse JSON: nested deeper than 16 levels",
 	} {
