@@ -72,7 +72,9 @@ bench: ## Run the benchmarks (BENCH=regexp, BENCHTIME=1s)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
 
 nightly: ## Run the long forms of fuzz, kill and flood tests
-	$(call later,the audit log at its full size)
+	PORTCULLIS_NIGHTLY=1 go test -tags attack -count=1 -timeout 60m -v -run '^TestP7AFlood' ./audit/log
+	go test -count=10 -timeout 30m -run '^TestP7Kill' ./audit/log
+	@tools/fuzz.sh 5m
 
 lint: ## Run golangci-lint, opa check and regal
 	tools/lint.sh

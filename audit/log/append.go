@@ -126,8 +126,8 @@ func (l *Log) write() {
 		case f := <-l.commands:
 			f()
 		case <-tick.C:
-			l.refill()
 			l.rollIfDue(0)
+			l.provide(0)
 			l.signIfNew()
 		case <-l.quit:
 			l.drain()
@@ -174,23 +174,14 @@ func (l *Log) commit(batch []*request) {
 		cost += q.cost()
 	}
 	needed := l.needed()
-	l.refill()
 	l.rollIfDue(cost)
 	l.prune(cost, needed)
+	l.provide(cost)
 	batch = l.admit(batch, needed)
 	if len(batch) == 0 {
 		return
 	}
 	first, err := l.store(batch)
-	if isFull(err) {
-		// The reserve is for what must never wait, and for that alone.
-		l.release()
-		if batch = l.admit(batch, needed); len(batch) == 0 {
-			l.settle(err)
-			return
-		}
-		first, err = l.store(batch)
-	}
 	l.settle(err)
 	for i, q := range batch {
 		if err != nil {
@@ -292,16 +283,12 @@ func addLeaves(tx *bolt.Tx, n int64, leaves [][]byte) error {
 
 // advance remembers the new state of the file.
 func (l *Log) advance(e *active, size int64, t tail) error {
-	var used int64
-	if err := e.view(func(tx *bolt.Tx) error {
-		used = tx.Size()
-		return nil
-	}); err != nil {
+	if _, err := l.measure(e); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e.size, e.used, e.tail = size, used, t
+	e.size, e.tail = size, t
 	if t.events == 0 {
 		e.signed = size
 	}

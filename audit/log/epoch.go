@@ -45,11 +45,13 @@ type active struct {
 	signed int64     // leaves that a checkpoint covers
 	tail   tail      // the others
 	used   int64     // bytes of the file
+	given  int64     // bytes that the disk has given to it for certain, or 0
 	began  time.Time // as its first leaf says
 }
 
-// growBy is how far bbolt extends a file beyond its need.
-const growBy = 1 << 20
+// growBy is how far bbolt extends a file beyond its need, where provide has not
+// done it before.
+const growBy = 64 << 10
 
 // openFile opens a file of ours. Its descriptor comes from the directory's, and
 // follows no link. The map is large from the start: to make it larger, bbolt
@@ -124,7 +126,6 @@ func (l *Log) begin(e *active, leaf []byte, h head) error {
 		if err := addLeaves(tx, 0, [][]byte{leaf}); err != nil {
 			return err
 		}
-		e.used = tx.Size()
 		_, _, err := h.store(tx)
 		return err
 	})
@@ -144,18 +145,23 @@ func (l *Log) place(e *active) error {
 
 // hold returns the active epoch, whose file stays open until its readers are
 // done.
-func (l *Log) hold() *active {
+func (l *Log) hold() (*active, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.active
-	e.readers.Add(1)
-	return e
+	if l.closed {
+		return nil, ErrClosed
+	}
+	l.active.readers.Add(1)
+	return l.active, nil
 }
 
 // view reads the active epoch, unless the file is not ours any more: reading
 // beyond the end of a truncated file would be a fault.
 func (l *Log) view(f func(*active, *bolt.Tx) error) error {
-	e := l.hold()
+	e, err := l.hold()
+	if err != nil {
+		return err
+	}
 	defer e.readers.Done()
 	if err := l.checkFile(); err != nil {
 		return err
@@ -169,6 +175,23 @@ func (e *active) view(f func(*bolt.Tx) error) error {
 		return ErrClosed
 	}
 	return err
+}
+
+// measure returns how many bytes of its file an epoch uses, and remembers it.
+// It is exact as long as nobody writes. Inside a transaction that writes it
+// cannot be known: pages are given out when it ends.
+func (l *Log) measure(e *active) (used int64, err error) {
+	err = e.view(func(tx *bolt.Tx) error {
+		used = tx.Size()
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.used = used
+	return used, nil
 }
 
 // Epochs returns what the log keeps, oldest first. The last one is open.

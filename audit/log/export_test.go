@@ -3,6 +3,10 @@ package log
 import (
 	"context"
 	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // VerifyReader is Verify on bytes that are in no file.
@@ -43,4 +47,36 @@ func (l *Log) Closing() bool {
 	default:
 		return false
 	}
+}
+
+// ReadClosed reads these bytes as a closed epoch: its ends, and every leaf.
+func ReadClosed(dir string, text []byte, vkey string) (Epoch, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Epoch{}, err
+	}
+	defer root.Close()
+	if err := root.WriteFile("fuzz.db", text, fileMode); err != nil {
+		return Epoch{}, err
+	}
+	v, err := note.NewVerifier(strings.TrimSpace(vkey))
+	if err != nil {
+		return Epoch{}, err
+	}
+	c, err := openClosed(root, "fuzz.db", v)
+	if err != nil {
+		return Epoch{}, err
+	}
+	defer func() { _ = c.close() }()
+	s, err := c.summarize([]note.Verifier{v})
+	if err != nil {
+		return Epoch{}, err
+	}
+	n := int64(0)
+	for ; n < s.Size; n += 7 {
+		if _, err := c.at(bucketEvents, n); err != nil {
+			return Epoch{}, err
+		}
+	}
+	return s.Epoch, c.from(bucketEvents, 0, func(int64, []byte) error { return nil })
 }

@@ -12,16 +12,15 @@ import (
 
 // Files in the log's directory, beside the epochs.
 const (
-	KeyFileName     = "node.key"  // secret
-	VKeyFileName    = "node.vkey" // for whoever verifies
-	reserveFileName = "reserve"
-	formerFileName  = "audit.db" // of builds before there were epochs
-	epochPrefix     = "epoch-"
-	epochSuffix     = ".db"
-	unfinished      = ".new"
-	fileMode        = 0o600
-	publicMode      = 0o644
-	directoryMode   = 0o700
+	KeyFileName    = "node.key"  // secret
+	VKeyFileName   = "node.vkey" // for whoever verifies
+	formerFileName = "audit.db"  // of builds before there were epochs
+	epochPrefix    = "epoch-"
+	epochSuffix    = ".db"
+	unfinished     = ".new"
+	fileMode       = 0o600
+	publicMode     = 0o644
+	directoryMode  = 0o700
 )
 
 // Names inside an epoch's file. Events and checkpoints have 8-byte big-endian
@@ -136,7 +135,7 @@ type planned struct {
 func (p *planned) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	hashes := make([]tlog.Hash, len(indexes))
 	for i, at := range indexes {
-		reader, at := p.stored, at
+		reader := p.stored
 		if at >= p.from {
 			reader, at = p.more, at-p.from
 		}

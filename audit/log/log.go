@@ -166,10 +166,8 @@ func (l *Log) signActive() ([]byte, error) {
 	e, h := l.active, head{l.active.origin, []note.Signer{l.signer}}
 	l.mu.Unlock()
 	var c checkpoint
-	var used int64
 	var text []byte
 	err := e.db.Update(func(tx *bolt.Tx) (err error) {
-		used = tx.Size()
 		c, text, err = h.store(tx)
 		return err
 	})
@@ -179,9 +177,12 @@ func (l *Log) signActive() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store checkpoint: %w", err)
 	}
+	if _, err := l.measure(e); err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e.signed, e.used, e.tail = c.size, max(e.used, used), tail{}
+	e.signed, e.tail = c.size, tail{}
 	return text, nil
 }
 
@@ -238,7 +239,8 @@ func (l *Log) Close() error {
 		l.closed = true
 		l.mu.Unlock()
 		l.closing.Wait()
-		err = errors.Join(err, l.active.db.Close(), l.letGo())
+		l.active.readers.Wait()
+		err = errors.Join(err, l.shut(l.active), l.letGo())
 	})
 	return err
 }

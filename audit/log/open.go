@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -67,8 +68,11 @@ func (l *Log) open() (err error) {
 	if err != nil {
 		return err
 	}
-	l.openReserve()
-	return l.openActive(files, open, k.found)
+	if err := l.openActive(files, open, k.found); err != nil {
+		return err
+	}
+	l.provide(0)
+	return nil
 }
 
 // listing is what is in the directory.
@@ -267,13 +271,15 @@ func (l *Log) adopt(state fileState) (err error) {
 	}
 	if err := e.view(func(tx *bolt.Tx) error {
 		root := uint64(tx.Cursor().Bucket().Root())
-		e.used = tx.Size()
 		//nolint:gosec // G115: a transaction that is open has a number
 		if (fileState{int64(e.db.Info().PageSize), root, uint64(tx.ID())}) != state {
 			return l.refused(e.name, "it can be read in two ways")
 		}
 		return nil
 	}); err != nil {
+		return err
+	}
+	if _, err := l.measure(e); err != nil {
 		return err
 	}
 	if n := l.opening.Unsigned; n > 0 {
@@ -295,7 +301,7 @@ func (l *Log) guarded(f func() error) (err error) {
 		}
 		name := "."
 		if l.raw != nil {
-			name = l.raw.Name()
+			name = filepath.Base(l.raw.Name())
 			err = l.raw.Close()
 		}
 		err = errors.Join(l.refused(name, "its structure cannot be used"), err)

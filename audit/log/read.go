@@ -66,8 +66,8 @@ func (l *Log) Read(from Position, n int) ([]Leaf, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case from.Index < at.size || at.active != nil:
-			leaves, err := l.readAt(at, max(from.Index, 0), min(n, readLeaves))
+		case at.index < at.size || at.active != nil:
+			leaves, err := l.readAt(at, min(n, readLeaves))
 			return leaves, l.readError(at, err)
 		}
 		from = Position{at.next, 0}
@@ -77,6 +77,7 @@ func (l *Log) Read(from Position, n int) ([]Leaf, error) {
 // spot is where to read.
 type spot struct {
 	number, size int64
+	index        int64   // of the first leaf
 	next         int64   // the epoch after it
 	active       *active // nil for a closed epoch; else to be given back
 	verifier     note.Verifier
@@ -94,14 +95,15 @@ func (l *Log) locate(p Position) (spot, error) {
 	if p.Epoch == 0 || p.Epoch == l.deleted.Epoch && p.Index >= l.deleted.Index {
 		p = Position{numbers[0], 0}
 	}
+	index := max(p.Index, 0)
 	for i, e := range l.older {
 		if e.Number == p.Epoch {
-			return spot{number: e.Number, size: e.Size, next: numbers[i+1], verifier: l.verifier}, nil
+			return spot{number: e.Number, size: e.Size, index: index, next: numbers[i+1], verifier: l.verifier}, nil
 		}
 	}
 	if e := l.active; e.number == p.Epoch {
 		e.readers.Add(1)
-		return spot{number: e.number, size: e.size, active: e}, nil
+		return spot{number: e.number, size: e.size, index: index, active: e}, nil
 	}
 	return spot{}, fmt.Errorf("epoch %d: %w", p.Epoch, ErrGone)
 }
@@ -113,7 +115,7 @@ func (l *Log) numbersLocked() (list []int64) {
 	return append(list, l.active.number)
 }
 
-func (l *Log) readAt(at spot, index int64, n int) (leaves []Leaf, err error) {
+func (l *Log) readAt(at spot, n int) (leaves []Leaf, err error) {
 	size := 0
 	take := func(i int64, data []byte) error {
 		if i >= at.size || len(leaves) >= n || size > readBytes {
@@ -125,14 +127,14 @@ func (l *Log) readAt(at spot, index int64, n int) (leaves []Leaf, err error) {
 	}
 	if at.active != nil {
 		defer at.active.readers.Done()
-		err = at.active.view(func(tx *bolt.Tx) error { return eachFrom(tx, index, take) })
+		err = at.active.view(func(tx *bolt.Tx) error { return eachFrom(tx, at.index, take) })
 		return leaves, err
 	}
 	c, err := openClosed(l.dir, EpochFile(at.number), at.verifier)
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(c.from(bucketEvents, index, take), c.close())
+	err = errors.Join(c.from(bucketEvents, at.index, take), c.close())
 	return leaves, err
 }
 

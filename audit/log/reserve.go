@@ -3,76 +3,80 @@ package log
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"syscall"
 )
 
-// The reserve is a file that only takes room. When the disk is full it is
-// removed, and what must never wait, and nothing else, is written into the room
-// that it leaves: some five hundred ends, unmounts and alarms. Nothing is
-// granted until the file is back in its full size.
-const reserveBytes = 1 << 20
+// The reserve is the end of the active epoch's file: blocks that the disk has
+// given already and that no page uses yet. When the disk is full, what must
+// never wait, and nothing else, is written there: some five hundred ends,
+// unmounts and alarms. Nothing is granted until the reserve is whole again. A
+// file of its own, removed when its room is needed, would give that room to
+// whoever writes first.
+const (
+	reserveBytes = 1 << 20
+	// aheadBytes is how much is added to it at once.
+	aheadBytes = 1 << 20
+)
 
 // errSpent is why nothing is granted meanwhile.
 func errSpent() error { return fmt.Errorf("%w: %w", ErrDiskFull, syscall.ENOSPC) }
 
-// release gives the room of the reserve to the log.
-func (l *Log) release() {
-	err := l.dir.Remove(reserveFileName)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.c.Logger.Error("reserve of the audit log not released", slog.Any(keyError, err))
-	}
-	// Some file systems give room back only once the removal is on the disk.
-	_ = syncDirectory(l.dir)
+// provide sees to it that the file has the reserve beyond what a batch takes.
+func (l *Log) provide(cost int64) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.spent {
-		l.c.Logger.Error("disk of the audit log is full, nothing will be granted until there is room")
-	}
-	l.spent = true
-}
-
-// refill makes the reserve whole again once the disk has room for it and as
-// much beside.
-func (l *Log) refill() {
-	l.mu.Lock()
-	spent := l.spent
+	e := l.active
+	whole := e.given >= e.used+reserveBytes+cost
+	broken := l.broken != nil
 	l.mu.Unlock()
-	if !spent || !l.diskHas(2*reserveBytes) {
+	if whole || broken || l.checkFile() != nil {
 		return
 	}
-	if err := l.fillReserve(); err != nil {
-		_ = l.discard(reserveFileName) // what there is of it would only be in the way
-		return
+	err := errSpent()
+	if l.diskHas(reserveBytes) || l.left(e) {
+		err = l.extend(e, cost)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spent = false
+	spent := e.given < e.used+reserveBytes
+	if spent && !l.spent {
+		l.c.Logger.Error("disk of the audit log is full, nothing will be granted until there is room", slog.Any(keyError, err))
+	}
+	l.spent = spent
 }
 
-// openReserve makes it at the start. A disk that is full is no reason not to
-// start: somebody has to unmount.
-func (l *Log) openReserve() {
-	info, err := l.dir.Lstat(reserveFileName)
-	l.spent = err != nil || !info.Mode().IsRegular() || info.Size() != reserveBytes
-	l.refill()
-	if l.spent {
-		l.c.Logger.Error("disk of the audit log is full, nothing will be granted until there is room")
-	}
-}
-
-func (l *Log) fillReserve() error {
-	if err := l.discard(reserveFileName); err != nil {
-		return err
-	}
-	f, err := l.dir.OpenFile(reserveFileName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+// extend writes zeros where no page is. Whoever calls it holds writing, so that
+// no transaction uses more of the file meanwhile.
+func (l *Log) extend(e *active, cost int64) error {
+	used, err := l.measure(e)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, reserveBytes))
-	return errors.Join(err, f.Sync(), f.Close())
+	l.mu.Lock()
+	from := max(e.given, used)
+	l.mu.Unlock()
+	to := used + reserveBytes + max(aheadBytes, cost)
+	n, err := e.raw.WriteAt(make([]byte, to-from), from)
+	err = errors.Join(err, e.raw.Sync())
+	if err != nil && !isFull(err) {
+		n = 0 // then nobody knows what the disk has given
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.given = from + int64(n)
+	return err
+}
+
+// left reports whether the file has an end that an earlier process left: the
+// disk gives nothing new for it.
+func (l *Log) left(e *active) bool {
+	info, err := e.raw.Stat()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return err == nil && info.Size() > max(e.given, e.used)
 }
 
 // diskHas reports whether the disk has room for so many bytes.
@@ -81,5 +85,30 @@ func (l *Log) diskHas(bytes uint64) bool {
 	if err := syscall.Fstatfs(int(l.held.Fd()), &s); err != nil {
 		return true // then trying will tell
 	}
-	return s.Bavail >= bytes/uint64(max(s.Bsize, 1)) //nolint:gosec // G115: a block has a size above 0
+	return s.Bavail >= bytes/uint64(max(s.Bsize, 1))
+}
+
+// shut closes the file of an epoch, and gives back what it does not use, but on
+// a disk so full that the next start might not get it again. It reads nothing
+// there any more: the file may have been cut.
+func (l *Log) shut(e *active) error {
+	if err := e.db.Close(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	name, used, ended := e.name, e.used, e != l.active
+	l.mu.Unlock()
+	if !ended && !l.diskHas(4*reserveBytes) {
+		return nil
+	}
+	f, err := openPlain(l.dir, name, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !os.SameFile(info, e.file) || info.Size() <= used {
+		return err
+	}
+	return f.Truncate(used)
 }

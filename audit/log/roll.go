@@ -36,9 +36,12 @@ func (l *Log) rollIfDue(cost int64) {
 	err := l.rollOver(nil)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	again := !l.rollAt.IsZero()
 	l.rollAt = time.Time{}
 	if err != nil {
 		l.rollAt = l.c.Clock()
+	}
+	if err != nil && !again {
 		l.c.Logger.Warn("epoch of the audit log not ended, it grows until that works", slog.Int64(keyEpoch, l.active.number), slog.Any(keyError, err))
 	}
 }
@@ -60,7 +63,12 @@ func (l *Log) rollOver(k *nextKey) error {
 	}
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	e := l.active // only the writer, which this is, replaces it
+	l.mu.Lock()
+	e, broken := l.active, l.broken
+	l.mu.Unlock()
+	if broken != nil {
+		return broken
+	}
 	signers := []note.Signer{l.signer}
 	if k != nil {
 		signers = append(signers, k.signer)
@@ -74,12 +82,17 @@ func (l *Log) rollOver(k *nextKey) error {
 		return fmt.Errorf("begin epoch %d: %w", e.number+1, err)
 	}
 	l.at("created")
-	if err := l.end(e, end, head{e.origin, signers}); err != nil {
+	if err := l.extend(next, 0); err != nil { // without its reserve it is of no use
+		return errors.Join(fmt.Errorf("begin epoch %d: %w", next.number, err), next.db.Close(), l.discard(next.name))
+	}
+	if err := l.end(e, end, head{e.origin, signers}); isFull(err) {
 		return errors.Join(fmt.Errorf("end epoch %d: %w", e.number, err), next.db.Close(), l.discard(next.name))
+	} else if err != nil { // nobody knows whether it is on the disk
+		return l.breakUp(fmt.Errorf("end epoch %d: %w", e.number, errors.Join(err, next.db.Close())))
 	}
 	l.at("closed")
 	if err := l.install(next, k); err != nil {
-		return l.breakUp(fmt.Errorf("begin epoch %d: %w", next.number, err))
+		return l.breakUp(fmt.Errorf("begin epoch %d: %w", next.number, errors.Join(err, next.db.Close())))
 	}
 	l.at("renamed")
 	l.succeed(e, next, end)
@@ -143,30 +156,17 @@ func (l *Log) end(e *active, end ending, h head) error {
 }
 
 // install gives the next epoch its name, and the next key before it. The old
-// epoch is closed by then, so this must work: if the disk is full, with the
-// reserve.
+// epoch is closed by then, so it takes nothing but renames.
 func (l *Log) install(next *active, k *nextKey) error {
-	try := func() error {
-		if k != nil {
-			if err := k.install(l.dir); err != nil {
-				return err
-			}
-		}
+	if k == nil {
 		return l.place(next)
 	}
-	err := try()
-	if isFull(err) {
-		l.release()
-		err = try()
+	if err := errors.Join(k.install(l.dir, l.at), l.place(next)); err != nil {
+		return err
 	}
-	if err != nil {
-		return errors.Join(err, next.db.Close())
-	}
-	if k != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.signer, l.verifier = k.signer, k.verifier
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.signer, l.verifier = k.signer, k.verifier
 	return nil
 }
 
@@ -182,11 +182,10 @@ func (l *Log) breakUp(err error) error {
 // succeed makes the next epoch the active one. The file of the old one is
 // closed once nobody reads through it any more.
 func (l *Log) succeed(e, next *active, end ending) {
-	bytes := e.used
-	_ = e.view(func(tx *bolt.Tx) error { // what it was before is near enough
-		bytes = tx.Size()
-		return nil
-	})
+	bytes, err := l.measure(e)
+	if err != nil {
+		bytes = l.c.EpochBytes // about
+	}
 	l.mu.Lock()
 	l.older = append(l.older, Epoch{
 		Number: e.number, Origin: e.origin, Size: end.size, Root: end.root, Bytes: bytes, Closed: true,
@@ -197,7 +196,7 @@ func (l *Log) succeed(e, next *active, end ending) {
 	l.mu.Unlock()
 	l.closing.Go(func() {
 		e.readers.Wait()
-		if err := e.db.Close(); err != nil {
+		if err := l.shut(e); err != nil {
 			l.c.Logger.Warn("file of an ended epoch not closed", slog.Int64(keyEpoch, e.number), slog.Any(keyError, err))
 		}
 	})

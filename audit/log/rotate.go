@@ -18,7 +18,6 @@ type nextKey struct {
 	signer       note.Signer
 	verifier     note.Verifier
 	before, vkey string // the verifier keys, old and new
-	renamed      bool
 }
 
 // RotateKey replaces the node's key and ends the epoch with it: the last leaves
@@ -58,7 +57,7 @@ func (l *Log) rotate() error {
 	}
 	// Once the epoch is closed, the next start needs the new key.
 	if !errors.Is(err, ErrBroken) {
-		err = errors.Join(err, l.discard(KeyFileName+unfinished))
+		err = errors.Join(err, l.discard(KeyFileName+unfinished), l.discard(VKeyFileName+unfinished))
 	}
 	return fmt.Errorf("replace node key: %w", err)
 }
@@ -77,7 +76,7 @@ func (l *Log) prepareKey() (*nextKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k, writeUnfinished(l.dir, KeyFileName, skey+"\n", fileMode)
+	return k, errors.Join(writeUnfinished(l.dir, KeyFileName, skey+"\n", fileMode), writeUnfinished(l.dir, VKeyFileName, k.vkey+"\n", publicMode))
 }
 
 func newNextKey(before, skey, origin string) (k *nextKey, err error) {
@@ -97,17 +96,20 @@ func newNextKey(before, skey, origin string) (k *nextKey, err error) {
 
 // install makes it the node's key. The public one comes first: without it, a
 // start in between would take the old one for another node's.
-func (k *nextKey) install(dir *os.Root) error {
-	if err := publish(dir, k.vkey); err != nil {
+func (k *nextKey) install(dir *os.Root, at func(step string)) error {
+	err := dir.Rename(VKeyFileName+unfinished, VKeyFileName)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = publish(dir, k.vkey)
+	}
+	if err != nil {
 		return err
 	}
-	if !k.renamed {
-		if err := dir.Rename(KeyFileName+unfinished, KeyFileName); err != nil {
-			return err
-		}
-		k.renamed = true
+	at("vkey")
+	if err := moveIntoPlace(dir, KeyFileName); err != nil {
+		return err
 	}
-	return syncDirectory(dir)
+	at("key")
+	return nil
 }
 
 // finishRotation looks for a key that a crash kept from being installed. It was
@@ -119,10 +121,10 @@ func (l *Log) finishRotation(last string) error {
 	}
 	if err == nil && last != "" {
 		if k, ok := l.interrupted(skey, last); ok {
-			return k.install(l.dir)
+			return k.install(l.dir, l.at)
 		}
 	}
-	return l.discard(KeyFileName + unfinished)
+	return errors.Join(l.discard(KeyFileName+unfinished), l.discard(VKeyFileName+unfinished))
 }
 
 func (l *Log) interrupted(skey, last string) (k *nextKey, ok bool) {

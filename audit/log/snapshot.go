@@ -66,7 +66,10 @@ func (l *Log) takeHold() (s *snapshot, err error) {
 	if _, err := l.signActive(); err != nil {
 		return nil, err
 	}
-	s = &snapshot{active: l.hold()}
+	s = &snapshot{}
+	if s.active, err = l.hold(); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())

@@ -50,7 +50,7 @@ func TestP7TornWrites(t *testing.T) {
 	}
 }
 
-func content(t *testing.T, file string) []byte {
+func content(t testing.TB, file string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -115,5 +115,58 @@ func TestP7TornFileIsUsable(t *testing.T) {
 		if r := verified(t, c.Dir); r.Events != 44 {
 			t.Errorf("Verify().Events = %d, want 44", r.Events)
 		}
+	}
+}
+
+// TestP7TornRollOver plays a power cut inside each write of a roll-over: the
+// next epoch half made, the end of the old one half written.
+func TestP7TornRollOver(t *testing.T) {
+	c := config(t)
+	l := open(t, c)
+	fill(t, l, 0, 40)
+	steps := map[string]string{}
+	l.OnStep(func(step string) {
+		steps[step] = filepath.Join(t.TempDir(), "audit")
+		copyDir(t, c.Dir, steps[step])
+	})
+	if err := l.RollOver(); err != nil {
+		t.Fatal(err)
+	}
+	closeLog(t, l)
+	old, unborn := auditlog.EpochFile(1), auditlog.EpochFile(2)+".new"
+	before, after := content(t, filepath.Join(steps["created"], old)), content(t, filepath.Join(steps["closed"], old))
+	next := content(t, filepath.Join(steps["created"], unborn))
+	random := rand.New(rand.NewPCG(5, 6))
+	ended := 0
+	crash := func(oldText, nextText []byte) {
+		t.Helper()
+		c.Dir = filepath.Join(t.TempDir(), "audit")
+		copyDir(t, steps["created"], c.Dir)
+		for name, text := range map[string][]byte{old: oldText, unborn: nextText} {
+			if err := os.WriteFile(filepath.Join(c.Dir, name), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := open(t, c)
+		if o := l.Opening(); o.Lost || o.Created || len(o.Missing) > 0 {
+			t.Errorf("Opening() = %+v, want nothing lost", o)
+		}
+		ended += len(epochs(t, l)) - 1
+		fill(t, l, 100, 2)
+		closeLog(t, l)
+		if got := len(verifiedAll(t, c.Dir)); got != 42 {
+			t.Errorf("the epochs hold %d events, want 42", got)
+		}
+	}
+	for range 6 {
+		crash(before, tornData(make([]byte, len(next)), next, random))
+		crash(before, next[:random.IntN(len(next))])
+		crash(tornData(before, after, random), next)
+	}
+	for cut := 0; cut <= 88; cut += 11 {
+		crash(tornMeta(before, after, cut), next)
+	}
+	if ended == 0 || ended == 27 {
+		t.Errorf("%d of 27 crashes came after the end of the epoch, want some of both", ended)
 	}
 }

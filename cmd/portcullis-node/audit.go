@@ -60,19 +60,21 @@ func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 		return nil, nil // readiness and the process's log say why
 	}
 	found, err := audit.Resume(p.log.Recent(interruptedWithin))
-	if err != nil {
-		return nil, err
+	if _, altered := errors.AsType[*auditlog.TamperedError](err); altered {
+		p.recorder.Owe(audit.LogTampered()) // an epoch that has ended: the others go on
 	}
-	p.recorder.Resume(found)
+	if err == nil {
+		p.recorder.Resume(found)
+	}
 	first := []audit.Event{audit.DriverStarted()}
 	if was := p.log.Opening(); !was.Created { // else the log's first leaf says what was found
-		epochs, err := p.log.Epochs()
-		if err != nil {
-			return nil, err
+		epochs, e := p.log.Epochs()
+		if e != nil {
+			return found.Intents, errors.Join(err, e)
 		}
-		e := epochs[len(epochs)-1]
+		last := epochs[len(epochs)-1]
 		first = append([]audit.Event{audit.LogFound(audit.Opening{
-			Epoch: e.Number, Size: e.Size, Root: e.Root, Unsigned: was.Unsigned, Missing: int64(len(was.Missing)),
+			Epoch: last.Number, Size: last.Size, Root: last.Root, Unsigned: was.Unsigned, Missing: int64(len(was.Missing)),
 		})}, first...)
 	}
 	for _, e := range first {
@@ -82,7 +84,7 @@ func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 			p.logger.Error("start not recorded", slog.Any(keyError, err))
 		}
 	}
-	return found.Intents, nil
+	return found.Intents, err
 }
 
 func (p *plugin) closeRecorder() error {

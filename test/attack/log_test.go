@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/portcullis-csi/portcullis/audit"
@@ -16,9 +17,17 @@ import (
 // verify does, and returns what it holds.
 func (n *node) events() []audit.Event {
 	n.t.Helper()
-	events, err := n.verified(n.path(logFile))
-	if err != nil {
-		n.t.Fatal(err)
+	files, err := filepath.Glob(n.path("state/audit/epoch-*.db"))
+	if err != nil || len(files) == 0 {
+		n.t.Fatalf("epochs of the log = %q, %v, want some", files, err)
+	}
+	var events []audit.Event
+	for _, file := range files {
+		more, err := n.verified(file)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		events = append(events, more...)
 	}
 	return events
 }

@@ -158,7 +158,7 @@ func refusedLogs() map[string]func(*logged) {
 		"file: a bit of a page header":       func(l *logged) { l.flipOneOf(l.flags()) },
 		"file: a bit of an event":            func(l *logged) { l.flipOneOf(l.places(l.leaf())) },
 		"file: a bit of a hash":              func(l *logged) { l.flipOneOf(l.places(hash(l.leaf()))) },
-		"file: a bit of a checkpoint":        func(l *logged) { l.flipOneOf(l.places([]byte(origin + "\n"))) },
+		"file: a bit of a checkpoint":        func(l *logged) { l.flipOneOf(l.places([]byte(origin + "/1\n"))) },
 		"file: a bit of a signature":         func(l *logged) { l.flipOneOf(l.places([]byte("— " + origin))) },
 		"file: a bit of the count of events": func(l *logged) { l.flipOneOf(l.places([]byte("size\x00\x00"))) },
 		"file: three pages":                  func(l *logged) { l.write(logFile, string(l.kept[logFile][:3*logPage])) },
