@@ -70,7 +70,8 @@ func newCommand() *cobra.Command {
 		Long: `portcullis is the command line of the Portcullis Secrets Store CSI driver.
 
   portcullis demo           plays the whole story on this machine, in a minute
-  portcullis audit verify   checks that an audit log is complete and unaltered`,
+  portcullis audit verify   checks that an audit log is complete and unaltered
+  portcullis policy build   makes a directory of policy into a bundle for nodes`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
