@@ -61,7 +61,7 @@ func (n *node) verified(file string) ([]audit.Event, error) {
 	var events []audit.Event
 	_, err := auditlog.Verify(n.t.Context(), auditlog.VerifyConfig{
 		Path: file, VKey: string(n.read(vkeyFile)),
-		Each: func(_ int64, leaf []byte) error {
+		Each: func(_ auditlog.Position, leaf []byte) error {
 			e, err := audit.Parse(leaf)
 			events = append(events, e)
 			return err
