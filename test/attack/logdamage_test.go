@@ -122,7 +122,7 @@ func (l *logged) leaf() (leaf []byte) {
 	l.t.Helper()
 	_, err := auditlog.Verify(l.t.Context(), auditlog.VerifyConfig{
 		Path: l.path(logFile), VKey: string(l.read(vkeyFile)),
-		Each: func(_ int64, b []byte) error {
+		Each: func(_ auditlog.Position, b []byte) error {
 			if e, err := audit.Parse(b); err == nil && e.Stage == audit.StageIntent {
 				leaf = bytes.Clone(b)
 			}
