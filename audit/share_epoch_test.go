@@ -1,10 +1,12 @@
 package audit_test
 
 import (
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
@@ -176,4 +178,93 @@ func TestTheShareIsOfTheFile(t *testing.T) {
 	if grown := size() - full; grown > 16<<10 {
 		t.Errorf("after a restart the file grew by %d bytes more, want a count", grown)
 	}
+}
+
+// TestRepeatsTakeTheShareAfterARestartToo: events that tell of second times are
+// refusals as well.
+func TestRepeatsTakeTheShareAfterARestartToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, l := audittest.New(t)
+		l.Begin(1, epochBytes)
+		flood := denialsOf(t, "loud")
+		for range 2 {
+			flood.made = 0
+			for range 280 {
+				e := flood.next()
+				e.ID = audit.DriverStarted().ID
+				record(t, r, e)
+			}
+		}
+		time.Sleep(time.Hour)
+		audittest.Closed(t, r, l)
+		if n := len(l.Leaves()); n < 400 {
+			t.Fatalf("%d events are listed, want denials and as many events that tell of the second ones", n)
+		}
+		found, err := audit.Resume(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := audit.New(audit.Config{Log: l, Source: audittest.Source(), Logger: silent()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.Resume(found)
+		for range 1000 {
+			record(t, next, flood.next())
+		}
+		audittest.Closed(t, next, l)
+		if got := accountFor(t, l, "loud").bytes; got > epochBytes/4 {
+			t.Errorf("refusals and their repeats take %d bytes of an epoch of %d", got, epochBytes)
+		}
+	})
+}
+
+// TestTakingTurnsGivesNoShareAnew: whoever is pushed out of the accounts comes
+// back with the charges of the one whose place he takes.
+func TestTakingTurnsGivesNoShareAnew(t *testing.T) {
+	r, l := audittest.New(t)
+	l.Begin(1, epochBytes)
+	pods := 0
+	refuse := func(namespace string) {
+		pods++
+		record(t, r, audit.Rejected(audit.Claim{Namespace: namespace, Pod: fmt.Sprint("p", pods)}, audit.ReasonInvalidRequest))
+	}
+	for i := range 1024 {
+		for range 2 {
+			refuse(fmt.Sprint("made-up-", i))
+		}
+	}
+	for range 1500 {
+		refuse("one")
+		refuse("other")
+	}
+	if got := accountFor(t, l, "one"); got.bytes > epochBytes/4 || got.listed == 1500 {
+		t.Errorf("%d refusals in %d bytes are listed, want at most a quarter of %d", got.listed, got.bytes, epochBytes)
+	}
+}
+
+// TestACountOfRepeatsIsToldOnceBeyondTheShare: by the count, and by nobody else.
+func TestACountOfRepeatsIsToldOnceBeyondTheShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, l := audittest.New(t)
+		l.Begin(1, epochBytes)
+		flood := denialsOf(t, "loud")
+		same := func() {
+			e := flood.template
+			e.ID = audit.DriverStarted().ID
+			record(t, r, e)
+		}
+		for range 5 {
+			same()
+		}
+		for range 1000 {
+			record(t, r, flood.next())
+		}
+		time.Sleep(audit.RepeatWindow + time.Second)
+		same()
+		audittest.Closed(t, r, l)
+		if got := accountFor(t, l, "loud"); got.listed+got.counted != 1006 {
+			t.Errorf("%d refusals are listed and %d counted, want 1006 together", got.listed, got.counted)
+		}
+	})
 }

@@ -9,7 +9,8 @@ duration=${1:-20s} count=0
 for package in $(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); do
 	for target in $(go test -tags insecure -list '^Fuzz' "$package" | grep '^Fuzz'); do
 		echo "== $package $target for $duration"
-		go test -tags insecure -run '^$' -fuzz "^$target\$" -fuzztime "$duration" "$package"
+		go test -tags insecure -run '^$' -fuzz "^$target\$" -fuzztime "$duration" \
+			-fuzzminimizetime 10x "$package" # by default it takes a minute for each find
 		count=$((count + 1))
 	done
 done

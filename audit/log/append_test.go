@@ -175,7 +175,11 @@ func diskUse(t *testing.T, dir string) (bytes int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bytes += info.Sys().(*syscall.Stat_t).Blocks * 512
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			t.Fatalf("Stat(%s) = %T", e.Name(), info.Sys())
+		}
+		bytes += stat.Blocks * 512
 	}
 	return bytes
 }

@@ -37,7 +37,7 @@ func appendUntilKilled(dir string) int {
 		group.Go(func() {
 			for i := range 100_000 {
 				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), p, i)
-				if _, err := l.Append(context.Background(), fmt.Appendf(nil, `{"id":%q,"time":"2026-01-15T12:00:00Z","pad":%q}`, id, strings.Repeat("x", 500))); err != nil {
+				if _, err := l.Append(context.Background(), fmt.Appendf(nil, `{"id":%q,"time":"2026-01-15T12:00:00Z","pad":%q}`, id, strings.Repeat("x", 4000))); err != nil {
 					return
 				}
 				fmt.Println(id) // one write, so that lines of goroutines do not mix
@@ -57,7 +57,7 @@ func TestP7KillLosesNothing(t *testing.T) {
 	acknowledged := map[string]bool{}
 	const kills = 20
 	for round := range kills {
-		for _, id := range killed(t, c.Dir, time.Duration(20+10*(round%7))*time.Millisecond) {
+		for _, id := range killed(t, c.Dir, 50+11*(round%7)) {
 			acknowledged[id] = true
 		}
 		l := open(t, c) // a tail that the crash left is signed
@@ -83,9 +83,9 @@ func TestP7KillLosesNothing(t *testing.T) {
 	}
 }
 
-// killed runs the test binary as a process that appends, kills it some time
-// after its first acknowledged event, and returns those it acknowledged.
-func killed(t *testing.T, dir string, after time.Duration) []string {
+// killed runs the test binary as a process that appends, kills it after so many
+// acknowledged events, while it goes on, and returns those it acknowledged.
+func killed(t *testing.T, dir string, after int) []string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), crashDir+"="+dir)
@@ -98,11 +98,12 @@ func killed(t *testing.T, dir string, after time.Duration) []string {
 		t.Fatal(err)
 	}
 	var ids []string
-	var once sync.Once
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		ids = append(ids, lines.Text())
-		once.Do(func() { time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) })
+		if len(ids) == after {
+			_ = cmd.Process.Kill()
+		}
 	}
 	if err := cmd.Wait(); err == nil || len(ids) == 0 {
 		t.Fatalf("the process ended by itself after %d events: %v", len(ids), err)

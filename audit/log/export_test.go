@@ -75,7 +75,7 @@ func ReadClosed(dir string, text []byte, vkey string) (Epoch, error) {
 	if err != nil {
 		return Epoch{}, err
 	}
-	defer c.close()
+	defer func() { _ = c.close() }()
 	s, err := c.summarize([]note.Verifier{v})
 	if err != nil {
 		return Epoch{}, err

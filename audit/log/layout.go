@@ -135,7 +135,7 @@ type planned struct {
 func (p *planned) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	hashes := make([]tlog.Hash, len(indexes))
 	for i, at := range indexes {
-		reader, at := p.stored, at
+		reader := p.stored
 		if at >= p.from {
 			reader, at = p.more, at-p.from
 		}

@@ -85,7 +85,7 @@ func (l *Log) diskHas(bytes uint64) bool {
 	if err := syscall.Fstatfs(int(l.held.Fd()), &s); err != nil {
 		return true // then trying will tell
 	}
-	return s.Bavail >= bytes/uint64(max(s.Bsize, 1)) //nolint:gosec // G115: a block has a size above 0
+	return s.Bavail >= bytes/uint64(max(s.Bsize, 1))
 }
 
 // shut closes the file of an epoch, and gives back what it does not use, but on

@@ -54,8 +54,8 @@ func verifiedAll(t testing.TB, dir string) (events []string) {
 	before := ""
 	for i, file := range files {
 		first := ""
-		r, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: file, VKey: vkey(t, dir), Each: func(n int64, leaf []byte) error {
-			if n == 0 {
+		r, err := auditlog.Verify(t.Context(), auditlog.VerifyConfig{Path: file, VKey: vkey(t, dir), Each: func(at auditlog.Position, leaf []byte) error {
+			if at.Index == 0 {
 				first = string(leaf)
 			}
 			if !isBoundary(string(leaf)) {

@@ -129,12 +129,12 @@ func TestRotateKeyOfAClosedLog(t *testing.T) {
 func TestRotateKeyThatFailsLeavesTheOldKey(t *testing.T) {
 	c := config(t)
 	fail := false
-	make := c.Boundary
+	boundary := c.Boundary
 	c.Boundary = func(kind string, state []byte) ([]byte, error) {
 		if fail && kind == "log.closed" {
 			return nil, errors.New("no such event")
 		}
-		return make(kind, state)
+		return boundary(kind, state)
 	}
 	l := open(t, c)
 	fill(t, l, 0, 5)

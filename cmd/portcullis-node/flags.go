@@ -116,7 +116,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.StringSliceVar(&o.apiAudiences, "api-audiences", nil, "comma separated audiences of the API server, as its own flag of this name says: a service account token without an audience has one of them (default: the issuer)")
 	f.StringVar(&o.hostProc, "host-proc", "/proc", "proc file system that shows the processes of the node; without it, volumes whose pod is gone are left alone")
 	f.StringVar(&o.clusterName, "cluster-name", "", "name of this cluster in policy input and audit events (required)")
-	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory"+unsignedNote)
+	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory, or a tar.gz of portcullis policy build"+unsignedNote)
 	f.DurationVar(&o.policyPoll, "policy-poll-interval", 30*time.Second, "time between looks at the policy source")
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis", "directory for the audit log, the inputs of decisions, volumes.db and admin.sock: on the node's disk, mode 0700, kept over restarts")
 	f.Int64Var(&o.auditRetention, "audit-retention-bytes", 1<<30, "room for the audit log on the disk, in bytes; the oldest epoch is deleted first. A tenth more is for the inputs of decisions")

@@ -71,7 +71,8 @@ func newCommand() *cobra.Command {
 
   portcullis demo           plays the whole story on this machine, in a minute
   portcullis audit tail     shows the last events of this node's log
-  portcullis audit verify   checks that an audit log is complete and unaltered`,
+  portcullis audit verify   checks that an audit log is complete and unaltered
+  portcullis policy build   makes a directory of policy into a bundle for nodes`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

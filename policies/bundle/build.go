@@ -33,8 +33,8 @@ type Built struct {
 	Warnings []Warning
 }
 
-// Build completes the manifest of a bundle, compiles it as a node would that
-// demands signatures, and says what its author might not expect of it.
+// Build completes the manifest of a bundle, compiles it as a node does,
+// and says what its author might not expect of it.
 func Build(ctx context.Context, b policies.Bundle, c BuildConfig) (Built, error) {
 	m, err := c.manifest(b.Manifest)
 	if err != nil {
@@ -43,11 +43,7 @@ func Build(ctx context.Context, b policies.Bundle, c BuildConfig) (Built, error)
 	if b, err = WithManifest(b, m); err != nil {
 		return Built{}, err
 	}
-	compiled := b
-	// Nothing vouches for it yet, but what only signed bundles must have is
-	// missed best before it is signed.
-	compiled.Signed = true
-	if _, err := policies.Compile(ctx, compiled, policies.Options{Clock: func() time.Time { return c.Now }}); err != nil {
+	if _, err := policies.Compile(ctx, b, policies.Options{Clock: func() time.Time { return c.Now }}); err != nil {
 		return Built{}, err
 	}
 	return Built{Bundle: b, Grants: len(Grants(b)), Waivers: len(Waivers(b)), Warnings: Warnings(b, c.Now)}, nil

@@ -22,19 +22,19 @@ type Grant struct {
 	Provider          string            `json:"provider" form:"provider" need:"name the provider of the SecretProviderClass" doc:"Provider of the SecretProviderClass."`
 	Secrets           []string          `json:"secrets" form:"secret" need:"list ids, or prefixes that end in /*" doc:"Secret ids: whole, a prefix that ends in /*, or an id that ends in #* for each of its keys."`
 	Scoping           map[string]string `json:"scoping,omitempty" doc:"Exactly the scoping parameters of the class, none more, none less."`
-	Audiences         []string          `json:"audiences,omitempty" doc:"Token audiences that go to the provider; absent: all."`
+	Audiences         []string          `json:"audiences,omitempty" form:"text" doc:"Token audiences that go to the provider; absent: all."`
 	MaxFileMode       *string           `json:"maxFileMode,omitempty" form:"mode" doc:"Read bits that files may have, octal, in quotes; absent: the ceiling of the volume."`
 	OwnerUID          *int64            `json:"ownerUID,omitempty" form:"uid" doc:"User that a file may belong to; absent: none but root."`
-	SyncTargets       []string          `json:"syncTargets,omitempty" doc:"Secret objects that copies may go to; absent: none."`
-	ImageSigners      []string          `json:"imageSigners,omitempty" doc:"Every container that mounts the volume has to be signed by one of them. This version verifies no image signatures: such a grant is never live."`
+	SyncTargets       []string          `json:"syncTargets,omitempty" form:"text" doc:"Secret objects that copies may go to; absent: none."`
+	ImageSigners      []string          `json:"imageSigners,omitempty" form:"text" doc:"Every container that mounts the volume has to be signed by one of them. This version verifies no image signatures: such a grant is never live."`
 	Pods              *Pods             `json:"pods,omitempty" doc:"Narrows the grant to some pods of the subject. It never identifies, since whoever writes pods chooses all of it."`
 }
 
 // Pods narrows a grant to some pods of the subject.
 type Pods struct {
-	OwnerKinds        []string `json:"ownerKinds,omitempty" doc:"Kinds of the controller that owns the pod."`
-	OwnerNames        []string `json:"ownerNames,omitempty" doc:"Names of the controller that owns the pod."`
-	ImageRepositories []string `json:"imageRepositories,omitempty" doc:"Repositories, or repository@sha256:..., of every container that mounts the volume."`
+	OwnerKinds        []string `json:"ownerKinds,omitempty" form:"text" doc:"Kinds of the controller that owns the pod."`
+	OwnerNames        []string `json:"ownerNames,omitempty" form:"text" doc:"Names of the controller that owns the pod."`
+	ImageRepositories []string `json:"imageRepositories,omitempty" form:"text" doc:"Repositories, or repository@sha256:..., of every container that mounts the volume."`
 	NamePatterns      []string `json:"namePatterns,omitempty" form:"podName" doc:"Names of pods, or prefixes and a final *."`
 }
 

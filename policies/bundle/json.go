@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -119,7 +121,8 @@ func (p *jsonParser) compound(n *yaml.Node, open json.Delim, depth int) error {
 }
 
 // encodeJSON writes a value as a bundle holds it: one line, sorted keys, no
-// escapes that only HTML needs.
+// escapes that only HTML needs, and one for each character that a reviewer would
+// not see.
 func encodeJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -127,5 +130,22 @@ func encodeJSON(v any) ([]byte, error) {
 	if err := e.Encode(v); err != nil {
 		return nil, fmt.Errorf("encode policy data: %w", err)
 	}
-	return b.Bytes(), nil
+	// Outside of strings there is none but the final line end.
+	text := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	if !bytes.ContainsFunc(text, hidden) {
+		return b.Bytes(), nil
+	}
+	var seen []byte
+	for _, r := range string(text) {
+		switch {
+		case !hidden(r):
+			seen = utf8.AppendRune(seen, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			seen = fmt.Appendf(seen, `\u%04x\u%04x`, high, low)
+		default:
+			seen = fmt.Appendf(seen, `\u%04x`, r)
+		}
+	}
+	return append(seen, '\n'), nil
 }

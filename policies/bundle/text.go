@@ -24,7 +24,7 @@ func checkText(file string, text []byte) error {
 		case r == '\n':
 			line, start = line+1, i+1
 		case r == '\t', r == '\r' && bytes.HasPrefix(text[i+1:], []byte("\n")):
-		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
+		case hidden(r):
 			return policies.FileErrors{{
 				Place: at, Problem: fmt.Sprintf("character %U cannot be seen", r), Hint: "remove it, or write it as an escape in quotes",
 			}}
@@ -33,3 +33,6 @@ func checkText(file string, text []byte) error {
 	}
 	return nil
 }
+
+// hidden reports whether a character shows as nothing, or as something else.
+func hidden(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }

@@ -29,37 +29,42 @@ func Warnings(b policies.Bundle, now time.Time) []Warning {
 	if len(grants) == 0 {
 		warnings = append(warnings, Warning{"no-grants", "grants", "the bundle grants nothing: every mount will be denied"})
 	}
-	wider := covering(b)
+	wider, notAfter := covering(b), b.Manifest.NotAfter
 	for _, g := range grants {
 		subject := "grant " + g.ID
 		if len(g.ImageSigners) > 0 {
 			warnings = append(warnings, Warning{"image-signers", subject, fmt.Sprintf("this version verifies no image signatures: grant %s is never live", g.ID)})
 		}
-		warnings = append(warnings, ending(subject, "grant-expires", g.Expiry, b.Manifest.NotAfter, now)...)
+		if text := ending(g.Expiry, notAfter, now); text != "" {
+			warnings = append(warnings, Warning{"grant-expires", subject, subject + " " + text})
+		}
 		if by := wider(g); by != "" {
 			warnings = append(warnings, Warning{"grant-shadowed", subject, fmt.Sprintf("grant %s allows nothing that grant %s does not", g.ID, by)})
 		}
 	}
 	for _, w := range Waivers(b) {
-		warnings = append(warnings, ending("waiver "+w.ID, "waiver-expires", w.Expiry, b.Manifest.NotAfter, now)...)
+		if text := ending(w.Expiry, notAfter, now); text != "" {
+			warnings = append(warnings, Warning{"waiver-expires", "waiver " + w.ID, "waiver " + w.ID + " " + text})
+		}
 	}
 	return warnings
 }
 
-// ending warns of a grant or a waiver that ends before somebody looks again.
-func ending(subject, id, expiry string, notAfter, now time.Time) []Warning {
+// ending says that a grant or a waiver ends before somebody looks again, "" if
+// it does not.
+func ending(expiry string, notAfter, now time.Time) string {
 	end, err := policies.EndOfDate(expiry)
 	switch {
 	case err != nil:
-		return nil
+		return ""
 	case !end.After(now):
-		return []Warning{{id, subject, fmt.Sprintf("%s has expired on %s and does nothing", subject, expiry)}}
+		return fmt.Sprintf("has expired on %s and does nothing", expiry)
 	case end.Sub(now) <= soon:
-		return []Warning{{id, subject, fmt.Sprintf("%s expires on %s, within 14 days", subject, expiry)}}
+		return fmt.Sprintf("expires on %s, within 14 days", expiry)
 	case end.Before(notAfter):
-		return []Warning{{id, subject, fmt.Sprintf("%s expires on %s, before the bundle does", subject, expiry)}}
+		return fmt.Sprintf("expires on %s, before the bundle does", expiry)
 	}
-	return nil
+	return ""
 }
 
 func configWarnings(b policies.Bundle, now time.Time) []Warning {
