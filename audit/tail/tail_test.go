@@ -19,10 +19,16 @@ import (
 
 // memory is a tail.Source: the events of each epoch, from epoch 1 on.
 type memory struct {
-	epochs [][]audit.Event
+	epochs [][]stored
 	gone   int   // so many of the oldest epochs are deleted once they are listed
 	read   int64 // how many events were given
 	err    error
+}
+
+// stored is an event and its leaf.
+type stored struct {
+	time time.Time
+	leaf []byte
 }
 
 func (m *memory) Epochs(context.Context) ([]admin.Epoch, error) {
@@ -30,7 +36,7 @@ func (m *memory) Epochs(context.Context) ([]admin.Epoch, error) {
 	for i, events := range m.epochs {
 		e := admin.Epoch{Number: int64(i) + 1, Size: int64(len(events)), Closed: i < len(m.epochs)-1}
 		if len(events) > 0 {
-			e.From, e.To = events[0].Time, events[len(events)-1].Time
+			e.From, e.To = events[0].time, events[len(events)-1].time
 		}
 		list = append(list, e)
 	}
@@ -46,11 +52,7 @@ func (m *memory) Read(_ context.Context, from admin.Position, count int64, f fun
 			continue
 		}
 		m.read++
-		leaf, err := json.Marshal(e)
-		if err != nil {
-			return err
-		}
-		if err := f(admin.Position{Epoch: from.Epoch, Index: int64(i)}, leaf); err != nil {
+		if err := f(admin.Position{Epoch: from.Epoch, Index: int64(i)}, e.leaf); err != nil {
 			return err
 		}
 	}
@@ -67,15 +69,21 @@ func denial(namespace string, seconds int) audit.Event {
 }
 
 // twoEpochs has 5000 denials of "loud" and some of "quiet" in each epoch.
-func twoEpochs() *memory {
-	m := &memory{epochs: make([][]audit.Event, 2)}
+func twoEpochs(t *testing.T) *memory {
+	t.Helper()
+	m := &memory{epochs: make([][]stored, 2)}
 	for epoch := range 2 {
 		for i := range 5000 {
 			namespace := "loud"
 			if i%1000 == 7 {
 				namespace = "quiet"
 			}
-			m.epochs[epoch] = append(m.epochs[epoch], denial(namespace, epoch*5000+i))
+			e := denial(namespace, epoch*5000+i)
+			leaf, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.epochs[epoch] = append(m.epochs[epoch], stored{e.Time, leaf})
 		}
 	}
 	return m
@@ -117,9 +125,10 @@ func TestLast(t *testing.T) {
 		"of another decision":     {1, tail.Filter{Decision: "X"}, nil, 10000},
 		"of another pod":          {1, tail.Filter{Pod: "api-1"}, nil, 10000},
 	}
+	s := twoEpochs(t)
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := twoEpochs()
+			s.read = 0
 			got, next := places(t, s, tail.Want{Last: tt.last, Filter: tt.filter})
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("Last(%d) (-want +got):\n%s", tt.last, diff)
@@ -135,9 +144,9 @@ func TestLast(t *testing.T) {
 }
 
 func TestLastPassesOverWhatIsDeletedMeanwhile(t *testing.T) {
+	s := twoEpochs(t)
+	s.gone = 1
 	for _, n := range []int{0, 9} {
-		s := twoEpochs()
-		s.gone = 1
 		got, _ := places(t, s, tail.Want{Last: n, Filter: tail.Filter{Namespace: "quiet"}})
 		if diff := cmp.Diff([]string{"2/7", "2/1007", "2/2007", "2/3007", "2/4007"}, got); diff != "" {
 			t.Errorf("Last(%d) (-want +got):\n%s", n, diff)
@@ -149,7 +158,7 @@ func TestLastOfNothing(t *testing.T) {
 	if got, next := places(t, &memory{}, tail.Want{Last: 3}); got != nil || next != (admin.Position{}) {
 		t.Errorf("Last() of no epochs = %v, %v, want nothing, and to begin at the oldest", got, next)
 	}
-	if got, next := places(t, &memory{epochs: [][]audit.Event{{}}}, tail.Want{Last: 3}); got != nil || next.Epoch != 1 {
+	if got, next := places(t, &memory{epochs: [][]stored{{}}}, tail.Want{Last: 3}); got != nil || next.Epoch != 1 {
 		t.Errorf("Last() of an empty epoch = %v, %v, want nothing, and to begin there", got, next)
 	}
 }
@@ -196,8 +205,9 @@ func TestParseSince(t *testing.T) {
 
 func TestLastFails(t *testing.T) {
 	failure := errors.New("disk")
+	s := twoEpochs(t)
 	for _, n := range []int{0, 3} {
-		s := twoEpochs()
+		s.err = nil
 		if _, err := tail.Last(t.Context(), s, tail.Want{Last: n, Show: func(tail.Entry) error { return failure }}); !errors.Is(err, failure) {
 			t.Errorf("Last(%d) = %v, want the error of Show", n, err)
 		}
