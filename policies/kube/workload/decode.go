@@ -112,7 +112,7 @@ func (d *decoder) skip(kind string) error {
 
 func (d *decoder) list(list *corev1.List, file string, depth int) error {
 	if depth > maxListDepth {
-		return fmt.Errorf("Lists are nested more than %d deep", maxListDepth)
+		return fmt.Errorf("has a List nested more than %d deep", maxListDepth)
 	}
 	for i, item := range list.Items {
 		if err := d.document(item.Raw, file, depth); err != nil {

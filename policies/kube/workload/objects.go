@@ -60,7 +60,7 @@ func (o *Objects) add(found object, kind, file string) error {
 		found.SetName(k.name)
 	}
 	if len(validation.IsDNS1123Subdomain(k.name)) > 0 {
-		return fmt.Errorf("metadata.name of a %s is missing or not a name; hint: use lower case letters, digits, - and .", kind)
+		return fmt.Errorf("metadata.name of a %s is missing or not a name; hint: use lower case letters, digits, dots and -", kind)
 	}
 	if k.namespace != "" && len(validation.IsDNS1123Label(k.namespace)) > 0 {
 		return fmt.Errorf("metadata.namespace of %s %q is not a name; hint: use lower case letters, digits and -", kind, k.name)

@@ -91,7 +91,8 @@ func (c Circumstances) volume(ctx context.Context, w *Workload, v *corev1.Volume
 // objects finds what the pod refers to. A class has to exist; of a namespace or
 // service account that is made later, nothing but the name is known.
 func (c Circumstances) objects(ctx context.Context, v *Volume, f *kube.Facts) error {
-	pod, err := f.Pod, error(nil)
+	pod := f.Pod
+	var err error
 	f.Class, err = first(c.Sources, func(s Source) (*spcv1.SecretProviderClass, error) { return s.Class(ctx, pod.Namespace, v.Class) })
 	if errors.Is(err, kube.ErrNotFound) {
 		return &NoClassError{pod.Namespace, v.Class}
