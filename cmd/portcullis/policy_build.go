@@ -198,5 +198,5 @@ func (r buildReport) text(w io.Writer) {
 		fmt.Fprintf(w, "  commit     %s\n", r.SourceCommit)
 	}
 	fmt.Fprintf(w, "  holds      %d grants, %d waivers, %d checks\n", r.Grants, r.Waivers, r.Checks)
-	fmt.Fprintf(w, "next: compare it with the bundle in force (portcullis policy diff), sign it, and publish it before that one ends\n")
+	fmt.Fprintf(w, "next: compare it with the bundle in force (portcullis policy diff), and publish it before that one ends\n")
 }
