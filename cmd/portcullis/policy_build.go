@@ -28,7 +28,7 @@ func buildCommand() *cobra.Command {
 	var o buildOptions
 	cmd := &cobra.Command{
 		Use:   "build DIR --out bundle.tar.gz --serial N",
-		Short: "Build a policy bundle to sign and publish",
+		Short: "Build a policy bundle to publish",
 		Long: `build reads the policy in a directory, compiles it as strictly as a node does, and
 writes the bundle that nodes read: checks without their tests, configuration, and
 grants and waivers as the index that a decision looks up. Every mistake is named

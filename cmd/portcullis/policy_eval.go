@@ -41,12 +41,13 @@ without now_ns it is now.
   portcullis policy test --show-input > input.json
   portcullis policy eval --policy ./policy --input input.json
   portcullis policy eval --policy ./policy --input input.json --explain PR-203
-  portcullis audit input --all | portcullis policy eval --policy ./policy --input - --recorded
+  portcullis policy eval --policy ./policy --input decisions.ndjson --recorded
 
-With --recorded the input is recorded decisions, one a line; each is decided again
-at the time that it was made, or at --now. --trace adds which expressions did not
-hold, --explain each step of one rule or check: with every finding that it makes,
-and every point where it ended without one.
+With --recorded the input is recorded decisions, one a line, as portcullis audit
+input --all writes them; each is decided again at the time that it was made, or at
+--now. --trace adds which expressions did not hold, --explain each step of one rule
+or check: with every finding that it makes, and every point where it ended without
+one.
 
 Exit code 0: allowed. 1: refused or failed. 2: wrong usage. 3: denied or undecided.`,
 		Args: cobra.NoArgs,
