@@ -75,26 +75,28 @@ func (p *prover) wanted(at auditlog.Position, leaf []byte) bool {
 	return json.Unmarshal(leaf, &e) == nil && e.ID == p.c.ID
 }
 
-// whole makes the evidence from the tree that the event is in.
+// whole makes the evidence from the tree that the event is in. What stands in the
+// way counts only if the log verifies.
 func (p *prover) whole(e auditlog.VerifiedEpoch) error {
-	if !p.found || p.at.Epoch != e.Number {
-		return nil
+	if p.found && p.err == nil && p.at.Epoch == e.Number {
+		p.evidence, p.err = p.prove(e)
 	}
-	var text []byte
-	var size int64
-	if text, size, p.err = p.against(e); p.err != nil {
-		return nil // it counts only if the log verifies
+	return nil
+}
+
+func (p *prover) prove(e auditlog.VerifiedEpoch) (Evidence, error) {
+	text, size, err := p.against(e)
+	if err != nil {
+		return Evidence{}, err
 	}
 	if !utf8.Valid(p.leaf) {
-		p.err = refused("export the log instead", "event %v is not UTF-8, so JSON cannot hold it", p.at)
-		return nil
+		return Evidence{}, refused("export the log instead", "event %v is not UTF-8, so JSON cannot hold it", p.at)
 	}
 	proof, err := tlog.ProveRecord(size, p.at.Index, e.Hashes)
 	if err != nil {
-		return err
+		return Evidence{}, err
 	}
-	p.evidence = Evidence{Format: Format, Origin: e.Origin, Index: p.at.Index, Event: string(p.leaf), Proof: proof, Checkpoint: string(text)}
-	return nil
+	return Evidence{Format: Format, Origin: e.Origin, Index: p.at.Index, Event: string(p.leaf), Proof: proof, Checkpoint: string(text)}, nil
 }
 
 // against chooses the checkpoint: the smallest known one, which is the oldest,

@@ -60,8 +60,17 @@ func (n *node) boundary(kind string, state []byte) ([]byte, error) {
 	return fmt.Appendf(nil, `{"id":"b%d","time":%q,"type":%q,"log":%s}`, n.next.Add(1), n.now().Format(time.RFC3339Nano), kind, state), nil
 }
 
-func leaf(i int) []byte {
-	return fmt.Appendf(nil, `{"id":"e%06d","time":"2026-01-15T12:00:00.%06dZ","type":"secret.mount","pad":%q}`, i, i, strings.Repeat("é", 250))
+func leaf(i int) []byte { return event(i, 250) }
+
+func event(i, pad int) []byte {
+	return fmt.Appendf(nil, `{"id":"e%06d","time":"2026-01-15T12:00:00.%06dZ","type":"secret.mount","pad":%q}`, i, i, strings.Repeat("é", pad))
+}
+
+func (n *node) leaf(i int) []byte {
+	if n.ordered { // and is short, since fuzzing shortens what it finds
+		return event(i, 1)
+	}
+	return leaf(i)
 }
 
 // run opens the log, appends events, rotates the key if told to, and closes it.
@@ -74,7 +83,7 @@ func (n *node) run(t testing.TB, from, to int, rotate bool) {
 	var all sync.WaitGroup
 	for i := from; i < to; i++ {
 		all.Go(func() {
-			if _, err := l.Append(t.Context(), leaf(i)); err != nil {
+			if _, err := l.Append(t.Context(), n.leaf(i)); err != nil {
 				t.Errorf("Append() = %v, want no error", err)
 			}
 		})
