@@ -13,7 +13,7 @@ docs/AUDIT_EVENTS.md describes the events.
 Exit codes of all its commands: 0 done, and the answer is yes. 1 refused, failed,
 or the log is not as it was written. 2 wrong usage. 3 done, and the answer is no.`,
 		Args: cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(verifyCommand())
 	cmd.AddCommand(proveCommand())

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
@@ -23,6 +24,27 @@ func TestDocumentsAreTrueWordForWord(t *testing.T) {
 func TestDocumentsAreTrueWordForWordAsRoot(t *testing.T) {
 	hardeningtest.NeedRoot(t)
 	follow(t, func(snippets.Block) bool { return false })
+}
+
+// A page that is rendered shows no info strings: the name of a file that the reader
+// is to write stands in the text above it.
+func TestFilesAreNamedWhereReadersSeeIt(t *testing.T) {
+	for _, name := range documents() {
+		text, err := os.ReadFile(filepath.Join("../../docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks, err := snippets.Extract(string(text))
+		if err != nil {
+			t.Fatalf("docs/%s: %v", name, err)
+		}
+		lines := strings.Split(string(text), "\n")
+		for _, b := range blocks {
+			if (b.Kind == snippets.File || b.Kind == snippets.Append) && !strings.HasSuffix(lines[b.Line-3], "`"+b.Name+"`:") {
+				t.Errorf("docs/%s:%d: the line above the block does not end with `%s`: but is %q", name, b.Line, b.Name, lines[b.Line-3])
+			}
+		}
+	}
 }
 
 func follow(t *testing.T, leaveOut func(snippets.Block) bool) {
