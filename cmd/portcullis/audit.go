@@ -17,5 +17,6 @@ func auditCommand() *cobra.Command {
 	cmd.AddCommand(inputCommand())
 	cmd.AddCommand(checkpointCommand())
 	cmd.AddCommand(rotateKeyCommand())
+	cmd.AddCommand(sampleCommand())
 	return cmd
 }
