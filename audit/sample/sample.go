@@ -29,6 +29,7 @@ const (
 type Paths struct {
 	Log         string // as a node has it in --state-dir/audit
 	Inputs      string // and in --state-dir/audit-inputs
+	Earlier     string // a copy of the log, taken before it went on
 	Key         string // public key that was kept before it was replaced
 	Checkpoints string // checkpoints that were kept
 }
@@ -51,21 +52,27 @@ func Write(ctx context.Context, dir string) (p Paths, err error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return p, fmt.Errorf("look at the directory: %w", err)
 	}
-	state, kept := filepath.Join(dir, "node"), filepath.Join(dir, "kept")
+	state, kept, earlier := filepath.Join(dir, "node"), filepath.Join(dir, "kept"), filepath.Join(dir, "earlier")
 	p = Paths{
-		Log: filepath.Join(state, "audit"), Inputs: filepath.Join(state, "audit-inputs"),
+		Log: filepath.Join(state, "audit"), Inputs: filepath.Join(state, "audit-inputs"), Earlier: filepath.Join(earlier, "audit"),
 		Key: filepath.Join(kept, auditlog.VKeyFileName), Checkpoints: filepath.Join(kept, "checkpoints"),
 	}
-	for _, d := range []string{state, kept} {
+	for _, d := range []string{state, kept, earlier} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return p, fmt.Errorf("make directory: %w", err)
 		}
 	}
-	w, err := open(ctx, p)
+	return p, p.tell(ctx)
+}
+
+// process opens the log as a process of the node does, and closes it after what
+// it tells.
+func (p Paths) process(ctx context.Context, policy policy, tell func(*world, context.Context) error) error {
+	w, err := open(p, policy)
 	if err != nil {
-		return p, err
+		return err
 	}
-	return p, errors.Join(w.tell(ctx), w.close(ctx))
+	return errors.Join(tell(w, ctx), w.close(ctx))
 }
 
 // world is the node's part that records.
@@ -77,11 +84,8 @@ type world struct {
 	recorder *audit.Recorder
 }
 
-func open(ctx context.Context, p Paths) (w *world, err error) {
-	w = &world{paths: p}
-	if w.policy, err = starter(ctx); err != nil {
-		return nil, err
-	}
+func open(p Paths, policy policy) (w *world, err error) {
+	w = &world{paths: p, policy: policy}
 	logger := slog.New(slog.DiscardHandler)
 	source := audit.Source{Component: "driver", Version: "sample", Cluster: cluster, Node: node, Insecure: true}
 	w.log, err = auditlog.Open(auditlog.Config{Dir: p.Log, Origin: origin, Boundary: audit.BoundaryLeaf(source, time.Now), Logger: logger})

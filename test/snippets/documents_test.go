@@ -12,7 +12,7 @@ import (
 )
 
 // documents are those of which every block is accounted for.
-func documents() []string { return []string{"POLICIES.md"} }
+func documents() []string { return []string{"POLICIES.md", "AUDIT_EVENTS.md"} }
 
 // A newcomer who types what a document says, word for word, sees what it shows.
 func TestDocumentsAreTrueWordForWord(t *testing.T) {
@@ -29,14 +29,7 @@ func follow(t *testing.T, leaveOut func(snippets.Block) bool) {
 	bin := programs(t)
 	for _, name := range documents() {
 		t.Run(name, func(t *testing.T) {
-			text, err := os.ReadFile(filepath.Join("../../docs", name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			blocks, err := snippets.Extract(string(text))
-			if err != nil {
-				t.Fatalf("docs/%s: %v", name, err)
-			}
+			blocks := read(t, name)
 			run := 0
 			for _, b := range blocks {
 				if b.Kind == snippets.Run {
@@ -46,12 +39,26 @@ func follow(t *testing.T, leaveOut func(snippets.Block) bool) {
 			if run < 5 {
 				t.Errorf("docs/%s has %d blocks to run, want at least 5: the search is broken", name, run)
 			}
+			checkSamples(t, name, blocks)
 			reader := snippets.Reader{Dir: t.TempDir(), Env: append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+t.TempDir())}
 			if err := reader.Follow(t.Context(), slices.DeleteFunc(blocks, leaveOut)); err != nil {
 				t.Errorf("docs/%s: %v", name, err)
 			}
 		})
 	}
+}
+
+func read(t *testing.T, name string) []snippets.Block {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := snippets.Extract(string(text))
+	if err != nil {
+		t.Fatalf("docs/%s: %v", name, err)
+	}
+	return blocks
 }
 
 // programs builds what make build does, and a sudo that only runs: the tests are
