@@ -108,6 +108,8 @@ namespace_label_keys: [tier], monitor: {until: 2026-02-01, rules: ["*"]}, mass_r
 		badSense("config", "writable", "obligations: {max_file_mode: 511}"),
 		good("manifest", "usual", ok),
 		good("manifest", "every key", `{"revision":"r 1","roots":["portcullis"],"rego_version":1,"metadata":{"contract":"portcullis/v1","serial":2,"not_after":"2026-02-01T00:00:00Z","source_commit":"0a1b"}}`),
+		good("manifest", "empty texts", `{"revision":"",`+line(ok, `"serial":1`, `"source_commit":""`)[1:]),
+		badSense("config", "empty answers", `obligations: {on_revoke: "", on_expire: ""}`),
 		badForm("manifest", "wasm", `{"wasm":[],`+ok[1:]),
 		badForm("manifest", "roots", `{"roots":["a"],`+ok[1:]),
 		badForm("manifest", "no roots", `{"roots":[],`+ok[1:]),

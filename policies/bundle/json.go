@@ -51,15 +51,24 @@ func (p *jsonParser) fault(file string, err error) *policies.FileError {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		at, err = len(p.text), errors.New("text ends too early")
 	}
-	n := p.node(at)
+	// The decoder counts from the end of what it could read.
+	for at < len(p.text)-1 && bytes.IndexByte([]byte(" \t\r\n"), p.text[at]) >= 0 {
+		at++
+	}
+	n := p.at(at)
 	return &policies.FileError{Place: policies.Place{File: file, Line: n.Line, Column: n.Column}, Problem: "parse JSON: " + err.Error()}
 }
 
-// node returns a node that stands at an offset, or at the value after it.
+// node returns a node that stands at the value after an offset.
 func (p *jsonParser) node(offset int) *yaml.Node {
 	for offset < len(p.text) && bytes.IndexByte([]byte(" \t\r\n,:"), p.text[offset]) >= 0 {
 		offset++
 	}
+	return p.at(offset)
+}
+
+// at returns a node that stands at an offset.
+func (p *jsonParser) at(offset int) *yaml.Node {
 	for ; p.done < min(offset, len(p.text)); p.done++ {
 		if p.text[p.done] == '\n' {
 			p.line, p.start = p.line+1, p.done+1
