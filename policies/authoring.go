@@ -200,7 +200,7 @@ func placedProblem(e *FileError) Problem {
 	if e.Path != "" {
 		text = e.Path + ": " + text
 	}
-	return Problem{File: e.File, Row: e.Line, Column: e.Column, Text: text, Remedy: e.Hint}
+	return Problem{File: e.Place.File, Row: e.Place.Line, Column: e.Place.Column, Text: text, Remedy: e.Hint}
 }
 
 // modulePart matches the parts of a bundle that are files, with or without a line.

@@ -44,31 +44,27 @@ type jsonParser struct {
 }
 
 func (p *jsonParser) fault(file string, err error) *policies.FileError {
-	at := int(p.d.InputOffset())
+	at := p.next(int(p.d.InputOffset()))
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		at = max(0, int(syntax.Offset)-1)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		at, err = len(p.text), errors.New("text ends too early")
 	}
-	// The decoder counts from the end of what it could read.
-	for at < len(p.text)-1 && bytes.IndexByte([]byte(" \t\r\n"), p.text[at]) >= 0 {
-		at++
-	}
-	n := p.at(at)
+	n := p.node(at)
 	return &policies.FileError{Place: policies.Place{File: file, Line: n.Line, Column: n.Column}, Problem: "parse JSON: " + err.Error()}
 }
 
-// node returns a node that stands at the value after an offset.
-func (p *jsonParser) node(offset int) *yaml.Node {
+// next returns where the value after an offset begins.
+func (p *jsonParser) next(offset int) int {
 	for offset < len(p.text) && bytes.IndexByte([]byte(" \t\r\n,:"), p.text[offset]) >= 0 {
 		offset++
 	}
-	return p.at(offset)
+	return offset
 }
 
-// at returns a node that stands at an offset.
-func (p *jsonParser) at(offset int) *yaml.Node {
+// node returns a node that stands at an offset, which never goes back.
+func (p *jsonParser) node(offset int) *yaml.Node {
 	for ; p.done < min(offset, len(p.text)); p.done++ {
 		if p.text[p.done] == '\n' {
 			p.line, p.start = p.line+1, p.done+1
@@ -81,7 +77,7 @@ func (p *jsonParser) value(depth int) (*yaml.Node, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("nested deeper than %d levels", maxDepth)
 	}
-	n := p.node(int(p.d.InputOffset()))
+	n := p.node(p.next(int(p.d.InputOffset())))
 	token, err := p.d.Token()
 	if err != nil {
 		return nil, err

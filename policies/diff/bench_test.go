@@ -97,7 +97,7 @@ func source(file []byte, gone *int64) diff.Source {
 
 // Every flip of a large log is found: a grant that is gone, and a new check.
 func TestRecordedInputs(t *testing.T) {
-	const n = 1000
+	const n = 300
 	gone := int64(0)
 	c := diff.Config{Old: side(t, teams(-1)), New: side(t, teams(7), policiestest.WithCheck("host", noHostPID))}
 	r := run(t, c, source(recorded(t, n), &gone))

@@ -142,3 +142,22 @@ func BenchmarkNearest(b *testing.B) {
 		g.Nearest(in, in.Requests[0])
 	}
 }
+
+// A label that configuration does not trust places no namespace in a grant, also
+// where the index of a bundle was not made by us.
+func TestUntrustedLabelsPlaceNobody(t *testing.T) {
+	index := policies.GrantIndex{"label:team=pay/api": {policiestest.Secret: {{
+		ID: "G-1", Provider: "local", NotAfterNS: 1 << 62, NamespaceLabels: map[string]string{"team": "pay"}, Scoping: map[string]string{},
+	}}}}
+	in := policiestest.Input(func(in *policies.Input) { in.Subject.NamespaceLabels = map[string]string{"team": "pay"} })
+	for _, trusted := range []bool{false, true} {
+		c := policies.Contents{Grants: index}
+		if trusted {
+			c.NamespaceLabelKeys = []string{"team"}
+		}
+		near := explain.NewGrants(c).Nearest(in, in.Requests[0])
+		if lacks := len(near) > 0; lacks == trusted {
+			t.Errorf("trusted %t: Nearest() = %v, want a grant that lacks something only if not", trusted, near)
+		}
+	}
+}

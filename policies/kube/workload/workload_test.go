@@ -211,6 +211,10 @@ func TestNoAnswerIsNotAssumed(t *testing.T) {
 	}
 	asked := 0
 	o := parse(t, class, namespace, account, podManifest("{name: api-0}"))
+	if v := circumstances(mute{&asked}, o).Volumes(t.Context(), o.Workloads()[0])[0]; !errors.Is(v.Err, errMute) {
+		t.Errorf("Err = %v, want no later source in place of one that gives no answer", v.Err)
+	}
+	asked = 0
 	if v := circumstances(o, mute{&asked}).Volumes(t.Context(), o.Workloads()[0])[0]; v.Err != nil || asked != 0 {
 		t.Errorf("Err = %v, asked %d times, want the manifests to be enough", v.Err, asked)
 	}
