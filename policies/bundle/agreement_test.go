@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"go.yaml.in/yaml/v3"
 
@@ -163,10 +164,27 @@ func bySchema(t *testing.T, s sample) error {
 
 func byReader(t *testing.T, s sample) error {
 	t.Helper()
+	if err := byLoader(s); err != nil {
+		return err
+	}
+	return compiles(t, s)
+}
+
+func filesOfSample(s sample) fstest.MapFS {
 	file := map[string]string{
 		"grants": "portcullis/grants/a.yaml", "waivers": "portcullis/waivers/a.yaml", "config": "portcullis/config/data.yaml", "manifest": ".manifest",
 	}[s.schema]
-	b, err := bundle.LoadFS(policiestest.Files("", policiestest.WithFile(file, s.text)))
+	return policiestest.Files("", policiestest.WithFile(file, s.text))
+}
+
+func byLoader(s sample) error {
+	_, err := bundle.LoadFS(filesOfSample(s))
+	return err
+}
+
+func compiles(t *testing.T, s sample) error {
+	t.Helper()
+	b, err := bundle.LoadFS(filesOfSample(s))
 	if err == nil {
 		_, err = policies.Compile(t.Context(), b, policies.Options{Clock: now})
 	}
