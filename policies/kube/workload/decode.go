@@ -132,13 +132,13 @@ func (d *decoder) unknown(doc []byte, kind schema.GroupVersionKind, at place) er
 // itemsOf returns the items of a list of any kind, nil of what is no list. Items
 // that name no kind have that of their list.
 func itemsOf(doc []byte, kind schema.GroupVersionKind) ([]runtime.RawExtension, error) {
+	text, err := kyaml.YAMLToJSONStrict(doc) // of a kind that stands there twice, another reader takes the other
 	item, isList := strings.CutSuffix(kind.Kind, "List")
-	if !isList {
-		return nil, nil
-	}
-	text, err := kyaml.YAMLToJSONStrict(doc)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, errors.New(shortened(err))
+	case !isList:
+		return nil, nil
 	}
 	var list struct {
 		Items []map[string]encoding.RawMessage `json:"items"`
