@@ -23,5 +23,6 @@ or the log is not as it was written. 2 wrong usage. 3 done, and the answer is no
 	cmd.AddCommand(inputCommand())
 	cmd.AddCommand(checkpointCommand())
 	cmd.AddCommand(rotateKeyCommand())
+	cmd.AddCommand(sampleCommand())
 	return cmd
 }

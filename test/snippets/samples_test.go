@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,7 +26,7 @@ import (
 func samples() map[string]func(*testing.T, string) error {
 	return map[string]func(*testing.T, string) error{
 		"grants": grants, "waivers": waivers, "config": config, "manifest": manifest, "check": check,
-		"fixtures": fixtures, "default-input": defaultInput, "layout": layout, "archive": archive,
+		"fixtures": fixtures, "default-input": defaultInput, "layout": layout, "archive": archive, "event": event,
 	}
 }
 
@@ -36,14 +34,7 @@ func samples() map[string]func(*testing.T, string) error {
 func TestSamplesAreAccepted(t *testing.T) {
 	seen := map[string]int{}
 	for _, name := range documents() {
-		text, err := os.ReadFile(filepath.Join("../../docs", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		blocks, err := snippets.Extract(string(text))
-		if err != nil {
-			t.Fatalf("docs/%s: %v", name, err)
-		}
+		_, blocks := read(t, name)
 		for _, b := range blocks {
 			if b.Kind != snippets.Sample {
 				continue
@@ -75,6 +66,7 @@ func TestReadersOfSamplesRefuse(t *testing.T) {
 		"default-input": "{}",
 		"layout":        ".manifest\nportcullis/checks/x.rego\n",
 		"archive":       ".manifest\n",
+		"event":         "{}",
 	} {
 		if samples()[name](t, wrong) == nil {
 			t.Errorf("a sample of %s is accepted that is wrong: %s", name, wrong)
