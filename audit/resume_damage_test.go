@@ -40,7 +40,7 @@ func TestResumeReadsOnBehindADamagedEpoch(t *testing.T) {
 	}
 	lost := record(t, r, audit.Decided(allow))
 	flood := denialsOf(t, "loud")
-	for range 250 {
+	for range 500 {
 		record(t, r, flood.next())
 	}
 	if err := r.Close(t.Context()); err != nil {
