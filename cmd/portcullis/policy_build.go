@@ -28,7 +28,7 @@ func buildCommand() *cobra.Command {
 	var o buildOptions
 	cmd := &cobra.Command{
 		Use:   "build DIR --out bundle.tar.gz --serial N",
-		Short: "Build a policy bundle to sign and publish",
+		Short: "Build a policy bundle to publish",
 		Long: `build reads the policy in a directory, compiles it as strictly as a node does, and
 writes the bundle that nodes read: checks without their tests, configuration, and
 grants and waivers as the index that a decision looks up. Every mistake is named
@@ -203,5 +203,5 @@ func (r buildReport) text(w io.Writer) {
 		fmt.Fprintf(w, "  commit     %s\n", r.SourceCommit)
 	}
 	fmt.Fprintf(w, "  holds      %d grants, %d waivers, %d checks\n", r.Grants, r.Waivers, r.Checks)
-	fmt.Fprintf(w, "next: compare it with the bundle in force (portcullis policy diff), sign it, and publish it before that one ends\n")
+	fmt.Fprintf(w, "next: compare it with the bundle in force (portcullis policy diff), and publish it before that one ends\n")
 }

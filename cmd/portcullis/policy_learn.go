@@ -10,8 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/portcullis-csi/portcullis/policies"
-	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/eval"
 	"github.com/portcullis-csi/portcullis/policies/learn"
 )
@@ -44,7 +42,10 @@ for another reason than a missing grant are listed: no grant mends those.
 
 A draft is what was asked for, not what should be granted: whoever attacked while
 it was recorded is in it. Set owner and expiry, take out what nobody needs, and put
-the rest into portcullis/grants of your bundle.`,
+the rest into portcullis/grants of your bundle.
+
+Exit code 0: drafted, also where there is nothing to draft. 1: refused or failed.
+2: wrong usage.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.inputs == "" {
@@ -80,11 +81,11 @@ func learnMain(ctx context.Context, o learnOptions, stdin io.Reader, messages io
 	}
 	say := newProgress(messages, "decisions read:")
 	err = eval.Recorded(inputs, func(l eval.Line) error {
-		say.at(l.Number, l.Number)
+		say.at(l.Number, 0)
 		return learner.Add(ctx, l.Recorded)
 	})
 	if err != nil {
-		return hinted(err)
+		return withHint(err)
 	}
 	result := learner.Result()
 	return o.output.printFallibly(result, func(w io.Writer) error { return learn.WriteYAML(w, result) })
@@ -100,13 +101,11 @@ func (o learnOptions) learner(ctx context.Context) (*learn.Learner, error) {
 		c.Expiry = day
 	}
 	if o.policy != "" {
-		b, err := bundle.Open(o.policy)
+		opened, err := openPolicy(ctx, "policy", o.policy, c.Now)
 		if err != nil {
-			return nil, hinted(err)
+			return nil, err
 		}
-		if c.Engine, err = policies.Compile(ctx, b, policies.Options{}); err != nil {
-			return nil, hinted(err)
-		}
+		c.Engine = opened.engine
 	}
 	learner, err := learn.New(c)
 	return learner, hinted(err)
