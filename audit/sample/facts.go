@@ -54,10 +54,10 @@ func (p policy) decide(ctx context.Context, in policies.Input) policies.Decision
 func mount() policies.Input {
 	return policies.Input{
 		Contract: policies.Contract, Phase: policies.PhaseMount, Cluster: cluster,
-		Subject: subject("payments", "api", "11111111-1111-4111-8111-111111111111"),
-		Pod:     pod("registry.example/payments/api:1.0"),
-		SPC:     class("payments-db"),
-		Volume:  policies.Volume{Name: "secrets", ReadOnly: true, Ephemeral: true, VolumeMountGroup: new(int64(2000))},
+		Subject:  subject("payments", "api", "11111111-1111-4111-8111-111111111111"),
+		Pod:      pod("registry.example/payments/api:1.0"),
+		SPC:      class("payments-db"),
+		Volume:   policies.Volume{Name: "secrets", ReadOnly: true, Ephemeral: true, VolumeMountGroup: new(int64(2000))},
 		Requests: []policies.Request{request("password"), request("user")},
 	}
 }
