@@ -34,7 +34,7 @@ func (d *Decision) adopt(raw any) error {
 		return fmt.Errorf("encode result: %w", err)
 	}
 	var r result
-	if err := DecodeStrictly(text, &r); err != nil {
+	if err := decodeOwn(text, &r); err != nil {
 		return fmt.Errorf("decode result: %w", err)
 	}
 	if err := r.check(); err != nil {
@@ -111,7 +111,7 @@ func readObligations(raw map[string]any) (Obligations, error) {
 		return Obligations{}, fmt.Errorf("encode obligations: %w", err)
 	}
 	o := Obligations{OnRevoke: OnLossScrub, OnExpire: OnLossKeep}
-	if err := DecodeStrictly(text, &o); err != nil {
+	if err := decodeOwn(text, &o); err != nil {
 		return Obligations{}, fmt.Errorf("decode obligations: %w", err)
 	}
 	return o, o.check()

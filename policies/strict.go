@@ -12,8 +12,18 @@ import (
 
 // DecodeStrictly decodes one JSON value and refuses every key that the type does
 // not have, also one that differs in case only: encoding/json would take
-// "Expiry" for "expiry", and of the two use the one that comes last.
+// "Expiry" for "expiry", and of the two use the one that comes last. A key that is
+// written twice is refused as well: who reads the text might take the other.
 func DecodeStrictly(text []byte, into any) error {
+	if err := decodeOwn(text, into); err != nil {
+		return err
+	}
+	return checkOnce(json.NewDecoder(bytes.NewReader(text)))
+}
+
+// decodeOwn is DecodeStrictly for what the engine wrote, which has no key twice:
+// each decision takes this way.
+func decodeOwn(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	var value any
@@ -33,6 +43,39 @@ func DecodeStrictly(text []byte, into any) error {
 }
 
 func shorten(err error) error { return errors.New(strings.TrimPrefix(err.Error(), "json: ")) }
+
+// checkOnce reads one value that is known to be JSON.
+func checkOnce(d *json.Decoder) error {
+	token, err := d.Token()
+	if err != nil {
+		return shorten(err)
+	}
+	open, compound := token.(json.Delim)
+	if !compound {
+		return nil
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		if open == '{' {
+			key, err := d.Token()
+			if err != nil {
+				return shorten(err)
+			}
+			name, _ := key.(string)
+			if seen[name] {
+				return fmt.Errorf("field %q is written twice", name)
+			}
+			seen[name] = true
+		}
+		if err := checkOnce(d); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return shorten(err)
+	}
+	return nil
+}
 
 // checkKeys walks a value along the type that it is going to fill.
 func checkKeys(value any, typ reflect.Type, path string) error {

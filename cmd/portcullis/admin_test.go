@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
 	"github.com/portcullis-csi/portcullis/hardening"
 	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
@@ -27,6 +29,7 @@ import (
 // socket.
 type node struct {
 	decisions map[string]policies.Decision // by their name in stories
+	tarball   []byte                       // of the bundle that made the one named replayed
 	log       *auditlog.Log
 	store     *inputs.Store
 	recorder  *audit.Recorder // keeps inputs
@@ -49,9 +52,24 @@ func nodeOf(ts *testscript.TestScript) *node {
 // decisions are the denials that stories know by name.
 func decisions(t *testing.T) map[string]policies.Decision {
 	return map[string]policies.Decision{
-		"kept": policiestest.Deny(t),
-		"gone": policiestest.Deny(t, func(in *policies.Input) { in.Subject.PodName = "api-1" }),
+		"kept":     policiestest.Deny(t),
+		"gone":     policiestest.Deny(t, func(in *policies.Input) { in.Subject.PodName = "api-1" }),
+		"replayed": policiestest.Allow(t),
 	}
+}
+
+// tarballOf is the bundle that policiestest.Allow decides by.
+func tarballOf(t *testing.T) []byte {
+	t.Helper()
+	b, err := bundle.LoadFS(policiestest.Files(policiestest.Grants))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := bundle.WriteTarball(&archive, b); err != nil {
+		t.Fatal(err)
+	}
+	return archive.Bytes()
 }
 
 // nodeCommands are what stories say to a node.
@@ -127,17 +145,21 @@ func record(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(nodeOf(ts).recorder.Record(context.Background(), audit.Rejected(claim, audit.ReasonIdentityUnconfirmed)))
 }
 
-// decide has a denial recorded, whose input is kept or not: decide kept|gone. It
-// sets DECISION and SHA.
+// decide has a decision recorded: decide kept|gone|replayed. The first is a denial
+// of which a bundle is kept that is none, of the second nothing is kept, and the
+// third is an allow that can be made again. It sets DECISION and SHA.
 func decide(ts *testscript.TestScript, neg bool, args []string) {
 	n := nodeOf(ts)
 	if neg || len(args) != 1 || n.decisions[args[0]].ID == "" {
-		ts.Fatalf("usage: decide kept|gone")
+		ts.Fatalf("usage: decide kept|gone|replayed")
 	}
 	d, recorder := n.decisions[args[0]], n.recorder
-	if args[0] == "gone" {
+	switch args[0] {
+	case "gone":
 		recorder = n.careless
-	} else {
+	case "replayed":
+		n.store.KeepBundle(d.BundleDigest, n.tarball)
+	default:
 		n.store.KeepBundle(d.BundleDigest, []byte("a tarball"))
 	}
 	ts.Check(recorder.Record(context.Background(), audit.Decided(d)))

@@ -24,5 +24,6 @@ failed test, a decision that changes.`,
 	cmd.AddCommand(policyEvalCommand())
 	cmd.AddCommand(policyExplainCommand())
 	cmd.AddCommand(policyDiffCommand())
+	cmd.AddCommand(replayCommand())
 	return cmd
 }

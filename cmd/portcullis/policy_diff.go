@@ -125,10 +125,14 @@ func diffMain(cmd *cobra.Command, o diffOptions) (err error) {
 	if err := o.output.print(r, func(w io.Writer) { printDiff(w, &r) }); err != nil {
 		return err
 	}
-	if r.Flips > 0 {
+	switch {
+	case r.Flips > 0:
 		return errAnswerIsNo
+	case o.inputs != "" && r.Cases == 0:
+		return nothingRecorded(r.InputGone)
+	default:
+		return nil
 	}
-	return nil
 }
 
 func openSide(ctx context.Context, flag, path string, now time.Time) (diff.Side, bundleRef, error) {

@@ -199,8 +199,20 @@ func evalRecorded(ctx context.Context, o evalOptions, policy openedPolicy, from 
 	if o.output.form != outputJSON {
 		printCounts(o.output.out, counts, gone)
 	}
-	if !counts.AllAllowed() {
+	switch {
+	case len(counts) == 0:
+		return nothingRecorded(int64(gone))
+	case !counts.AllAllowed():
 		return errAnswerIsNo
+	default:
+		return nil
 	}
-	return nil
+}
+
+// nothingRecorded keeps an empty answer from looking like a good one.
+func nothingRecorded(gone int64) error {
+	return &hintedError{
+		fmt.Errorf("no recorded decision with its input is in what was read, and %d whose input is gone", gone),
+		"the oldest inputs go first, so take them from the log in time: portcullis audit input --all",
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -114,4 +115,7 @@ func printExplain(out io.Writer, r explainReport) {
 		_, _ = io.WriteString(out, visible(b.String())+"\n")
 	}
 	printCounts(out, r.Counts, 0)
+	if ignored := kinds(r.Ignored); ignored != "" {
+		fmt.Fprintf(out, "not looked into: %s\n", visible(ignored))
+	}
 }

@@ -10,8 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/portcullis-csi/portcullis/policies"
-	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/eval"
 	"github.com/portcullis-csi/portcullis/policies/learn"
 )
@@ -83,11 +81,11 @@ func learnMain(ctx context.Context, o learnOptions, stdin io.Reader, messages io
 	}
 	say := newProgress(messages, "decisions read:")
 	err = eval.Recorded(inputs, func(l eval.Line) error {
-		say.at(l.Number, l.Number)
+		say.at(l.Number, 0)
 		return learner.Add(ctx, l.Recorded)
 	})
 	if err != nil {
-		return hinted(err)
+		return withHint(err)
 	}
 	result := learner.Result()
 	return o.output.printFallibly(result, func(w io.Writer) error { return learn.WriteYAML(w, result) })
@@ -103,13 +101,11 @@ func (o learnOptions) learner(ctx context.Context) (*learn.Learner, error) {
 		c.Expiry = day
 	}
 	if o.policy != "" {
-		b, err := bundle.Open(o.policy)
+		opened, err := openPolicy(ctx, "policy", o.policy, c.Now)
 		if err != nil {
-			return nil, hinted(err)
+			return nil, err
 		}
-		if c.Engine, err = policies.Compile(ctx, b, policies.Options{}); err != nil {
-			return nil, hinted(err)
-		}
+		c.Engine = opened.engine
 	}
 	learner, err := learn.New(c)
 	return learner, hinted(err)

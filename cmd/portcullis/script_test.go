@@ -26,13 +26,13 @@ func TestMain(m *testing.M) {
 // audit log of four events whose plugin has stopped, the third of which is a
 // denial, and in log/checkpoint its last signed checkpoint.
 func TestScripts(t *testing.T) {
-	known := decisions(t)
+	known, tarball := decisions(t), tarballOf(t)
 	commands := nodeCommands()
 	commands["flip"], commands["truncate"] = flip, truncate
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
-			e.Values[nodeKey{}] = &node{decisions: known}
+			e.Values[nodeKey{}] = &node{decisions: known, tarball: tarball}
 			return writeLog(e.Getenv("WORK"))
 		},
 		RequireUniqueNames: true,

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/portcullis-csi/portcullis/policies"
@@ -179,6 +180,15 @@ func sameObligations(a, b policies.Decision) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
+// unlike keeps a name of an input, which anybody wrote, from looking like two
+// fields: what flips of one workload must not hide among those of another.
+func unlike(name string) string {
+	if strings.ContainsRune(name, 0) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
 // identify is equal for changes that are one line of the report: all but the words
 // and the count.
 func (c *Change) identify() string {
@@ -194,7 +204,7 @@ func (c *Change) identify() string {
 		obligations = nil
 	}
 	return strings.Join([]string{
-		c.Workload.Namespace, c.Workload.Kind, c.Workload.Name, c.ServiceAccount, c.Volume, c.Class, string(c.From), string(c.To), c.Undecided,
+		c.Workload.Namespace, unlike(c.Workload.Kind), unlike(c.Workload.Name), c.ServiceAccount, c.Volume, c.Class, string(c.From), string(c.To), c.Undecided,
 		strings.Join(c.RulesAdded, ","), strings.Join(c.RulesGone, ","), strings.Join(c.WarningsAdded, ","), strings.Join(c.WarningsGone, ","),
 		strings.Join(grants, ","), string(obligations),
 	}, "\x00")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -160,43 +161,63 @@ func (c Config) collect(window <-chan struct{}, done <-chan outcome) Report {
 	return r
 }
 
+// plus adds without running over: a sum that turned negative would make many
+// flips look like none.
+func plus(to *int64, n int64) {
+	if *to > math.MaxInt64-n {
+		*to = math.MaxInt64
+		return
+	}
+	*to += n
+}
+
 func (c Config) add(r *Report, groups map[string]*Change, o outcome) {
 	r.Cases++
-	r.Decisions += o.weight
-	r.Matrix[o.effect] += o.weight
-	if o.both {
-		r.Undecided += o.weight
-	}
+	plus(&r.Decisions, o.weight)
+	r.tally(o)
 	switch {
 	case o.change == nil:
 		return
 	case o.change.Flips():
-		r.Flips += o.weight
+		plus(&r.Flips, o.weight)
 		r.count(o.change)
 	default:
-		r.Changes += o.weight
+		plus(&r.Changes, o.weight)
 		if !c.Verbose {
 			return
 		}
 	}
 	if known := groups[o.change.key]; known != nil {
-		known.Count += o.weight
+		plus(&known.Count, o.weight)
 		return
 	}
 	if len(groups) == MaxGroups {
-		r.Unlisted += o.weight
+		plus(&r.Unlisted, o.weight)
 		return
 	}
 	groups[o.change.key] = o.change
 }
 
+// tally counts the effects, whether they changed or not.
+func (r *Report) tally(o outcome) {
+	n := r.Matrix[o.effect]
+	plus(&n, o.weight)
+	r.Matrix[o.effect] = n
+	if o.both {
+		plus(&r.Undecided, o.weight)
+	}
+}
+
 // count adds a flip to its owners.
 func (r *Report) count(change *Change) {
-	if len(change.Owners) == 0 {
-		r.byOwner[""] += change.Count
+	owners := change.Owners
+	if len(owners) == 0 {
+		owners = []string{""}
 	}
-	for _, owner := range change.Owners {
-		r.byOwner[owner] += change.Count
+	for _, owner := range owners {
+		n := r.byOwner[owner]
+		plus(&n, change.Count)
+		r.byOwner[owner] = n
 	}
 }
 

@@ -8,12 +8,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 
 	"github.com/portcullis-csi/portcullis/policies"
 )
 
-// maxLineBytes: an input has 128 KiB at most, and escapes may make it longer.
-const maxLineBytes = 1 << 20
+const (
+	// maxLineBytes: an input has 128 KiB at most, and escapes may make it longer.
+	maxLineBytes = 1 << 20
+	// maxRepeated is more than a node counts in its life. Sums of larger numbers
+	// would run over, and many decisions look like none.
+	maxRepeated = 1 << 40
+)
 
 // Line is one recorded decision and, where it was kept, its input.
 type Line struct {
@@ -32,6 +38,34 @@ var ErrInputDiffers = errors.New("the input is not the one whose digest was reco
 // writes them. A line that cannot be read, and an error of each, end it. Memory
 // is that of one line.
 func Recorded(from io.Reader, each func(Line) error) error {
+	return lines(from, func(line Line) error {
+		if err := line.check(); err != nil {
+			return line.failed(err)
+		}
+		return each(line)
+	})
+}
+
+// errStop ends lines where nobody wants more of them.
+var errStop = errors.New("stop")
+
+// Records are the lines that Recorded reads, as they stand: whether an input is
+// the one whose digest was recorded is for whoever makes the decision again.
+func Records(from io.Reader) iter.Seq2[policies.Recorded, error] {
+	return func(yield func(policies.Recorded, error) bool) {
+		err := lines(from, func(line Line) error {
+			if !yield(line.Recorded, nil) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStop) {
+			yield(policies.Recorded{}, err)
+		}
+	}
+}
+
+func lines(from io.Reader, each func(Line) error) error {
 	r := bufio.NewReaderSize(from, 64<<10)
 	var line Line
 	for {
@@ -39,8 +73,8 @@ func Recorded(from io.Reader, each func(Line) error) error {
 		line.Bytes += int64(len(text))
 		if text = bytes.TrimSpace(text); len(text) > 0 {
 			line.Number++
-			if err := parse(text, &line); err != nil {
-				return fmt.Errorf("read recorded decision %d: %w", line.Number, err)
+			if err := line.parse(text); err != nil {
+				return line.failed(err)
 			}
 			if err := each(line); err != nil {
 				return err
@@ -53,6 +87,10 @@ func Recorded(from io.Reader, each func(Line) error) error {
 			return fmt.Errorf("read recorded decisions after number %d: %w", line.Number, err)
 		}
 	}
+}
+
+func (l *Line) failed(err error) error {
+	return fmt.Errorf("read recorded decision %d: %w", l.Number, err)
 }
 
 // readLine bounds what a line may cost.
@@ -70,15 +108,23 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-func parse(text []byte, line *Line) error {
-	line.Recorded, line.Kept, line.Facts = policies.Recorded{}, false, policies.Input{}
-	if err := policies.DecodeStrictly(text, &line.Recorded); err != nil {
+func (l *Line) parse(text []byte) error {
+	l.Recorded, l.Kept, l.Facts = policies.Recorded{}, false, policies.Input{}
+	if err := policies.DecodeStrictly(text, &l.Recorded); err != nil {
 		return fmt.Errorf("%w; hint: each line is one recorded decision, as audit input --all writes it", err)
 	}
-	if len(line.Input) == 0 {
+	if l.Repeated < 0 || l.Repeated > maxRepeated {
+		return errors.New("repeated is no count of decisions; hint: the file was changed, take it from the log again")
+	}
+	return nil
+}
+
+// check reads the input, if it is the one that was recorded.
+func (l *Line) check() error {
+	if len(l.Input) == 0 {
 		return nil
 	}
-	in, err := policies.ReadInput(line.Input, line.NowNS)
+	in, err := policies.ReadInput(l.Input, l.NowNS)
 	if err != nil {
 		return err
 	}
@@ -86,9 +132,9 @@ func parse(text []byte, line *Line) error {
 	if err != nil {
 		return err
 	}
-	if sum := sha256.Sum256(canonical); hex.EncodeToString(sum[:]) != line.InputSHA256 {
+	if sum := sha256.Sum256(canonical); hex.EncodeToString(sum[:]) != l.InputSHA256 {
 		return ErrInputDiffers
 	}
-	line.Kept, line.Facts = true, in
+	l.Kept, l.Facts = true, in
 	return nil
 }

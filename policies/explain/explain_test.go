@@ -207,7 +207,7 @@ func TestSuggestedGrantsWork(t *testing.T) {
 			t.Errorf("%s: Effect = %s, suggestion %q, want deny and one", name, a.Effect, a.SuggestedGrants)
 			continue
 		}
-		if _, err := bundle.LoadFS(policiestest.Files(a.SuggestedGrants)); err == nil || !strings.Contains(err.Error(), "owner is missing") {
+		if _, err := bundle.LoadFS(policiestest.Files(a.SuggestedGrants)); err == nil || !strings.Contains(err.Error(), "owner: is missing") {
 			t.Errorf("%s: LoadFS() of the suggestion as it stands = %v, want that its owner is missing", name, err)
 		}
 		owned := strings.ReplaceAll(a.SuggestedGrants, `owner: ""`, "owner: somebody")

@@ -71,11 +71,14 @@ func (l *Learner) draftFor(in policies.Input, r policies.Request) (*draft, error
 func draftID(who identity, text []byte) string {
 	sum := sha256.Sum256(text)
 	name := fmt.Sprintf("learned-%s-%s", who.Namespace, who.ServiceAccount)
-	return name[:min(len(name), 50)] + "-" + hex.EncodeToString(sum[:4])
+	// Two drafts with one id would be a file that no bundle takes, and who records
+	// may try names until two are alike.
+	return name[:min(len(name), 46)] + "-" + hex.EncodeToString(sum[:8])
 }
 
-// add files a request.
-func (d *draft) add(in policies.Input, r policies.Request) {
+// add files a request, and returns how many names the draft holds more.
+func (d *draft) add(in policies.Input, r policies.Request) int {
+	before := d.size()
 	d.secrets[r.Secret] = true
 	switch {
 	case r.Mode == nil || *r.Mode == 0:
@@ -93,7 +96,10 @@ func (d *draft) add(in policies.Input, r policies.Request) {
 			d.audiences[t.Audience] = true
 		}
 	}
+	return d.size() - before
 }
+
+func (d *draft) size() int { return len(d.secrets) + len(d.syncs) + len(d.audiences) }
 
 // touched returns the drafts that the last decision added to, once.
 func (l *Learner) touched() []*draft {
@@ -115,16 +121,33 @@ func (d *draft) seen(in policies.Input, at time.Time, times int64) {
 	}
 	d.workloads = noted(d.workloads, workload(in))
 	if o := in.Pod.Owner; o != nil {
-		d.kinds[o.Kind], d.names[o.Name] = true, true
+		narrow(d.kinds, o.Kind)
+		narrow(d.names, o.Name)
 	} else {
 		d.ownerless = true
 	}
 	for _, c := range in.Pod.Containers {
 		if c.MountsVolume {
 			d.pictured = noted(d.pictured, c.Image)
-			d.images[repository(c.Image)] = true
+			narrow(d.images, repository(c.Image))
 		}
 	}
+}
+
+// narrow adds a name to a set as long as somebody might review it.
+func narrow(set map[string]bool, name string) {
+	if len(set) <= maxNarrow {
+		set[name] = true
+	}
+}
+
+// narrowing returns a set as a list, nil where it has run over: a list that lacks
+// one name would refuse its pods.
+func narrowing(set map[string]bool) []string {
+	if len(set) > maxNarrow {
+		return nil
+	}
+	return sorted(set)
 }
 
 // noted adds a text to a short list once.
@@ -175,11 +198,11 @@ func (d *draft) suggestion(c Config) Suggestion {
 
 // narrowed leaves out what would refuse one of the pods that asked.
 func (d *draft) narrowed() *bundle.Pods {
-	p := &bundle.Pods{ImageRepositories: sorted(d.images)}
+	p := &bundle.Pods{ImageRepositories: narrowing(d.images)}
 	if !d.ownerless {
-		p.OwnerKinds, p.OwnerNames = sorted(d.kinds), sorted(d.names)
+		p.OwnerKinds, p.OwnerNames = narrowing(d.kinds), narrowing(d.names)
 	}
-	if len(p.ImageRepositories) == 0 && len(p.OwnerKinds) == 0 {
+	if len(p.ImageRepositories)+len(p.OwnerKinds)+len(p.OwnerNames) == 0 {
 		return nil
 	}
 	return p

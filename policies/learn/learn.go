@@ -19,8 +19,10 @@ const (
 	// DefaultOwner is who answers for a draft until somebody does.
 	DefaultOwner = "unreviewed"
 	// maxDrafts and maxSeen bound the memory, whatever is read.
-	maxDrafts = 10000
-	maxSeen   = 8 // workloads and images that are named for each draft
+	maxDrafts  = 10000
+	maxSecrets = 100_000 // of all drafts, with their copies and audiences
+	maxSeen    = 8       // workloads and images that are named for each draft
+	maxNarrow  = 100     // owners, or repositories, that a draft is narrowed to
 	// maxSkips bounds how many reasons are told apart.
 	maxSkips = 64
 )
@@ -49,6 +51,7 @@ type Learner struct {
 	effects map[string]bool
 	drafts  map[string]*draft
 	others  map[string]*Remaining
+	names   int // that drafts hold
 	skips   map[string]int64
 	result  Result
 }
@@ -82,7 +85,7 @@ func New(c Config) (*Learner, error) {
 
 // errTooMany is returned by Add when drafts would take more memory than a
 // review could use.
-var errTooMany = fmt.Errorf("learn grants: more than %d grants would be drafted; hint: learn from fewer namespaces or from a shorter time", maxDrafts)
+var errTooMany = fmt.Errorf("learn grants: more than %d grants, or %d secrets, would be drafted; hint: learn from fewer namespaces or from a shorter time", maxDrafts, maxSecrets)
 
 // Add learns from one decision. What cannot be learnt from is counted; an error
 // ends learning.
@@ -129,7 +132,9 @@ func (l *Learner) learn(ctx context.Context, in policies.Input, r policies.Recor
 		if err != nil {
 			return err
 		}
-		d.add(in, request)
+		if l.names += d.add(in, request); l.names > maxSecrets {
+			return errTooMany
+		}
 	}
 	for _, d := range l.touched() {
 		d.seen(in, r.Time, times)

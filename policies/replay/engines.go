@@ -42,19 +42,26 @@ func (e *engines) get(ctx context.Context, r policies.Recorded) (*policies.Engin
 		e.used = slices.Delete(e.used, 0, 1)
 	}
 	c := compiled{digest: r.BundleDigest}
-	c.engine, c.err = e.compile(ctx, r)
+	var b policies.Bundle
+	if b, c.err = e.bundle(r.BundleDigest); c.err == nil {
+		if c.engine, c.err = compile(ctx, b, r); c.err != nil {
+			// The time of this record may be to blame, and not that of the next.
+			return nil, c.err
+		}
+	}
 	e.used = append(e.used, c)
 	return c.engine, c.err
 }
 
-func (e *engines) compile(ctx context.Context, r policies.Recorded) (*policies.Engine, error) {
-	b, err := e.bundles(r.BundleDigest)
-	if err != nil {
-		return nil, err
+func (e *engines) bundle(digest string) (policies.Bundle, error) {
+	b, err := e.bundles(digest)
+	if err == nil && b.Digest != digest {
+		err = fmt.Errorf("bundle has digest %q, want %q", b.Digest, digest)
 	}
-	if b.Digest != r.BundleDigest {
-		return nil, fmt.Errorf("bundle has digest %q, want %q", b.Digest, r.BundleDigest)
-	}
+	return b, err
+}
+
+func compile(ctx context.Context, b policies.Bundle, r policies.Recorded) (*policies.Engine, error) {
 	// As it was then: today its ends may be too far off, or its signature not
 	// at hand. Neither is part of a decision.
 	b.Signed = false

@@ -73,6 +73,10 @@ func Replay(ctx context.Context, records iter.Seq2[policies.Recorded, error], bu
 			return report, fmt.Errorf("replay decisions: %w", err)
 		}
 		result := one(ctx, r, library, engines)
+		if err := ctx.Err(); err != nil {
+			// What was interrupted is undecided, and differs from nothing.
+			return report, fmt.Errorf("replay decisions: %w", err)
+		}
 		report.Decisions++
 		report.Outcomes[result.Outcome]++
 		if each == nil {

@@ -3,20 +3,24 @@ package workload
 import (
 	"bufio"
 	"bytes"
+	encoding "encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 
+	yamlv3 "go.yaml.in/yaml/v3"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
+	kyaml "sigs.k8s.io/yaml"
 )
 
 const (
@@ -25,6 +29,7 @@ const (
 	maxListDepth = 4
 	// maxErrorText bounds what an error repeats of a document.
 	maxErrorText = 300
+	maxKindBytes = 253
 )
 
 // object is one of the kinds that are read.
@@ -60,8 +65,13 @@ func (d *decoder) file(f File) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err == nil {
-			err = d.document(doc, f.Name, 0)
+		switch {
+		case err != nil:
+			err = errors.New(shortened(err))
+		case !empty(doc):
+			if err = single(doc); err == nil {
+				err = d.document(doc, f.Name, 0)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("read manifest %q, document %d: %w", f.Name, n, err)
@@ -71,19 +81,13 @@ func (d *decoder) file(f File) error {
 
 // document decodes one document and keeps it.
 func (d *decoder) document(doc []byte, file string, depth int) error {
-	if empty(doc) {
-		return nil
-	}
 	if d.documents++; d.documents > maxDocuments {
 		return fmt.Errorf("more than %d objects; hint: name fewer files", maxDocuments)
-	}
-	if ended(doc) {
-		return errors.New("ends with ... before its end; hint: put --- between documents")
 	}
 	decoded, kind, err := d.serializer.Decode(doc, nil, nil)
 	switch {
 	case runtime.IsNotRegisteredError(err):
-		return d.skip(kind.GroupKind().String())
+		return d.unknown(doc, *kind, place{file, depth})
 	case runtime.IsMissingKind(err) || runtime.IsMissingVersion(err):
 		// The library's own text repeats the whole document.
 		return errors.New("has no apiVersion or no kind; hint: it is no Kubernetes manifest")
@@ -91,7 +95,7 @@ func (d *decoder) document(doc []byte, file string, depth int) error {
 		return fmt.Errorf("%s; hint: kubectl apply would refuse it too", shortened(err))
 	}
 	if list, ok := decoded.(*corev1.List); ok {
-		return d.list(list, file, depth+1)
+		return d.list(list.Items, place{file, depth + 1})
 	}
 	o, ok := decoded.(object)
 	if !ok {
@@ -100,22 +104,77 @@ func (d *decoder) document(doc []byte, file string, depth int) error {
 	return d.found.add(o, kind.Kind, file)
 }
 
-// skip counts objects of kinds that have no secrets volumes: what helm and
-// kustomize print has services and more.
-func (d *decoder) skip(kind string) error {
-	if len(kind) > 253 {
-		return errors.New("has a kind of more than 253 characters")
+// place is where a document stands.
+type place struct {
+	file  string
+	depth int // of Lists
+}
+
+// unknown counts objects of kinds that have no secrets volumes: what helm and
+// kustomize print has services and more. A PodList or DeploymentList is none of
+// them: kubectl applies what is in it.
+func (d *decoder) unknown(doc []byte, kind schema.GroupVersionKind, at place) error {
+	items, err := itemsOf(doc, kind)
+	if err != nil {
+		return err
 	}
-	d.found.Ignored[kind]++
+	if items != nil {
+		return d.list(items, place{at.file, at.depth + 1})
+	}
+	name := kind.GroupKind().String()
+	if len(name) > maxKindBytes {
+		return fmt.Errorf("has a kind of more than %d characters", maxKindBytes)
+	}
+	d.found.Ignored[name]++
 	return nil
 }
 
-func (d *decoder) list(list *corev1.List, file string, depth int) error {
-	if depth > maxListDepth {
+// itemsOf returns the items of a list of any kind, nil of what is no list. Items
+// that name no kind have that of their list.
+func itemsOf(doc []byte, kind schema.GroupVersionKind) ([]runtime.RawExtension, error) {
+	text, err := kyaml.YAMLToJSONStrict(doc) // of a kind that stands there twice, another reader takes the other
+	item, isList := strings.CutSuffix(kind.Kind, "List")
+	switch {
+	case err != nil:
+		return nil, errors.New(shortened(err))
+	case !isList:
+		return nil, nil
+	}
+	var list struct {
+		Items []map[string]encoding.RawMessage `json:"items"`
+	}
+	if err := encoding.Unmarshal(text, &list); err != nil {
+		return nil, errors.New("is a list whose items are no objects")
+	}
+	var items []runtime.RawExtension
+	for _, object := range list.Items {
+		if object != nil && object["kind"] == nil && object["apiVersion"] == nil {
+			object["kind"], object["apiVersion"] = quotedJSON(item), quotedJSON(kind.GroupVersion().String())
+		}
+		text, err := encoding.Marshal(object)
+		if err != nil {
+			return nil, errors.New("is a list whose items are no objects")
+		}
+		items = append(items, runtime.RawExtension{Raw: text})
+	}
+	return items, nil
+}
+
+// quotedJSON is a name that the decoder has read, as JSON.
+func quotedJSON(name string) encoding.RawMessage {
+	text, err := encoding.Marshal(name)
+	if err != nil {
+		return encoding.RawMessage("null") // no text is refused
+	}
+	return text
+}
+
+func (d *decoder) list(items []runtime.RawExtension, at place) error {
+	if at.depth > maxListDepth {
 		return fmt.Errorf("has a List nested more than %d deep", maxListDepth)
 	}
-	for i, item := range list.Items {
-		if err := d.document(item.Raw, file, depth); err != nil {
+	for i, item := range items {
+		if err := d.document(item.Raw, at.file, at.depth); err != nil {
 			return fmt.Errorf("item %d: %w", i+1, err)
 		}
 	}
@@ -133,15 +192,26 @@ func shortened(err error) string {
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
-// ended reports a document that YAML ends with a line of dots: what follows
-// would be lost without a word, since documents are split at dashes.
-func ended(doc []byte) bool {
+// single refuses a document in which YAML sees several: at a line of dots, at
+// dashes after a line end that only YAML knows (a lone CR, U+2028), or one JSON
+// value behind the other. The decoder takes the first, and what follows would be
+// lost without a word, though kubectl applies some of it.
+func single(doc []byte) error {
+	const hint = "; hint: put a line with --- between documents"
 	for line := range strings.Lines(string(doc)) {
 		if line = strings.TrimRight(line, " \t\r\n"); line == "..." || strings.HasPrefix(line, "... ") {
-			return true
+			return errors.New("ends with ... before its end" + hint)
 		}
 	}
-	return false
+	d := yamlv3.NewDecoder(bytes.NewReader(doc))
+	var first, second yamlv3.Node
+	if err := d.Decode(&first); err != nil {
+		return errors.New(shortened(err))
+	}
+	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
+		return errors.New("holds more than one document" + hint)
+	}
+	return nil
 }
 
 // empty reports a document of comments and white space only.

@@ -63,10 +63,9 @@ func of(o object, k key, file string) *Workload {
 	case *appsv1.StatefulSet:
 		w.Pod = firstOf(v)
 	case *batchv1.Job:
-		w.Pod = made(&v.Spec.Template, owner{"batch/v1", k.kind, v.Name}, jobLabels(v.Name))
+		w.Pod = ofJob(&v.Spec, v.Name)
 	case *batchv1.CronJob:
-		job := v.Name + "-" + minute
-		w.Pod = made(&v.Spec.JobTemplate.Spec.Template, owner{"batch/v1", "Job", job}, jobLabels(job))
+		w.Pod = ofJob(&v.Spec.JobTemplate.Spec, v.Name+"-"+minute)
 	case *corev1.PodTemplate:
 		w.Pod = made(&v.Template, owner{}, nil)
 		w.Pod.Name = generated(v.Name + "-")
@@ -82,9 +81,9 @@ type owner struct{ version, kind, name string }
 
 // made is the pod that a controller makes of a template.
 func made(t *corev1.PodTemplateSpec, by owner, labels map[string]string) *corev1.Pod {
-	pod := &corev1.Pod{ObjectMeta: *t.ObjectMeta.DeepCopy(), Spec: *t.Spec.DeepCopy()}
-	pod.Name = generated(by.name + "-")
-	pod.OwnerReferences = nil
+	// Controllers take nothing else of a template's metadata, least of all a UID.
+	pod := &corev1.Pod{Spec: *t.Spec.DeepCopy()}
+	pod.Name, pod.Labels, pod.Annotations = generated(by.name+"-"), maps.Clone(t.Labels), maps.Clone(t.Annotations)
 	if by.kind != "" {
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: by.version, Kind: by.kind, Name: by.name, Controller: new(true)}}
 	}
@@ -108,9 +107,22 @@ func firstOf(set *appsv1.StatefulSet) *corev1.Pod {
 	return pod
 }
 
-// jobLabels are under both names that Kubernetes has had for them.
-func jobLabels(job string) map[string]string {
-	return map[string]string{"job-name": job, batchv1.JobNameLabel: job}
+// ofJob is the pod of a Job, the first of one that numbers them. Its labels are
+// under both names that Kubernetes has had for them.
+func ofJob(spec *batchv1.JobSpec, name string) *corev1.Pod {
+	pod := made(&spec.Template, owner{"batch/v1", "Job", name}, map[string]string{"job-name": name, batchv1.JobNameLabel: name})
+	if m := spec.CompletionMode; m == nil || *m != batchv1.IndexedCompletion {
+		return pod
+	}
+	const index = "0"
+	base := name[:min(len(name), maxBase-len("-"+index+"-"))]
+	pod.Name = generated(base + "-" + index + "-")
+	pod.Labels[batchv1.JobCompletionIndexAnnotation] = index
+	if pod.Annotations == nil {
+		pod.Annotations = map[string]string{}
+	}
+	pod.Annotations[batchv1.JobCompletionIndexAnnotation] = index
+	return pod
 }
 
 // generated is a name as the API server makes of a generateName.
