@@ -2,6 +2,7 @@ package testrun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -74,9 +75,10 @@ func (*session) regoTest(ctx context.Context, a again, r *tester.Result) Test {
 	case r.Fail:
 		t.fail(failedCases(r))
 	}
-	indexed, _ := a.evaluate(ctx, r)
-	plain, err := a.evaluate(ctx, r, rego.EvalRuleIndexing(false))
-	if err != nil || !reflect.DeepEqual(indexed, plain) {
+	indexed, err := a.evaluate(ctx, r)
+	plain, err2 := a.evaluate(ctx, r, rego.EvalRuleIndexing(false))
+	// A test that passed has a value: without one, nothing would be compared.
+	if err := errors.Join(err, err2); err != nil || !reflect.DeepEqual(indexed, plain) || !r.Fail && plain == nil {
 		t.fail(fmt.Sprintf("another result without OPA's rule index (%v): report it, and write the rule in another way", err))
 	}
 	if t.Outcome == Failed {
