@@ -23,9 +23,9 @@ them. It needs no cluster and no root.
 
 node/ is as the --state-dir of a node that was stopped: the log, of two epochs with a
 replaced key between them, and the inputs of its decisions. kept/ is what an auditor
-would have kept elsewhere: the node's first public key, and a checkpoint. earlier/ is the log
-as it was at a restart, to put back. Decisions are real ones of the starter policy; the
-rest is made up, and every event says so (source.insecure).
+would have kept elsewhere: the node's first public key, and a checkpoint. earlier/ is
+the log as it was at a restart, to put back. Decisions are real ones of the starter
+policy; the rest is made up, and every event says so (source.insecure).
 
 Exit code 0: written. 1: refused or failed. 2: wrong usage.`,
 		Args: func(_ *cobra.Command, args []string) error {
