@@ -166,13 +166,21 @@ func (a *attempts) end(e Event) ending {
 }
 
 // fail has an attempt stand for those that follow. What the one before it has
-// counted is told by whichever intent is written next.
+// counted is told by whichever intent is written next. An intent that was held
+// is only owed by now, and the disk may be full: so the window stays that of the
+// last one in the log, or a provider that fails in two ways in turn would be
+// asked for ever without any (promise P1).
 func (a *attempts) fail(one *attempt, e Event) {
-	next := &failure{at: one.at, end: summary(e)}
-	if f, ok := a.failed[one.key]; ok {
-		next.count, next.first, next.last, next.carrier = f.count, f.first, f.last, f.carrier
-	} else if len(a.failed) >= maxAttempts {
+	f, ok := a.failed[one.key]
+	if !ok && (one.state == held || len(a.failed) >= maxAttempts) {
 		return
+	}
+	next := &failure{at: one.at, end: summary(e)}
+	if ok {
+		next.count, next.first, next.last, next.carrier = f.count, f.first, f.last, f.carrier
+	}
+	if one.state == held {
+		next.at = f.at
 	}
 	a.failed[one.key] = next
 }

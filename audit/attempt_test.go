@@ -137,6 +137,32 @@ func TestP1AnIntentThatIsHeldIsWrittenBeforeItsEffect(t *testing.T) {
 	})
 }
 
+// TestP1AnIntentThatIsOnlyOwedStandsForNoFetch: the disk is full, and the
+// provider fails in another way each time, so that no try is counted.
+func TestP1AnIntentThatIsOnlyOwedStandsForNoFetch(t *testing.T) {
+	allow := policiestest.Allow(t)
+	synctest.Test(t, func(t *testing.T) {
+		r, l := audittest.New(t)
+		fails(t, r, allow, audit.ReasonProviderUnavailable)
+		l.Fail(errDisk)
+		time.Sleep(6 * time.Minute)
+		fails(t, r, allow, audit.ReasonProviderError)
+		time.Sleep(6 * time.Minute)
+		if err := r.Record(t.Context(), audit.Decided(allow)); !errors.Is(err, audit.ErrUnavailable) {
+			t.Errorf("Record() = %v, want %v: the last intent in the log is 12 minutes old", err, audit.ErrUnavailable)
+		}
+		l.Fail(nil)
+		time.Sleep(time.Minute)
+		e := record(t, r, audit.Decided(allow))
+		r.Owe(audit.Finished(e.ID, allow, files(), ""))
+		events := audittest.Closed(t, r, l)
+		wellFormed(t, events)
+		if n := len(events); n != 6 {
+			t.Errorf("%d events, want three intents and their ends: %v", n, types(events))
+		}
+	})
+}
+
 func TestP1OnlyADurableIntentIsConfirmed(t *testing.T) {
 	allow := policiestest.Allow(t)
 	r, l := audittest.New(t)

@@ -56,10 +56,10 @@ func (r *Recorder) fly(ctx context.Context, f *flight) {
 		written++
 	}
 	after := r.land(f, written, err)
-	f.done <- err
 	if err == nil {
 		r.keep(f.entry)
 	}
+	f.done <- err
 	for _, n := range after {
 		r.owe(n)
 	}

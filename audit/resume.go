@@ -2,6 +2,7 @@ package audit
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -16,14 +17,17 @@ type Resumed struct {
 
 // Resume reads the log once: for the deliveries without an end, and for what
 // refusals of each namespace have used of the last epoch, so that whoever makes
-// the plugin restart gets no new share by it.
+// the plugin restart gets no new share by it. With an error, what came after the
+// leaf that could not be read counts all the same: of deliveries before it
+// nobody can tell any more whether they have ended.
 func Resume(l Leaves) (Resumed, error) {
-	s := scan{open: map[string][]byte{}, shares: newShares(), refusals: map[string]bool{}}
+	s := scan{open: map[string][]byte{}, shares: newShares(), refusals: map[string]bool{}, whole: true}
 	err := l.Each(s.leaf)
-	if err == nil {
-		return s.resumed()
+	found, failed := s.resumed()
+	if err = errors.Join(err, s.strange, failed); err != nil {
+		return found, fmt.Errorf("look for open intents: %w", err)
 	}
-	return Resumed{}, fmt.Errorf("look for open intents: %w", err)
+	return found, nil
 }
 
 // Resume has the recorder count on from where an earlier process stopped.
@@ -50,6 +54,8 @@ type scan struct {
 	order    []string
 	shares   *shares
 	refusals map[string]bool // ids of those that counts may follow
+	whole    bool            // the last leaf may be followed by another epoch
+	strange  error           // of the first leaf that is no event
 }
 
 // brief is what a scan reads of each event. The rest takes most of the time.
@@ -70,6 +76,13 @@ type brief struct {
 	} `json:"policy"`
 }
 
+func parseBrief(leaf []byte) (b brief, err error) {
+	if err = json.Unmarshal(leaf, &b); err == nil && b.Schema != SchemaID {
+		err = fmt.Errorf("schema is %q, want %q", b.Schema, SchemaID)
+	}
+	return b, err
+}
+
 func (b brief) event() Event {
 	e := Event{ID: b.ID, Type: b.Type, Stage: b.Stage, ParentID: b.ParentID, Actor: Actor{Unconfirmed: b.Actor.Unconfirmed}}
 	if b.Workload != nil {
@@ -82,17 +95,22 @@ func (b brief) event() Event {
 }
 
 func (s *scan) leaf(index int64, leaf []byte) error {
-	var b brief
-	if err := json.Unmarshal(leaf, &b); err != nil {
-		return fmt.Errorf("event %d: parse event: %w", index, err)
-	}
-	if b.Schema != SchemaID {
-		return fmt.Errorf("event %d: parse event: schema is %q, want %q", index, b.Schema, SchemaID)
-	}
 	if index == 0 { // of another epoch
 		clear(s.shares.accounts)
 		clear(s.refusals)
+		if !s.whole {
+			clear(s.open)
+		}
 	}
+	b, err := parseBrief(leaf)
+	if err != nil {
+		if s.strange == nil {
+			s.strange = fmt.Errorf("event %d: parse event: %w", index, err)
+		}
+		clear(s.open)
+		return nil
+	}
+	s.whole = b.Type == TypeLogClosed
 	switch b.Stage {
 	case StageIntent:
 		s.open[b.ID] = leaf

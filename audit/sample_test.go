@@ -59,14 +59,18 @@ func samples(t *testing.T) []sample {
 		{"mount_allowed", "A mount is allowed: the intent, durable before anything is fetched", intent},
 		{"mount_finished", "and its end: the files are in the pod", audit.Finished(intent.ID, allow, files(), "").Took(42 * time.Millisecond)},
 		{"mount_failed", "or the other end: nothing is mounted", audit.Finished(intent.ID, allow, nil, audit.ReasonProviderUnavailable).Took(2 * time.Second)},
+		{"mount_refused", "or a refusal: the provider gave files that nobody asked for", audit.Finished(intent.ID, allow, nil, audit.ReasonBeyondGrant).Took(80 * time.Millisecond)},
 		{"mount_denied", "A mount is denied", audit.Decided(deny)},
 		{"mount_undecided", "Policy reached no verdict: nothing is granted, nothing revoked", audit.Decided(undecided)},
 		{"mount_monitored", "A mount is allowed that a rule in monitor mode would have denied", audit.Decided(monitored)},
 		{"mount_rejected", "A request is refused before policy is asked; actor and workload are only claimed", audit.Rejected(claim(), audit.ReasonIdentityUnconfirmed)},
 		{"mount_abandoned", "A delivery that a crash interrupted gets its end at the next start", audit.Ended(openIntent(t, intent), false)},
 		{"rotate_decided", "Policy is asked again about a mounted volume", audit.Decided(rotate)},
+		{"rotate_denied", "and denies it: twice in a row, and the volume is emptied", audit.Decided(denyRotate)},
+		{"rotate_undecided", "or reaches no verdict: nothing is taken away", audit.Decided(policiestest.Undecided(t, rotating))},
 		{"rotated", "New content was swapped in", audit.Rotated(intent.ID, rotate, newer, audit.Rotation{ExpiresAt: &later, LateByMS: 150})},
 		{"rotation_failed", "New content could not be fetched: the old stays", audit.RotationFailed(intent.ID, rotate, audit.ReasonProviderDenied)},
+		{"rotation_refused", "or was refused: the old stays, too", audit.RotationFailed(intent.ID, rotate, audit.ReasonBeyondGrant)},
 		{"unmounted", "A volume is scrubbed and unmounted", audit.Unmounted(claim(), "")},
 		{"unmount_orphaned", "A volume is removed whose pod neither kubelet nor the API server knows", audit.Unmounted(claim(), audit.ReasonOrphaned)},
 		{"revoked", "A mounted volume is emptied: two decisions in a row denied it", audit.Revoked(intent.ID, denyRotate, audit.ReasonPolicyDenied, "")},
@@ -80,6 +84,7 @@ func samples(t *testing.T) []sample {
 		{"integrity_failure", "A provider wrote into the pod's directory by itself", audit.IntegrityFailure(claim(), audit.ReasonProviderWroteTarget)},
 		{"driver_started", "The plugin starts", audit.DriverStarted()},
 		{"driver_stopped", "The plugin stops", audit.DriverStopped(audit.ReasonSignal)},
+		{"driver_failed", "or could not go on", audit.DriverStopped(audit.ReasonFatalError)},
 		{"log_opened", "The log is opened: a process goes on with epoch 3", audit.LogFound(audit.Opening{Epoch: 3, Size: 4711, Root: root})},
 		{"log_unsigned", "A crash came before the last events were signed: nothing vouches for them", audit.LogFound(audit.Opening{Epoch: 3, Size: 4711, Root: root, Unsigned: 12})},
 		{"log_missing", "An epoch between others was removed", audit.LogFound(audit.Opening{Epoch: 3, Size: 4711, Root: root, Missing: 1})},
@@ -92,7 +97,10 @@ func samples(t *testing.T) []sample {
 		{"policy_loaded", "Another policy bundle is in force", audit.PolicyLoaded(bundle)},
 		{"policy_loaded_unsigned", "A development build loads an unsigned bundle", audit.PolicyLoaded(unsigned)},
 		{"policy_load_failed", "A policy bundle is refused", audit.PolicyLoadFailed(refused)},
-		{"audit_repeated", "A denial came again and again: one event counts them", repeatedSample(t)},
+		{"audit_repeated", "A denial came again and again: one event counts them", repeatedSample(t, audit.Decided(deny))},
+		{"audit_repeated_failure", "and so did what failed", repeatedSample(t, audit.Unmounted(claim(), audit.ReasonUnmountFailed))},
+		{"audit_repeated_allow", "and an allow of a mounted volume whose content had not changed", repeatedSample(t, audit.Decided(rotate))},
+		{"audit_repeated_success", "and the removal of a volume that was there again", repeatedSample(t, audit.Unmounted(claim(), audit.ReasonOrphaned))},
 		{"audit_counted", "A namespace has filled its share of the log: what it is refused from then on is counted", countedSample(t)},
 		{"audit_gap", "Events were lost: the log did not take them for too long", gapSample(t)},
 	}
@@ -172,13 +180,16 @@ func countedSample(t *testing.T) audit.Event {
 	return events[len(events)-1]
 }
 
-func repeatedSample(t *testing.T) audit.Event {
+// repeatedSample is what counts an event that came five times.
+func repeatedSample(t *testing.T, e audit.Event) audit.Event {
 	t.Helper()
 	at := &clock{now: noon()}
 	r, l := audittest.New(t, func(c *audit.Config) { c.Clock = at.time })
-	deny := policiestest.Deny(t)
-	for range 5 {
-		r.Owe(audit.Decided(deny))
+	for i := range 5 {
+		e.ID = fmt.Sprintf("019bc1d0-7c00-7000-8000-00000000001%d", i)
+		if err := r.Record(t.Context(), e); err != nil {
+			t.Fatalf("Record(%s) = %v, want no error", e.Type, err)
+		}
 		at.add(time.Minute)
 	}
 	events := audittest.Closed(t, r, l)
@@ -254,26 +265,5 @@ func TestEventsAreGolden(t *testing.T) {
 				t.Errorf("Parse and Marshal = %s, %v, want %s", again, err, leaf)
 			}
 		})
-	}
-}
-
-// TestEveryStateHasASample keeps the documentation whole: each type that this
-// release makes, with each outcome.
-func TestEveryStateHasASample(t *testing.T) {
-	have := map[audit.Code]bool{}
-	for _, s := range samples(t) {
-		e, err := audit.Parse(stored(t, s.event))
-		if err != nil {
-			t.Fatal(err)
-		}
-		have[e.Code] = true
-	}
-	for _, code := range []audit.Code{
-		"PC0001I", "PC0002I", "PC0003I", "PC0004I", "PC0005I", "PC0008E", "PC0010W", "PC0011W", "PC2001I", "PC2001W", "PC2001E", "PC2002I", "PC2002E",
-		"PC2003I", "PC2003E", "PC2006E", "PC2008I", "PC2008E", "PC8003E", "PC3001I", "PC3002E", "PC9001E", "PC9002E", "PC9003E",
-	} {
-		if !have[code] {
-			t.Errorf("no sample has code %s", code)
-		}
 	}
 }

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -32,7 +33,7 @@ func TestTheShareIsOfAnEpoch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer next.Close(t.Context())
+	t.Cleanup(func() { _ = next.Close(context.WithoutCancel(t.Context())) })
 	found, err := audit.Resume(l)
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ func FreeBytes(dir string) (int64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, fmt.Errorf("ask for free space at %+q: %w", clip(dir), err)
 	}
-	block := uint64(max(st.Bsize, 1)) //nolint:gosec // G115: positive
+	block := uint64(max(st.Bsize, 1))
 	if st.Bavail > math.MaxInt64/block {
 		return math.MaxInt64, nil
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portcullis-csi/portcullis/policies"
-	"github.com/portcullis-csi/portcullis/policies/bundle"
 )
 
 func document(t *testing.T) string {
@@ -91,29 +90,6 @@ func TestDocumentListsEveryObligation(t *testing.T) {
 	}
 }
 
-// TestDocumentedFilesLoad: what the page shows is accepted.
-func TestDocumentedFilesLoad(t *testing.T) {
-	grants, err := bundle.ParseGrants([]byte(block(t, "## Grants", "yaml")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bundle.IndexGrants(grants, nil); err != nil {
-		t.Errorf("IndexGrants(documented grant) = %v, want nil", err)
-	}
-	waivers, err := bundle.ParseWaivers([]byte(block(t, "## Waivers", "yaml")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bundle.IndexWaivers(waivers); err != nil {
-		t.Errorf("IndexWaivers(documented waiver) = %v, want nil", err)
-	}
-	b := valid()
-	b.Modules = map[string]string{"portcullis/checks/debug/debug.rego": block(t, "## Checks", "rego")}
-	if _, err := policies.Compile(t.Context(), b, options()); err != nil {
-		t.Errorf("Compile(documented check) = %v, want nil", err)
-	}
-}
-
 // TestDocumentedConfiguration: every key of the page is one that a bundle may
 // have, and the starter policy uses no other.
 func TestDocumentedConfiguration(t *testing.T) {
@@ -145,15 +121,4 @@ func TestDocumentedConfiguration(t *testing.T) {
 			t.Errorf("the starter policy configures %s, which docs/POLICIES.md does not list", m[1])
 		}
 	}
-}
-
-// block returns the first code block of a language in a section.
-func block(t *testing.T, heading, language string) string {
-	t.Helper()
-	_, rest, ok := strings.Cut(section(t, heading), "```"+language+"\n")
-	text, _, closed := strings.Cut(rest, "```")
-	if !ok || !closed {
-		t.Fatalf("section %q has no block of %s", heading, language)
-	}
-	return text
 }

@@ -10,3 +10,6 @@ var ErrDamaged = errors.New("what is kept is damaged")
 
 // ErrClosed is returned by a Store that was closed.
 var ErrClosed = errors.New("kept inputs are closed")
+
+// errHangs is why Close did not wait any longer.
+var errHangs = errors.New("kept inputs not closed: their disk does not answer; hint: check the disk")

@@ -144,9 +144,10 @@ func TestRecordedEndsWithTheReader(t *testing.T) {
 		}
 	}
 	n := 0
-	for range inputs.Recorded(leaves(l), nil) {
-		n++
-		break
+	for _, err := range inputs.Recorded(leaves(l), nil) {
+		if n++; err == nil {
+			break
+		}
 	}
 	if n != 1 {
 		t.Errorf("Recorded() gave %d decisions, want 1", n)

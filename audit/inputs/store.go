@@ -22,6 +22,8 @@ const (
 	maxThings = 1 << 16
 	// parts is in how many files the room is divided: what is dropped is one.
 	parts = 16
+	// closeWait is how long Close waits for the disk.
+	closeWait = 5 * time.Second
 )
 
 // Config of a Store.
@@ -291,7 +293,8 @@ func (s *Store) Failure() error {
 	return s.err
 }
 
-// Close writes what waits and closes the files.
+// Close writes what waits and closes the files. A disk that hangs is not waited
+// for: the process must end, and what is kept is a hint.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if !s.closed {
@@ -299,6 +302,12 @@ func (s *Store) Close() error {
 		close(s.wake)
 	}
 	s.mu.Unlock()
-	<-s.done
-	return errors.Join(s.closeFiles(), s.dir.Close())
+	patience := time.NewTimer(closeWait)
+	defer patience.Stop()
+	select {
+	case <-s.done:
+		return errors.Join(s.closeFiles(), s.dir.Close())
+	case <-patience.C:
+		return errHangs
+	}
 }

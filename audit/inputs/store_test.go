@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/portcullis-csi/portcullis/audit/inputs"
 )
@@ -215,6 +216,39 @@ func TestADiskThatFails(t *testing.T) {
 	if n := strings.Count(said.String(), "not kept"); n != 1 {
 		t.Errorf("the log says %d times that inputs are not kept, want once:\n%s", n, said.String())
 	}
+}
+
+// TestCloseDoesNotWaitForADiskThatHangs: the writer is stuck, and the end of the
+// process comes all the same.
+func TestCloseDoesNotWaitForADiskThatHangs(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		s, err := inputs.Open(inputs.Config{Dir: dir, MaxBytes: 1 << 20, Logger: slog.New(slog.NewTextHandler(stuckWriter{stuck}, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		keep(s, text(1))
+		if err := s.Close(); err == nil || !strings.Contains(err.Error(), "; hint: ") {
+			t.Errorf("Close() = %v, want an error with a hint", err)
+		}
+		close(stuck)
+		synctest.Wait()
+		if err := s.Close(); err != nil {
+			t.Errorf("Close() once the disk answers = %v, want no error", err)
+		}
+	})
+}
+
+// stuckWriter stands for a disk: the store's writer waits in it.
+type stuckWriter struct{ until chan struct{} }
+
+func (w stuckWriter) Write(b []byte) (int, error) {
+	<-w.until
+	return len(b), nil
 }
 
 type lockedBuffer struct {

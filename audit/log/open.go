@@ -157,10 +157,23 @@ func (l *Log) surveyOne(c *closedFile, later *Boundary, keys []note.Verifier) (*
 		}
 	}
 	if s.replaced != nil {
+		if err := l.checkCurrent(s, len(keys) == 1); err != nil {
+			return nil, nil, err
+		}
 		keys = append(keys, s.replaced)
 	}
 	l.older = append(l.older, s.Epoch)
 	return &s.before, keys, nil
+}
+
+// checkCurrent refuses a key of before the newest rotation: what it signs would
+// never verify, and an old key is the one that others may have.
+func (l *Log) checkCurrent(s summary, newest bool) error {
+	v, err := note.NewVerifier(s.key)
+	if err == nil && (!newest || idOf(v) == idOf(l.verifier)) {
+		return nil
+	}
+	return &DirectoryError{keyPath(l.dir), fmt.Sprintf("is not the key that epoch %d was handed over to", s.Number), "restore the newest one, or move the whole directory away as evidence to begin a new log"}
 }
 
 // openOurs opens an epoch by its number, and refuses another's file.

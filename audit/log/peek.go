@@ -162,6 +162,7 @@ type summary struct {
 	Epoch
 	before   Boundary      // its first leaf
 	replaced note.Verifier // the key that its last leaves replaced, or nil
+	key      string        // the one that followed that
 }
 
 // summarize checks a closed epoch cheaply: its mark, its final checkpoint, its
@@ -215,6 +216,7 @@ func (c *closedFile) readLast(s *summary) error {
 	if err != nil || kind != KindRotated {
 		return nil //nolint:nilerr // a leaf that is not ours to understand rotates nothing
 	}
+	s.key = b.Key
 	s.replaced, err = note.NewVerifier(b.PreviousKey)
 	if err != nil || s.replaced.Name() != c.x.node {
 		return inFile(c.f.Name(), tampered(c.x.size-2, "names a key that is none of this node"))

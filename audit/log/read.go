@@ -242,7 +242,38 @@ func (l *Log) Recent(span time.Duration) Recent {
 	return r
 }
 
-// Each gives f these leaves in order, each with its index in its epoch.
+// Each gives f these leaves in order, each with its index in its epoch. Of an
+// epoch that is damaged the rest is passed over, and so told at the end: those
+// after it are in order.
 func (r Recent) Each(f func(index int64, leaf []byte) error) error {
-	return r.l.each(r.from, func(p Position, leaf []byte) error { return f(p.Index, leaf) })
+	var found error
+	from := r.from
+	for {
+		err := r.l.each(from, func(p Position, leaf []byte) error {
+			from = p
+			return f(p.Index, leaf)
+		})
+		damaged, ok := errors.AsType[*TamperedError](err)
+		if !ok {
+			return errors.Join(found, err)
+		}
+		if found == nil {
+			found = damaged
+		}
+		if from, ok = r.l.after(from.Epoch); !ok {
+			return found
+		}
+	}
+}
+
+// after is where the next epoch begins.
+func (l *Log) after(epoch int64) (Position, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range l.numbersLocked() {
+		if n > epoch {
+			return Position{n, 0}, true
+		}
+	}
+	return Position{}, false
 }

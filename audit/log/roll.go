@@ -21,7 +21,10 @@ func (l *Log) due(cost int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.active
-	if l.closed || l.broken != nil || e.size < 2 || age(now, l.rollAt) < rollRetry && !l.rollAt.IsZero() {
+	if l.closed || l.broken != nil || e.size < 2 {
+		return false
+	}
+	if since := age(now, l.rollAt); !l.rollAt.IsZero() && since >= 0 && since < rollRetry {
 		return false
 	}
 	return e.used+cost > l.c.EpochBytes || age(now, e.began) >= l.c.EpochAge

@@ -130,6 +130,35 @@ func TestEpochsEndByAge(t *testing.T) {
 	}
 }
 
+// TestARollOverThatFailedIsTriedAgainWhateverTheClock says: one that waits for
+// a year to pass fills the disk.
+func TestARollOverThatFailedIsTriedAgainWhateverTheClock(t *testing.T) {
+	var now atomic.Int64
+	now.Store(leafTime().Unix())
+	clock := func() time.Time { return time.Unix(now.Load(), 0) }
+	fail := atomic.Bool{}
+	c := small(t)
+	c.Clock = clock
+	c.Boundary = func(kind string, state []byte) ([]byte, error) {
+		if fail.Load() && kind == "log.closed" {
+			return nil, errors.New("not now")
+		}
+		return boundaries(clock)(kind, state)
+	}
+	l := open(t, c)
+	fail.Store(true)
+	fill(t, l, 0, 1500)
+	if n := len(epochs(t, l)); n != 1 {
+		t.Fatalf("len(Epochs()) = %d, want 1: it cannot end", n)
+	}
+	fail.Store(false)
+	now.Add(-365 * 24 * 3600)
+	fill(t, l, 2000, 10)
+	if n := len(epochs(t, l)); n != 2 {
+		t.Errorf("len(Epochs()) = %d after the clock went back, want 2", n)
+	}
+}
+
 // TestP7TheOldestEpochGoesWhenItIsTime: size alone never stops granting.
 func TestP7TheOldestEpochGoesWhenItIsTime(t *testing.T) {
 	c := small(t)

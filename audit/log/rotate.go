@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"strings"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -140,14 +140,37 @@ func (l *Log) interrupted(skey, last string) (k *nextKey, ok bool) {
 		return nil, false
 	}
 	defer func() { _ = c.close() }() // it was only read
-	old, err := note.NewVerifier(strings.TrimSpace(k.before))
+	return k, k.endsEpoch(c) == nil
+}
+
+// endsEpoch reads an epoch whole: whoever can write files can add a signature of
+// their own to any checkpoint, and a leaf that nobody signed. Only a leaf that
+// the old key has signed names the key that follows it.
+func (k *nextKey) endsEpoch(c *closedFile) error {
+	old, err := note.NewVerifier(k.before)
 	if err != nil {
-		return nil, false
+		return err
 	}
-	for _, v := range []note.Verifier{old, k.verifier} {
-		if _, err := c.summarize([]note.Verifier{v}); err != nil {
-			return nil, false
-		}
+	info, err := c.f.Stat()
+	if err != nil {
+		return err
 	}
-	return k, true
+	b := &boundaries{ended: -1}
+	x := &examination{ctx: context.Background(), node: c.x.node, want: c.x.number, keys: note.VerifierList(old, k.verifier)}
+	x.each = func(index int64, leaf []byte) error {
+		kind, said, err := parseBoundary(leaf)
+		b.see(index, kind, said)
+		return err
+	}
+	if err := x.run(c.f, info.Size()); err != nil {
+		return err
+	}
+	if err := b.check(x); err != nil {
+		return err
+	}
+	signed := slices.Contains(x.last.signers, idOf(old)) && slices.Contains(x.last.signers, idOf(k.verifier))
+	if !x.closed || !signed || b.rotated.PreviousKey != k.before || b.rotated.Key != k.vkey {
+		return errors.New("it was not handed over to this key")
+	}
+	return nil
 }

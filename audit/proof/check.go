@@ -23,6 +23,10 @@ type Checked struct {
 
 const hintEvidence = "ask for evidence as portcullis audit prove writes it, and for the node.vkey of the node that it is from"
 
+// hintKey is also for who holds the key of before a rotation: evidence of one
+// event does not hold the rotation.
+const hintKey = "give the key that signs this epoch, as portcullis audit export writes it beside the epoch, and portcullis audit verify with your key names it"
+
 // Check reads evidence of an event, with the node's public key. Known are
 // checkpoints that were kept elsewhere: if there are any, the evidence must be
 // against one of them. What is not proved is a *RefusedError.
@@ -32,6 +36,9 @@ func Check(evidence []byte, vkey string, known ...[]byte) (Checked, error) {
 		return Checked{}, refused(hintEvidence, "read evidence: %v", err)
 	}
 	list, err := auditlog.ReadCheckpoints([]byte(e.Checkpoint), vkey)
+	if unsigned, ok := errors.AsType[*auditlog.CheckpointError](err); ok {
+		return Checked{}, refused(hintKey, "evidence refused: its %s", unsigned.What)
+	}
 	if err != nil {
 		return Checked{}, err
 	}

@@ -63,9 +63,7 @@ func (p *plugin) announce(ctx context.Context) ([]audit.Intent, error) {
 	if _, altered := errors.AsType[*auditlog.TamperedError](err); altered {
 		p.recorder.Owe(audit.LogTampered()) // an epoch that has ended: the others go on
 	}
-	if err == nil {
-		p.recorder.Resume(found)
-	}
+	p.recorder.Resume(found)
 	first := []audit.Event{audit.DriverStarted()}
 	if was := p.log.Opening(); !was.Created { // else the log's first leaf says what was found
 		epochs, e := p.log.Epochs()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strings"
 
@@ -37,7 +36,7 @@ Exit code 0: printed. 1: refused or failed. 2: wrong usage.`,
 			answer := struct {
 				Checkpoint string `json:"checkpoint"`
 			}{clean}
-			return o.output.print(answer, func(w io.Writer) { fmt.Fprintf(w, "%s", clean) })
+			return o.output.print(answer, func(w io.Writer) { _, _ = io.WriteString(w, clean) })
 		},
 	}
 	o.socket.add(cmd)

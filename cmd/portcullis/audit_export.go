@@ -35,7 +35,8 @@ log that is not an extension of what is there. Nothing is ever written over, and
 an export that was interrupted has no checkpoint: run it again. Epochs that the
 node has deleted since stay. Events that no checkpoint covers are left out.
 
-Exit code 0: exported. 1: the log does not verify, or is not that of before. 2: wrong usage.`,
+Exit code 0: exported. 1: the log does not verify, or is not that of before.
+2: wrong usage.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.out == "" {

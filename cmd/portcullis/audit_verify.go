@@ -25,8 +25,9 @@ func verifyCommand() *cobra.Command {
 		Short: "Check that an audit log is complete and unaltered",
 		Long: `verify takes a snapshot of the log of the plugin that runs on this node and checks
 that, as root; or, with --file, it reads the directory of a node whose plugin is
-stopped, a copy of it, or the file of a single epoch. It recomputes the Merkle tree over every event, compares it with every signed
-checkpoint, and checks that every epoch begins with what the one before ended with.
+stopped, a copy of it, or the file of a single epoch. It recomputes the Merkle tree
+over every event, compares it with every signed checkpoint, and checks that every
+epoch begins with what the one before ended with.
 
   portcullis audit verify --key kept/node.vkey
   portcullis audit verify --file copy --key kept/node.vkey --checkpoint kept/checkpoints

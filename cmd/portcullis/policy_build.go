@@ -28,7 +28,7 @@ func buildCommand() *cobra.Command {
 	var o buildOptions
 	cmd := &cobra.Command{
 		Use:   "build DIR --out bundle.tar.gz --serial N",
-		Short: "Build a policy bundle to sign and publish",
+		Short: "Build a policy bundle to publish",
 		Long: `build reads the policy in a directory, compiles it as strictly as a node does, and
 writes the bundle that nodes read: checks without their tests, configuration, and
 grants and waivers as the index that a decision looks up. Every mistake is named
@@ -84,9 +84,12 @@ func buildMain(ctx context.Context, dir string, o buildOptions, progress io.Writ
 	if err := outside(dir, o.out); err != nil {
 		return err
 	}
+	if err := authored(dir); err != nil {
+		return err
+	}
 	b, err := bundle.LoadDirectory(dir)
 	if err != nil {
-		return policyError(dir, err)
+		return bundleError(dir, err)
 	}
 	built, err := bundle.Build(ctx, b, c)
 	if err != nil {
@@ -133,14 +136,16 @@ func parseEnd(text string) (time.Time, error) {
 	return end, nil
 }
 
-// policyError lists what is wrong with the files of a policy, one a line.
+// policyError lists what is wrong with the files of a policy, one a line where it
+// is more than one thing.
 func policyError(dir string, err error) error {
-	list, ok := errors.AsType[policies.FileErrors](err)
-	if !ok {
-		return hinted(err)
+	_, listed := errors.AsType[policies.FileErrors](err)
+	text := err.Error()
+	if !listed && !strings.Contains(text, "\n") {
+		return withHint(err)
 	}
 	return &hintedError{
-		fmt.Errorf("policy in %q is refused:\n  %s", dir, strings.ReplaceAll(list.Error(), "\n", "\n  ")),
+		fmt.Errorf("policy in %q is refused:\n  %s", dir, strings.ReplaceAll(visible(text), "\n", "\n  ")),
 		"each line begins with file, line and column; docs/POLICIES.md describes every field",
 	}
 }
@@ -198,5 +203,5 @@ func (r buildReport) text(w io.Writer) {
 		fmt.Fprintf(w, "  commit     %s\n", r.SourceCommit)
 	}
 	fmt.Fprintf(w, "  holds      %d grants, %d waivers, %d checks\n", r.Grants, r.Waivers, r.Checks)
-	fmt.Fprintf(w, "next: compare it with the bundle in force (portcullis policy diff), sign it, and publish it before that one ends\n")
+	fmt.Fprintf(w, "next: compare it with the bundle in force (portcullis policy diff), and publish it before that one ends\n")
 }

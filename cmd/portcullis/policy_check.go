@@ -80,7 +80,7 @@ func policyCheckMain(cmd *cobra.Command, o policyCheckOptions) error {
 	}
 	r, err := check.Run(cmd.Context(), o.Config)
 	if err != nil {
-		return bundleError(err)
+		return bundleError(o.Path, err)
 	}
 	text := func(w io.Writer) {
 		fmt.Fprint(w, r.Text())
@@ -107,11 +107,19 @@ func fixFormat(w io.Writer, dir string) (err error) {
 	return err
 }
 
-// bundleError says what to name where there is no bundle, and splits off the hint
-// of an error that has one.
-func bundleError(err error) error {
+// bundleError says what to name where there is no bundle, and lists what is wrong
+// with one.
+func bundleError(path string, err error) error {
 	if errors.Is(err, os.ErrNotExist) {
-		return &hintedError{err, "name the directory that holds portcullis/, or a bundle that policy build made"}
+		return &hintedError{&cleanError{err}, "name the directory that holds portcullis/, or a bundle that policy build made"}
 	}
-	return hinted(err)
+	return policyError(path, err)
+}
+
+// authored refuses a file where only its author's directory will do.
+func authored(dir string) error {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return &hintedError{fmt.Errorf("%q is not a directory", dir), "name the author's directory, which holds portcullis/: a built bundle has neither tests nor grants in YAML"}
+	}
+	return nil
 }

@@ -36,7 +36,8 @@ grants, so that you know whom to call before the new bundle is in force.
 
   portcullis policy diff --old ./policy --new ./policy-next -f deploy/
   portcullis policy diff --old ./policy --new ./policy-next --cluster --all-namespaces
-  portcullis audit input --all | portcullis policy diff --old a.tar.gz --new b.tar.gz --inputs -
+  portcullis audit input --all > decisions.ndjson
+  portcullis policy diff --old a.tar.gz --new b.tar.gz --inputs decisions.ndjson
 
 Inputs come from manifests or the pods of a cluster, as with policy explain, or are
 recorded ones of a node's log. Both bundles decide at the same time: now, or --now;

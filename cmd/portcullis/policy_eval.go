@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,16 +35,19 @@ func policyEvalCommand() *cobra.Command {
 		Long: `eval decides on one input, as every gate would, and shows the whole decision: the
 effect, each finding with its remedy, grants, waivers and obligations. The input is
 JSON of the contract portcullis/v1; docs/POLICIES.md lists its fields, and one that
-does not fit is refused with the name of the field.
+does not fit is refused with the name of the field. Without phase it is ci, and
+without now_ns it is now.
 
+  portcullis policy test --show-input > input.json
   portcullis policy eval --policy ./policy --input input.json
   portcullis policy eval --policy ./policy --input input.json --explain PR-203
-  portcullis audit input --all | portcullis policy eval --policy ./policy --input - --recorded
+  portcullis policy eval --policy ./policy --input decisions.ndjson --recorded
 
-With --recorded the input is recorded decisions, one a line; each is decided again
-at the time that it was made, or at --now. --trace adds which expressions did not
-hold, --explain each step of one rule or check: with every finding that it makes,
-and every point where it ended without one.
+With --recorded the input is recorded decisions, one a line, as portcullis audit
+input --all writes them; each is decided again at the time that it was made, or at
+--now. --trace adds which expressions did not hold, --explain each step of one rule
+or check: with every finding that it makes, and every point where it ended without
+one.
 
 Exit code 0: allowed. 1: refused or failed. 2: wrong usage. 3: denied or undecided.`,
 		Args: cobra.NoArgs,
@@ -55,7 +59,7 @@ Exit code 0: allowed. 1: refused or failed. 2: wrong usage. 3: denied or undecid
 	f.BoolVar(&o.recorded, "recorded", false, "the file holds recorded decisions, one a line")
 	f.BoolVar(&o.trace, "trace", false, "show the expressions that did not hold")
 	f.StringVar(&o.rule, "explain", "", "show each step of the rule with this id, such as PR-203, or of the check with this name")
-	o.now.add(cmd, "time of the decision (default: that in the input)")
+	o.now.add(cmd, "time of the decision (default: that in the input, else now)")
 	addOutput(cmd, &o.output)
 	completeBundle(cmd, "policy")
 	_ = cmd.MarkFlagFilename("input", "json", "ndjson")
@@ -114,11 +118,11 @@ func evalOne(ctx context.Context, o evalOptions, policy openedPolicy, from io.Re
 	if err != nil {
 		return err
 	}
-	now, err := o.now.given()
+	given, err := o.now.given()
 	if err != nil {
 		return err
 	}
-	in, err := schema.Read(from, now)
+	in, err := schema.Read(from, eval.Clock{Given: given, Present: time.Now()})
 	if err != nil {
 		return withHint(err)
 	}

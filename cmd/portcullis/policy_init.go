@@ -21,8 +21,15 @@ with its tests, workloads to try it on, a Makefile and an example of continuous
 integration.
 
   portcullis policy init payments-policy
-  cd payments-policy && make`,
-		Args: cobra.ExactArgs(1),
+  cd payments-policy && make
+
+Exit code 0: written. 1: refused or failed. 2: wrong usage.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return &usageError{errors.New("init takes one directory")}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return initMain(args[0], cmd.OutOrStdout()) },
 	}
 }

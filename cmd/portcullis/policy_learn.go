@@ -42,7 +42,10 @@ for another reason than a missing grant are listed: no grant mends those.
 
 A draft is what was asked for, not what should be granted: whoever attacked while
 it was recorded is in it. Set owner and expiry, take out what nobody needs, and put
-the rest into portcullis/grants of your bundle.`,
+the rest into portcullis/grants of your bundle.
+
+Exit code 0: drafted, also where there is nothing to draft. 1: refused or failed.
+2: wrong usage.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.inputs == "" {

@@ -23,7 +23,9 @@ build, which also knows what belongs together; what it refuses, build refuses to
 and, in the first line of a file of grants, for editors with the YAML language
 server:
 
-  # yaml-language-server: $schema=../../.schemas/grants.json`,
+  # yaml-language-server: $schema=../../.schemas/grants.json
+
+Exit code 0: printed. 2: wrong usage.`,
 		ValidArgs: bundle.SchemaNames(),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {

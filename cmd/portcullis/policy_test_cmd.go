@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"regexp"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -79,10 +78,13 @@ func policyTestMain(cmd *cobra.Command, o policyTestOptions) error {
 	if err := o.parse(); err != nil {
 		return &usageError{err}
 	}
+	if err := authored(o.Directory); err != nil {
+		return err
+	}
 	o.Progress = newProgress(cmd.ErrOrStderr(), "tests done:").at
 	r, err := testrun.Run(cmd.Context(), o.Config)
 	if err != nil {
-		return bundleError(err)
+		return bundleError(o.Directory, err)
 	}
 	text := func(w io.Writer) {
 		fmt.Fprint(w, r.Text(o.verbose))
@@ -112,9 +114,9 @@ func (o *policyTestOptions) parse() error {
 		o.Run = re
 	}
 	if o.now != "" {
-		now, err := time.Parse(time.RFC3339, o.now)
+		now, err := testrun.ParseNow(o.now)
 		if err != nil {
-			return fmt.Errorf("--now %q is not a time such as 2026-12-31T23:59:59Z", o.now)
+			return fmt.Errorf("--now %q %w: write one such as 2026-12-31T23:59:59Z", o.now, err)
 		}
 		o.Now = now
 	}

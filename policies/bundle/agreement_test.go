@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"go.yaml.in/yaml/v3"
 
@@ -108,6 +109,8 @@ namespace_label_keys: [tier], monitor: {until: 2026-02-01, rules: ["*"]}, mass_r
 		badSense("config", "writable", "obligations: {max_file_mode: 511}"),
 		good("manifest", "usual", ok),
 		good("manifest", "every key", `{"revision":"r 1","roots":["portcullis"],"rego_version":1,"metadata":{"contract":"portcullis/v1","serial":2,"not_after":"2026-02-01T00:00:00Z","source_commit":"0a1b"}}`),
+		good("manifest", "empty texts", `{"revision":"",`+line(ok, `"serial":1`, `"source_commit":""`)[1:]),
+		badSense("config", "empty answers", `obligations: {on_revoke: "", on_expire: ""}`),
 		badForm("manifest", "wasm", `{"wasm":[],`+ok[1:]),
 		badForm("manifest", "roots", `{"roots":["a"],`+ok[1:]),
 		badForm("manifest", "no roots", `{"roots":[],`+ok[1:]),
@@ -161,10 +164,27 @@ func bySchema(t *testing.T, s sample) error {
 
 func byReader(t *testing.T, s sample) error {
 	t.Helper()
+	if err := byLoader(s); err != nil {
+		return err
+	}
+	return compiles(t, s)
+}
+
+func filesOfSample(s sample) fstest.MapFS {
 	file := map[string]string{
 		"grants": "portcullis/grants/a.yaml", "waivers": "portcullis/waivers/a.yaml", "config": "portcullis/config/data.yaml", "manifest": ".manifest",
 	}[s.schema]
-	b, err := bundle.LoadFS(policiestest.Files("", policiestest.WithFile(file, s.text)))
+	return policiestest.Files("", policiestest.WithFile(file, s.text))
+}
+
+func byLoader(s sample) error {
+	_, err := bundle.LoadFS(filesOfSample(s))
+	return err
+}
+
+func compiles(t *testing.T, s sample) error {
+	t.Helper()
+	b, err := bundle.LoadFS(filesOfSample(s))
 	if err == nil {
 		_, err = policies.Compile(t.Context(), b, policies.Options{Clock: now})
 	}

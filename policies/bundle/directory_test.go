@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -155,6 +156,15 @@ func TestLoadFSRefuses(t *testing.T) {
 		{"yml", file("portcullis/grants/a.yml", "[]"), "no place"},
 		{"nested grants", file("portcullis/grants/team/a.yaml", "[]"), "no place"},
 		{"signatures", file(".signatures.json", "{}"), "no place"},
+		{"test elsewhere", file("portcullis/odd_test.rego", check), "no place"},
+		{"test beside the checks", file("portcullis/checks/odd_test.rego", check), "no place"},
+		{"test below a check", file("portcullis/checks/odd/more/odd_test.rego", check), "no place"},
+		{"file that hides", file("portcullis/grants/a\x1b[8m.yaml", "[]"), `"portcullis/grants/a\x1b[8m.yaml" has a name`},
+		{"file in another script", file("portcullis/grants/prüfung.yaml", "[]"), "letters, digits"},
+		{"long name of a file", file("portcullis/grants/"+strings.Repeat("a", 86)+".yaml", "[]"), "letters, digits"},
+		{"check that hides", file("portcullis/checks/a b/a b.rego", check), "letters, digits"},
+		{"long name of a check", file("portcullis/checks/"+strings.Repeat("a", 86)+"/"+strings.Repeat("a", 86)+".rego", check), "letters, digits"},
+		{"test in a check that hides", file("portcullis/checks/a\u202e/a_test.rego", check), "letters, digits"},
 		{"too deep", file("a/b/c/d/e/f/g/h.yaml", "[]"), "nested too deep"},
 		{"ConfigMap volume", file("..2026_01_01/grants.yaml", "[]"), "ConfigMap"},
 		{"large file", file("portcullis/grants/a.yaml", strings.Repeat("#", 4<<20+1)), "larger than"},
@@ -176,7 +186,7 @@ func TestLoadFSRefuses(t *testing.T) {
 		{"not_after", file(".manifest", `{"metadata": {"not_after": "soon"}}`), "manifest"},
 		{"many files", func(fs fstest.MapFS) {
 			for i := range 2048 {
-				file("portcullis/grants/"+strings.Repeat("a", i%50+1)+"-"+time.Duration(i).String()+".yaml", "[]")(fs)
+				file("portcullis/grants/"+strings.Repeat("a", i%50+1)+"-"+strconv.Itoa(i)+".yaml", "[]")(fs)
 			}
 		}, "holds more than"},
 	}

@@ -61,13 +61,14 @@ func IndexGrants(grants []Grant, labelKeys []string) (policies.GrantIndex, error
 func (c *collector) indexGrants(entries []entry[Grant], labelKeys []string) policies.GrantIndex {
 	index := policies.GrantIndex{}
 	seen := map[string]policies.Place{}
+	left := maxRecords
 	for _, e := range entries {
 		g := e.value
 		add := c.reporter("grant", g.ID, e.where)
 		c.unique(seen, g.ID, e.where, add)
 		before := len(c.errs)
 		g.check(labelKeys, add)
-		if len(c.errs) > before {
+		if left = g.take(left, add); len(c.errs) > before {
 			continue
 		}
 		record := g.record()
@@ -87,6 +88,23 @@ func (c *collector) indexGrants(entries []entry[Grant], labelKeys []string) poli
 		}
 	}
 	return index
+}
+
+// maxRecords is more than the largest index that an archive may hold: the shortest
+// record with its key has more than 64 bytes.
+const maxRecords = maxBytes / 64
+
+// take returns how many records are left after those of a grant. It has one for
+// each namespace with each account with each secret, so that a few kilobytes could
+// stand for more than memory holds: they are counted before they are made.
+func (g Grant) take(left int, add report) int {
+	factors := []int{max(1, len(g.Namespaces)), max(1, len(g.ServiceAccounts)), max(1, len(g.Secrets))}
+	if n := left / factors[0] / factors[1] / factors[2]; n == 0 {
+		add("", fmt.Sprintf("more than %d entries of the index with the grants before it, each namespace with each account and each secret", maxRecords),
+			"use prefixes in place of lists of secrets, or select namespaces by label")
+		return left
+	}
+	return left - factors[0]*factors[1]*factors[2]
 }
 
 // record returns what the library reads of a grant that was checked.

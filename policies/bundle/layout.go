@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -22,6 +23,7 @@ const (
 	manifestFile = ".manifest"
 	configYAML   = "portcullis/config/data.yaml"
 	configJSON   = "portcullis/config/data.json"
+	checksDir    = "portcullis/checks"
 	grantsDir    = "portcullis/grants"
 	waiversDir   = "portcullis/waivers"
 	grantsJSON   = grantsDir + "/data.json"
@@ -48,12 +50,16 @@ func readFiles(fsys fs.FS) (map[string][]byte, error) {
 			return fmt.Errorf("policy directory holds %q; hint: copy the bundle out of the ConfigMap volume", name)
 		case d.IsDir() && strings.Count(name, "/") >= maxPathDepth:
 			return fmt.Errorf("policy directory %q is nested too deep", name)
-		case d.IsDir() || strings.HasSuffix(name, "_test.rego"):
+		case d.IsDir():
 			return nil
 		case !d.Type().IsRegular():
 			return fmt.Errorf("policy file %q is not a regular file; hint: links are not followed", name)
-		case !inLayout(name):
+		case !isTest(name) && !inLayout(name):
 			return fmt.Errorf("policy file %q has no place in a bundle; %s", name, layoutHint)
+		case !wellNamed(name):
+			return fmt.Errorf("policy file %q has a name that a bundle cannot hold; hint: use 1 to 90 letters, digits, dots, _ and -", name)
+		case isTest(name):
+			return nil
 		}
 		text, err := readFile(fsys, name)
 		if err != nil {
@@ -102,14 +108,26 @@ func inTarball(name string) bool {
 	case manifestFile, configJSON, grantsJSON, waiversJSON:
 		return true
 	default:
-		return isCheck(name) && !strings.HasSuffix(name, "_test.rego")
+		return isCheck(name) && wellNamed(name) && !isTest(name)
 	}
+}
+
+var namePattern = regexp.MustCompile(`^[-A-Za-z0-9_.]{1,90}(/[-A-Za-z0-9_.]{1,90})*$`)
+
+// wellNamed reports whether a file, and so a check, may be called that: errors
+// repeat the name, and the header of an archive has to hold it.
+func wellNamed(name string) bool { return namePattern.MatchString(name) }
+
+// isTest reports whether the file is a Rego test where tests are run. Elsewhere it
+// would never run, and its author would take it for one that passes.
+func isTest(name string) bool {
+	return strings.HasSuffix(name, "_test.rego") && path.Dir(path.Dir(name)) == checksDir
 }
 
 // isCheck reports whether the file is portcullis/checks/<name>/<name>.rego.
 func isCheck(name string) bool {
 	dir := path.Dir(name)
-	return isRego(name) && path.Dir(dir) == "portcullis/checks" && path.Base(name) == path.Base(dir)+".rego"
+	return isRego(name) && path.Dir(dir) == checksDir && path.Base(name) == path.Base(dir)+".rego"
 }
 
 func isRego(name string) bool { return path.Ext(name) == ".rego" }

@@ -87,6 +87,9 @@ func describeFields(t *testing.T, s *jsonschema.Schema, typ reflect.Type) {
 		describe(t, p, f.Type, f.Tag)
 		if _, needed := f.Tag.Lookup("need"); needed {
 			s.Required = append(s.Required, name)
+		} else if f.Type.Kind() == reflect.String && p.Pattern != "" {
+			// The reader takes an empty text for one that is not there.
+			p.Pattern = "^$|" + p.Pattern
 		}
 	}
 }

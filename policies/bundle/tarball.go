@@ -101,15 +101,15 @@ func untar(t *tar.Reader) (map[string][]byte, error) {
 	}
 }
 
-// acceptable refuses an entry that a bundle cannot have. Extended headers are
-// refused too: readers differ in which of two names they believe.
+// acceptable refuses an entry that a bundle cannot have. Extended headers, of PAX
+// and of GNU, are refused too: readers differ in which of two names they believe.
 func acceptable(h *tar.Header, files map[string][]byte) error {
 	_, twice := files[h.Name]
 	switch {
 	case h.Typeflag != tar.TypeReg:
 		return fmt.Errorf("unpack: %q is not a regular file; %s", clip(h.Name), rebuildHint)
-	case len(h.PAXRecords) > 0:
-		return fmt.Errorf("unpack: %q has an extended header; %s", clip(h.Name), rebuildHint)
+	case h.Format != tar.FormatUSTAR:
+		return fmt.Errorf("unpack: %q has an extended or foreign header; %s", clip(h.Name), rebuildHint)
 	case !inTarball(h.Name):
 		return fmt.Errorf("unpack: %q has no place in a built bundle; %s", clip(h.Name), rebuildHint)
 	case twice:

@@ -117,7 +117,7 @@ func (w *walk) mapping(n *yaml.Node, typ reflect.Type, path string, depth int) a
 			continue
 		}
 		of, ok := elementOf(typ, key.Value)
-		if !ok {
+		if !ok && len(w.errs) < maxCollected { // looking for what was meant takes time
 			w.fault(key, path, fmt.Sprintf("unknown key %q", clip(key.Value)), nearest(typ, key.Value))
 		}
 		object[key.Value] = w.value(n.Content[i+1], of, path+"."+key.Value, depth+1)

@@ -123,13 +123,17 @@ func covering(b policies.Bundle) func(Grant) string {
 // covers reports whether a grant allows whatever another one does.
 func (g Grant) covers(o Grant) bool {
 	within := func(keys []string, above func(string) []string, have []string) bool {
+		has := make(map[string]bool, len(have)) // lists may be long
+		for _, key := range have {
+			has[key] = true
+		}
 		return !slices.ContainsFunc(keys, func(key string) bool {
-			return !slices.ContainsFunc(above(key), func(k string) bool { return slices.Contains(have, k) })
+			return !slices.ContainsFunc(above(key), func(k string) bool { return has[k] })
 		})
 	}
-	return within(o.subjectKeys(), subjectsAbove, g.subjectKeys()) && within(o.secretKeys(), keysAbove, g.secretKeys()) &&
-		g.Provider == o.Provider && maps.Equal(g.Scoping, o.Scoping) && maps.Equal(g.NamespaceSelector, o.NamespaceSelector) &&
-		cmp.Compare(g.Expiry, o.Expiry) >= 0 && g.coversLimits(o)
+	return g.Provider == o.Provider && maps.Equal(g.Scoping, o.Scoping) && maps.Equal(g.NamespaceSelector, o.NamespaceSelector) &&
+		cmp.Compare(g.Expiry, o.Expiry) >= 0 && g.coversLimits(o) &&
+		within(o.subjectKeys(), subjectsAbove, g.subjectKeys()) && within(o.secretKeys(), keysAbove, g.secretKeys())
 }
 
 // coversLimits compares what narrows a grant. Modes and audiences have to be

@@ -77,32 +77,41 @@ func (b body) shown(field string, but *ast.Expr) bool {
 func (b body) fields(x any) []string {
 	var found []string
 	visit := func(x any) bool {
-		switch x := x.(type) {
-		case *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension:
-			return true
-		case *ast.Term:
-			if field, ok := b.optional(x); ok {
+		if t, ok := x.(*ast.Term); ok {
+			if field, ok := b.optional(t); ok {
 				found = append(found, field)
 			}
 		}
-		return false
+		return comprehends(x)
 	}
 	ast.NewGenericVisitor(visit).Walk(x)
 	return found
 }
 
+func comprehends(x any) bool {
+	switch x.(type) {
+	case *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension:
+		return true
+	}
+	return false
+}
+
 // gates finds a deny rule that holds because a field is absent which a gate never
-// has: it refuses every pod there.
+// has: it refuses every pod there. Whatever reads the field is undefined then, and
+// not of it is true.
 func (b body) gates() {
 	for _, e := range b.r.Body {
-		t, ok := e.Terms.(*ast.Term)
-		if !ok || !e.Negated || nameOf(b.r) != "deny" {
+		if !e.Negated || nameOf(b.r) != "deny" {
 			continue
 		}
-		field, ok := b.optional(t)
-		if ok && slices.Contains(b.m.gates, strings.TrimPrefix(field, "input.")) {
-			b.m.at(e.Location, IDGate, "refuses every pod at admission and on the command line, which never have "+field,
-				"write "+field+" == false, which is undefined there")
+		fields := b.fields(e)
+		slices.Sort(fields)
+		for _, field := range slices.Compact(fields) {
+			name, _, _ := strings.Cut(strings.TrimPrefix(field, "input."), "[]")
+			if slices.Contains(b.m.gates, name) && !b.shown(field, e) {
+				b.m.at(e.Location, IDGate, "refuses every pod at admission and on the command line, which never have "+field,
+					"write "+field+" == false, which is undefined there")
+			}
 		}
 	}
 }
@@ -129,12 +138,12 @@ func (b body) stated(t *ast.Term, depth int) []string {
 	if depth == 0 {
 		return found
 	}
-	ast.WalkVars(t, func(v ast.Var) bool {
-		if value := b.s.values[v]; value != nil && value != t {
-			found = append(found, b.stated(value, depth-1)...)
+	ast.NewGenericVisitor(func(x any) bool {
+		if v, ok := x.(ast.Var); ok && b.s.values[v] != nil && b.s.values[v] != t {
+			found = append(found, b.stated(b.s.values[v], depth-1)...)
 		}
-		return false
-	})
+		return comprehends(x)
+	}).Walk(t)
 	slices.Sort(found)
 	return slices.Compact(found)
 }

@@ -245,7 +245,11 @@ func located(err error, id string) []Finding {
 	var found []Finding
 	if errors.As(err, &list) {
 		for _, e := range list {
-			found = append(found, Finding{File: e.Location.File, Line: e.Location.Row, Column: e.Location.Col, ID: id, Severity: Error, Message: e.Message})
+			f := Finding{ID: id, Severity: Error, Message: e.Message}
+			if e.Location != nil {
+				f.File, f.Line, f.Column = e.Location.File, e.Location.Row, e.Location.Col
+			}
+			found = append(found, f)
 		}
 		return found
 	}

@@ -36,13 +36,13 @@ func text(t testing.TB, in policies.Input) string {
 
 func TestReadIsWhatWasWritten(t *testing.T) {
 	in := policiestest.Input()
-	got, err := schema(t).Read(strings.NewReader(" "+text(t, in)+"\n"), time.Time{})
+	got, err := schema(t).Read(strings.NewReader(" "+text(t, in)+"\n"), eval.Clock{})
 	if diff := cmp.Diff(in, got); err != nil || diff != "" {
 		t.Errorf("Read() = %v, want no error and (-want +got):\n%s", err, diff)
 	}
 	at := time.Unix(1800000000, 0)
 	in.NowNS = 0
-	got, err = schema(t).Read(strings.NewReader(text(t, in)), at)
+	got, err = schema(t).Read(strings.NewReader(text(t, in)), eval.Clock{Given: at})
 	if err != nil || got.NowNS != at.UnixNano() {
 		t.Errorf("Read() at a time = %d, %v, want %d", got.NowNS, err, at.UnixNano())
 	}
@@ -69,7 +69,7 @@ func TestReadNamesTheField(t *testing.T) {
 		if changed == good {
 			t.Errorf("%s: nothing is changed: the test is broken", name)
 		}
-		_, err := schema(t).Read(strings.NewReader(changed), time.Time{})
+		_, err := schema(t).Read(strings.NewReader(changed), eval.Clock{})
 		e, ok := errors.AsType[*eval.InputError](err)
 		if !ok || !strings.HasPrefix(e.Field, test.field) || !strings.Contains(e.Field+e.Problem, test.problem) || e.Remedy == "" {
 			t.Errorf("%s: Read() = %v, want an *InputError about %q that says %q", name, err, test.field, test.problem)
@@ -77,12 +77,42 @@ func TestReadNamesTheField(t *testing.T) {
 	}
 }
 
+// What people leave out is added; what they wrote stays, and stays checked.
+func TestReadCompletesWhatPeopleWrite(t *testing.T) {
+	in := policiestest.Input()
+	in.NowNS, in.Phase = 0, ""
+	short := strings.NewReplacer(`"now_ns":0,`, ``, `"phase":"",`, ``).Replace(text(t, in))
+	present, given := time.Unix(1800000000, 0), time.Unix(1900000000, 0)
+	for name, test := range map[string]struct {
+		at   eval.Clock
+		want time.Time
+	}{"present": {eval.Clock{Present: present}, present}, "given": {eval.Clock{Present: present, Given: given}, given}} {
+		got, err := schema(t).Read(strings.NewReader(short), test.at)
+		if err != nil || got.Phase != policies.PhaseCI || got.NowNS != test.want.UnixNano() {
+			t.Errorf("%s: Read() = phase %q at %d, %v, want ci at %d", name, got.Phase, got.NowNS, err, test.want.UnixNano())
+		}
+	}
+	if _, err := schema(t).Read(strings.NewReader(short), eval.Clock{}); err == nil {
+		t.Error("Read() of an input without a time = nil, want an error")
+	}
+	for _, wrong := range []string{`{"phase":"",`, `{"now_ns":"soon",`, `{"now_ns":null,`} {
+		if _, err := schema(t).Read(strings.NewReader(wrong+short[1:]), eval.Clock{Present: present}); err == nil {
+			t.Errorf("Read() of an input with %s = nil, want an error", wrong)
+		}
+	}
+	in = policiestest.Input()
+	got, err := schema(t).Read(strings.NewReader(text(t, in)), eval.Clock{Present: present})
+	if diff := cmp.Diff(in, got); err != nil || diff != "" {
+		t.Errorf("Read() of a whole input = %v, want no error and (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestReadIsBounded(t *testing.T) {
-	if _, err := schema(t).Read(strings.NewReader(strings.Repeat(" ", 2<<20)), time.Time{}); err == nil || !strings.Contains(err.Error(), "larger than 1 MiB") {
+	if _, err := schema(t).Read(strings.NewReader(strings.Repeat(" ", 2<<20)), eval.Clock{}); err == nil || !strings.Contains(err.Error(), "larger than 1 MiB") {
 		t.Errorf("Read() = %v, want that it is too large", err)
 	}
 	broken := errors.New("broken")
-	if _, err := schema(t).Read(iotest.ErrReader(broken), time.Time{}); !errors.Is(err, broken) {
+	if _, err := schema(t).Read(iotest.ErrReader(broken), eval.Clock{}); !errors.Is(err, broken) {
 		t.Errorf("Read() = %v, want %v", err, broken)
 	}
 }
@@ -176,7 +206,7 @@ func FuzzParse(f *testing.F) {
 	}
 	s := schema(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if in, err := s.Parse(text, time.Time{}); err == nil && in.Validate() != nil {
+		if in, err := s.Parse(text, eval.Clock{Present: time.Unix(1800000000, 0)}); err == nil && in.Validate() != nil {
 			t.Errorf("Parse() returned an input that is out of bounds: %v", in.Validate())
 		}
 	})

@@ -2,10 +2,12 @@ package eval
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,8 +57,15 @@ func NewSchema() (*Schema, error) {
 	return &Schema{compiled}, nil
 }
 
-// Read reads one input. A time that is not zero replaces the input's own.
-func (s *Schema) Read(from io.Reader, now time.Time) (policies.Input, error) {
+// Clock is when an input is decided on.
+type Clock struct {
+	Given   time.Time // replaces the input's own time; zero: nobody asked for that
+	Present time.Time // of inputs that tell none; zero: such an input is refused
+}
+
+// Read reads one input. One that people wrote may leave out phase, which is then
+// ci, and now_ns.
+func (s *Schema) Read(from io.Reader, at Clock) (policies.Input, error) {
 	text, err := io.ReadAll(io.LimitReader(from, maxInputBytes+1))
 	if err != nil {
 		return policies.Input{}, fmt.Errorf("read input: %w", err)
@@ -64,15 +73,16 @@ func (s *Schema) Read(from io.Reader, now time.Time) (policies.Input, error) {
 	if len(text) > maxInputBytes {
 		return policies.Input{}, &InputError{"", "is larger than 1 MiB", "an input is one object of 128 KiB at most; for recorded decisions give --recorded"}
 	}
-	return s.Parse(text, now)
+	return s.Parse(text, at)
 }
 
 // Parse is Read of a text.
-func (s *Schema) Parse(text []byte, now time.Time) (policies.Input, error) {
+func (s *Schema) Parse(text []byte, at Clock) (policies.Input, error) {
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return policies.Input{}, &InputError{"", "is not one JSON value", "an input is one JSON object; for recorded decisions give --recorded"}
 	}
+	added := complete(value, at)
 	if err := s.compiled.Validate(value); err != nil {
 		return policies.Input{}, schemaError(err)
 	}
@@ -80,8 +90,14 @@ func (s *Schema) Parse(text []byte, now time.Time) (policies.Input, error) {
 	if err := policies.DecodeStrictly(text, &in); err != nil {
 		return policies.Input{}, &InputError{"", err.Error(), "docs/POLICIES.md lists the fields of inputs"}
 	}
-	if !now.IsZero() {
-		in.NowNS = now.UnixNano()
+	if in.Phase == "" {
+		in.Phase = policies.PhaseCI
+	}
+	switch {
+	case !at.Given.IsZero():
+		in.NowNS = at.Given.UnixNano()
+	case added != 0:
+		in.NowNS = added
 	}
 	if in.NowNS == 0 {
 		return policies.Input{}, &InputError{"now_ns", "is zero, as in inputs that a log has kept", "give the time of the decision with --now"}
@@ -93,6 +109,27 @@ func (s *Schema) Parse(text []byte, now time.Time) (policies.Input, error) {
 		return policies.Input{}, err
 	}
 	return in, nil
+}
+
+// complete adds to a JSON value what people leave out, and returns the time that it
+// added. What is there and wrong stays for the schema to refuse.
+func complete(value any, at Clock) (added int64) {
+	object, ok := value.(map[string]any)
+	if !ok {
+		return 0
+	}
+	if _, there := object["phase"]; !there {
+		object["phase"] = string(policies.PhaseCI)
+	}
+	now := at.Given
+	if now.IsZero() {
+		now = at.Present
+	}
+	if _, there := object["now_ns"]; !there && !now.IsZero() {
+		added = now.UnixNano()
+		object["now_ns"] = json.Number(strconv.FormatInt(added, 10))
+	}
+	return added
 }
 
 // schemaError is what the schema says of the first field that does not fit.

@@ -125,7 +125,6 @@ func leaves(l *audittest.Log) inputs.Leaves {
 // TestP2ReplayedDecisionsAreTheSame: 5,000 decisions by several bundles, made
 // again from what the log and the kept inputs hold.
 func TestP2ReplayedDecisionsAreTheSame(t *testing.T) {
-	const decisions = 5001
 	m := several(t)
 	l, store := history(t, m, decisions, 64<<20)
 	effects := map[string]int{}
@@ -149,9 +148,9 @@ func TestP2ReplayedDecisionsAreTheSame(t *testing.T) {
 
 // TestReplaySaysWhatIsGone: the oldest inputs were dropped for want of room.
 func TestReplaySaysWhatIsGone(t *testing.T) {
-	const decisions = 600
+	const decisions = 300
 	m := several(t)
-	l, store := history(t, m, decisions, 256<<10)
+	l, store := history(t, m, decisions, 128<<10)
 	kept := 0
 	report, err := replay.Replay(t.Context(), inputs.Recorded(leaves(l), store), m.bundle, func(r replay.Result) error {
 		if (len(r.Recorded.Input) == 0) != (r.Outcome == replay.InputGone) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -63,7 +64,7 @@ func (s *session) fixture(ctx context.Context, e *policies.Engine, f Fixture, ph
 	for _, problem := range f.Expect.compare(d) {
 		t.fail(problem)
 	}
-	if other := e.WithoutRuleIndex().Decide(ctx, in); other.ID != d.ID || !slices.Equal(other.Grants, d.Grants) {
+	if other := e.WithoutRuleIndex().Decide(ctx, in); differs(d, other) {
 		t.fail(fmt.Sprintf("without OPA's rule index the verdict is %s by %v: report it, and write the rule in another way",
 			other.Verdict(), policies.RuleIDs(other.Deny)))
 	}
@@ -72,6 +73,16 @@ func (s *session) fixture(ctx context.Context, e *policies.Engine, f Fixture, ph
 	}
 	t.Duration = time.Since(started)
 	return t
+}
+
+// differs compares all that a decision consists of. Its ID covers the verdict and
+// the ids of rules alone.
+func differs(a, b policies.Decision) bool {
+	if a.ID != b.ID || a.Mode != b.Mode || a.Undecided != b.Undecided {
+		return true
+	}
+	parts := func(d policies.Decision) []any { return []any{d.Deny, d.Warn, d.Waivers, d.Grants, d.Obligations} }
+	return !reflect.DeepEqual(parts(a), parts(b))
 }
 
 // In returns the input of a fixture in a phase; dir is that of the bundle.

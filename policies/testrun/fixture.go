@@ -1,6 +1,7 @@
 package testrun
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"reflect"
@@ -40,7 +41,7 @@ type Fixture struct {
 }
 
 // Expect is the decision. What it leaves out is not compared, but a denial has to
-// say by which rules: one for another reason would pass as well.
+// say by which rules, and an error why: one for another reason would pass as well.
 type Expect struct {
 	Verdict   string    `json:"verdict"` // allow, deny or error
 	Undecided string    `json:"undecided"`
@@ -94,6 +95,19 @@ func ParseFixtures(file string, text []byte) ([]Fixture, []error) {
 	return fixtures, r.errors
 }
 
+// ParseNow reads the time of a decision. Years are those that grants may name:
+// far from them there are no nanoseconds to count in.
+func ParseNow(text string) (time.Time, error) {
+	now, err := time.Parse(time.RFC3339, text)
+	switch {
+	case err != nil:
+		return time.Time{}, errors.New("is not a time")
+	case now.Year() < 2000 || now.Year() > 2200:
+		return time.Time{}, errors.New("is outside the years 2000 to 2200")
+	}
+	return now, nil
+}
+
 // value returns the value of a key, or the object itself.
 func value(n *yaml.Node, key string) *yaml.Node {
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -111,9 +125,9 @@ func (r *reader) checkFixture(n *yaml.Node, f *Fixture, at string) {
 		r.refuse(value(n, "name"), at+".name", "is missing, longer than 200 bytes, or holds control characters", "say what the fixture shows")
 	}
 	if f.Now != "" {
-		now, err := time.Parse(time.RFC3339, f.Now)
+		now, err := ParseNow(f.Now)
 		if err != nil {
-			r.refuse(value(n, "now"), at+".now", "is not a time", "write 2026-12-31T23:59:59Z")
+			r.refuse(value(n, "now"), at+".now", err.Error(), "write 2026-12-31T23:59:59Z")
 		}
 		f.now = now
 	}
@@ -163,6 +177,9 @@ func (r *reader) checkExpect(n *yaml.Node, e *Expect, at string) {
 		for i := 0; i+1 < len(o.Content); i += 2 {
 			e.obligationNames = append(e.obligationNames, o.Content[i].Value)
 		}
+		if len(e.obligationNames) == 0 {
+			r.refuse(o, at+".obligations", "names none, so nothing is compared", "name those that matter; 0, false and [] stand for none")
+		}
 	}
 	listed := e.Deny != nil && len(*e.Deny) > 0
 	switch {
@@ -171,9 +188,11 @@ func (r *reader) checkExpect(n *yaml.Node, e *Expect, at string) {
 	case e.Verdict == "deny" && !listed:
 		r.refuse(n, at+".deny", "is missing", "list the ids of the rules that refuse, so that a denial for another reason fails")
 	case e.Verdict != "deny" && listed:
-		r.refuse(value(n, "deny"), at+".deny", "is set where nothing is denied", "")
+		r.refuse(value(n, "deny"), at+".deny", "is set where nothing is denied", "leave it out; what monitor mode lets through is listed in warn")
 	case e.Verdict != "error" && e.Undecided != "":
-		r.refuse(value(n, "undecided"), at+".undecided", "is set where there is a verdict", "")
+		r.refuse(value(n, "undecided"), at+".undecided", "is set where there is a verdict", "leave it out")
+	case e.Verdict == "error" && e.Undecided == "":
+		r.refuse(n, at+".undecided", "is missing", "name the reason, "+string(policies.UndecidedInput)+" for example, so that another error fails")
 	}
 	for _, list := range []struct {
 		name string

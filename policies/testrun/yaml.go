@@ -24,7 +24,8 @@ type FixtureError struct {
 	Remedy       string
 }
 
-// Error names the place, the problem and the remedy.
+// Error names the place, the problem and the remedy, in one line: what the file
+// holds is repeated so that a terminal takes none of it for a command.
 func (e *FixtureError) Error() string {
 	text := fmt.Sprintf("%s:%d:%d: ", e.File, e.Line, e.Column)
 	if e.Path != "" {
@@ -34,7 +35,7 @@ func (e *FixtureError) Error() string {
 	if e.Remedy != "" {
 		text += "; hint: " + e.Remedy
 	}
-	return text
+	return Printable(text)
 }
 
 // reader fills Go values from YAML by their JSON names, and is stricter than YAML:
@@ -47,7 +48,13 @@ type reader struct {
 	nulls bool
 }
 
+// maxErrors bounds what is kept of a file that is wrong throughout.
+const maxErrors = 1000
+
 func (r *reader) refuse(n *yaml.Node, path, problem, remedy string) {
+	if len(r.errors) >= maxErrors {
+		return
+	}
 	r.errors = append(r.errors, &FixtureError{r.file, n.Line, n.Column, path, problem, remedy})
 }
 

@@ -100,10 +100,7 @@ func deaf(t *testing.T, socket string) {
 
 func snapshotVerifies(t *testing.T, client *admin.Client) {
 	t.Helper()
-	dir, err := os.MkdirTemp(t.TempDir(), "snapshot")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	if err := client.Snapshot(t.Context(), dir, 64<<20); err != nil {
 		t.Errorf("Snapshot() = %v, want no error", err)
 		return

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
@@ -12,7 +13,7 @@ import (
 )
 
 // documents are those of which every block is accounted for.
-func documents() []string { return []string{"POLICIES.md"} }
+func documents() []string { return []string{"POLICIES.md", "AUDIT_EVENTS.md"} }
 
 // A newcomer who types what a document says, word for word, sees what it shows.
 func TestDocumentsAreTrueWordForWord(t *testing.T) {
@@ -25,18 +26,25 @@ func TestDocumentsAreTrueWordForWordAsRoot(t *testing.T) {
 	follow(t, func(snippets.Block) bool { return false })
 }
 
+// A page that is rendered shows no info strings: the name of a file that the reader
+// is to write stands in the text above it.
+func TestFilesAreNamedWhereReadersSeeIt(t *testing.T) {
+	for _, name := range documents() {
+		text, blocks := read(t, name)
+		lines := strings.Split(text, "\n")
+		for _, b := range blocks {
+			if (b.Kind == snippets.File || b.Kind == snippets.Append) && !strings.HasSuffix(lines[b.Line-3], "`"+b.Name+"`:") {
+				t.Errorf("docs/%s:%d: the line above the block does not end with `%s`: but is %q", name, b.Line, b.Name, lines[b.Line-3])
+			}
+		}
+	}
+}
+
 func follow(t *testing.T, leaveOut func(snippets.Block) bool) {
 	bin := programs(t)
 	for _, name := range documents() {
 		t.Run(name, func(t *testing.T) {
-			text, err := os.ReadFile(filepath.Join("../../docs", name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			blocks, err := snippets.Extract(string(text))
-			if err != nil {
-				t.Fatalf("docs/%s: %v", name, err)
-			}
+			_, blocks := read(t, name)
 			run := 0
 			for _, b := range blocks {
 				if b.Kind == snippets.Run {
@@ -52,6 +60,18 @@ func follow(t *testing.T, leaveOut func(snippets.Block) bool) {
 			}
 		})
 	}
+}
+
+func read(t *testing.T, name string) (text string, blocks []snippets.Block) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("../../docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if blocks, err = snippets.Extract(string(content)); err != nil {
+		t.Fatalf("docs/%s: %v", name, err)
+	}
+	return string(content), blocks
 }
 
 // programs builds what make build does, and a sudo that only runs: the tests are
