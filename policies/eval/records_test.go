@@ -34,7 +34,9 @@ func TestRecordsAreAsTheyStand(t *testing.T) {
 	altered := func(r *policies.Recorded) {
 		r.EventID, r.Input = "e-2", bytes.Replace(r.Input, []byte(`"api-0"`), []byte(`"api-1"`), 1)
 	}
-	none := func(r *policies.Recorded) { r.EventID, r.Input = "e-3", json.RawMessage(`{"contract":"portcullis/v2"}`) }
+	none := func(r *policies.Recorded) {
+		r.EventID, r.Input = "e-3", json.RawMessage(`{"contract":"portcullis/v2"}`)
+	}
 	got, err := all(record(t, nothing) + "\n \n" + record(t, altered) + record(t, none))
 	if err != nil || len(got) != 3 {
 		t.Fatalf("Records() = %d, %v, want three", len(got), err)

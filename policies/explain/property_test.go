@@ -128,10 +128,16 @@ func neighbours(in policies.Input) map[string]policies.Input {
 	for i, r := range in.Requests {
 		path, _, _ := strings.Cut(r.Secret, "@")
 		path, _, _ = strings.Cut(path, "#")
-		change(fmt.Sprint("below ", i), func(o *policies.Input) { o.Requests = []policies.Request{{Secret: path + "/below", File: "f", UID: r.UID}} })
+		change(fmt.Sprint("below ", i), func(o *policies.Input) {
+			o.Requests = []policies.Request{{Secret: path + "/below", File: "f", UID: r.UID}}
+		})
 		change(fmt.Sprint("beside ", i), func(o *policies.Input) { o.Requests = []policies.Request{{Secret: path + "2", File: "f", UID: r.UID}} })
-		change(fmt.Sprint("key of ", i), func(o *policies.Input) { o.Requests = []policies.Request{{Secret: path + "#other", File: "f", UID: r.UID}} })
-		change(fmt.Sprint("another owner of ", i), func(o *policies.Input) { o.Requests = []policies.Request{{Secret: r.Secret, File: "f", UID: new(int64(12345))}} })
+		change(fmt.Sprint("key of ", i), func(o *policies.Input) {
+			o.Requests = []policies.Request{{Secret: path + "#other", File: "f", UID: r.UID}}
+		})
+		change(fmt.Sprint("another owner of ", i), func(o *policies.Input) {
+			o.Requests = []policies.Request{{Secret: r.Secret, File: "f", UID: new(int64(12345))}}
+		})
 	}
 	return all
 }
