@@ -161,3 +161,51 @@ func TestUntrustedLabelsPlaceNobody(t *testing.T) {
 		}
 	}
 }
+
+// Of several containers that mount the volume each has to be signed, and those
+// that do not mount it say nothing, wherever they stand.
+func TestEveryMountingContainerIsSigned(t *testing.T) {
+	x := of(t, grant("imageSigners", `["key:ci"]`, "pods", "{imageRepositories: [registry.example/payments/api]}"))
+	by := func(verified bool, keys ...string) *policies.Signature {
+		return &policies.Signature{Verified: verified, By: keys}
+	}
+	for name, test := range map[string]struct {
+		second, idle *policies.Signature
+		want         bool
+	}{
+		"both":                {by(true, "key:ci"), nil, true},
+		"the idle one too":    {by(true, "key:ci"), by(true, "key:ci"), true},
+		"one is not":          {nil, by(true, "key:ci"), false},
+		"not verified":        {by(false, "key:ci"), nil, false},
+		"by somebody else":    {by(true, "key:dev"), nil, false},
+		"by several":          {by(true, "key:dev", "key:ci"), nil, true},
+		"verified by nobody":  {by(true), nil, false},
+		"neither, and by all": {by(false), nil, false},
+	} {
+		in := policiestest.Input(func(in *policies.Input) {
+			first := in.Pod.Containers[0]
+			idle := first
+			idle.Name, idle.MountsVolume, idle.Image, idle.Signature = "idle", false, "elsewhere.example/x:1", test.idle
+			first.Signature = by(true, "key:ci")
+			second := first
+			second.Name, second.Signature = "second", test.second
+			in.Pod.Containers = []policies.Container{idle, first, idle, second}
+		})
+		near := x.grants.Nearest(in, in.Requests[0])
+		allowed := x.engine.Decide(t.Context(), in).Verdict() == policies.VerdictAllow
+		if allowed != test.want || (len(near) == 0) != test.want {
+			t.Errorf("%s: the library allows = %t, Nearest() = %v, want %t and a lack only if not", name, allowed, near, test.want)
+		}
+	}
+}
+
+// A prefix is compared with as many elements as it has.
+func TestMisspeltPrefixesOfSeveralElements(t *testing.T) {
+	for secret, want := range map[string]bool{
+		"local://node/teams/paymets/db": true, "local://node/teams/paymets/db/a/b/c": true, "local://node/taems/payments/db": true, "local://node/x/y/z": false,
+	} {
+		if got := ask(t, "local://node/teams/payments/", secret) != nil; got != want {
+			t.Errorf("%s: near = %t, want %t", secret, got, want)
+		}
+	}
+}
