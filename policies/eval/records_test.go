@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -117,7 +116,7 @@ func TestKeysAreWrittenOnce(t *testing.T) {
 		if changed == good {
 			t.Fatalf("%s: nothing is changed: the test is broken", name)
 		}
-		_, err := schema(t).Parse([]byte(changed), time.Time{})
+		_, err := schema(t).Parse([]byte(changed), eval.Clock{})
 		e, ok := errors.AsType[*eval.InputError](err)
 		if !ok || !strings.Contains(e.Problem, "is written twice") {
 			t.Errorf("%s: Parse() = %v, want that it is written twice", name, err)
