@@ -58,7 +58,10 @@ func TestRecordsAreAsTheyStand(t *testing.T) {
 func TestRecordsEnd(t *testing.T) {
 	line := record(t, func(*policies.Recorded) {})
 	n := 0
-	for range eval.Records(strings.NewReader(strings.Repeat(line, 5))) {
+	for _, err := range eval.Records(strings.NewReader(strings.Repeat(line, 5))) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if n++; n == 2 {
 			break
 		}
