@@ -48,6 +48,16 @@ func (k *keeper) count() (kept, seen int) {
 	return len(k.kept), len(k.seen)
 }
 
+// total is how many bytes were given.
+func (k *keeper) total() (sum int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, sha := range k.kept {
+		sum += len(k.texts[sha])
+	}
+	return sum
+}
+
 func keeping(t *testing.T) (*audit.Recorder, *audittest.Log, *keeper) {
 	t.Helper()
 	k := &keeper{}
@@ -142,32 +152,32 @@ func TestInputsAreKeptOnceTheEventStays(t *testing.T) {
 // TestInputsOfRefusalsHaveAShare: a namespace with large pods that are denied
 // must not push out what everybody else's decisions were made from.
 func TestInputsOfRefusalsHaveAShare(t *testing.T) {
-	r, l, k := keeping(t)
-	l.Begin(1, epochBytes)
-	large := func(in *policies.Input) { in.Pod.Labels = map[string]string{"pad": strings.Repeat("x", 10<<10)} }
-	bytes := func(namespace string, decide func(testing.TB, ...func(*policies.Input)) policies.Decision) (sum int) {
-		t.Helper()
-		before := len(k.kept)
-		for i := range 30 {
-			d := decide(t, large, func(in *policies.Input) { in.Subject.Namespace, in.Subject.PodName = namespace, fmt.Sprint("p", i) })
-			record(t, r, audit.Decided(d))
+	synctest.Test(t, func(t *testing.T) {
+		r, l, k := keeping(t)
+		l.Begin(1, epochBytes)
+		large := func(in *policies.Input) { in.Pod.Labels = map[string]string{"pad": strings.Repeat("x", 10<<10)} }
+		bytes := func(namespace string, decide func(testing.TB, ...func(*policies.Input)) policies.Decision) int {
+			t.Helper()
+			before := k.total()
+			for i := range 30 {
+				d := decide(t, large, func(in *policies.Input) { in.Subject.Namespace, in.Subject.PodName = namespace, fmt.Sprint("p", i) })
+				record(t, r, audit.Decided(d))
+			}
+			synctest.Wait() // an input is handed over after its Record
+			return k.total() - before
 		}
-		for _, sha := range k.kept[before:] {
-			sum += len(k.texts[sha])
+		if n := bytes("loud", policiestest.Deny); n == 0 || n > epochBytes/40 {
+			t.Errorf("%d bytes of inputs are kept of denials of one namespace, want some and at most %d", n, epochBytes/40)
 		}
-		return sum
-	}
-	if n := bytes("loud", policiestest.Deny); n == 0 || n > epochBytes/40 {
-		t.Errorf("%d bytes of inputs are kept of denials of one namespace, want some and at most %d", n, epochBytes/40)
-	}
-	if n := bytes("other", policiestest.Deny); n == 0 {
-		t.Error("no input of another namespace is kept")
-	}
-	if n := bytes("payments", policiestest.Allow); n < 300<<10 {
-		t.Errorf("%d bytes of inputs of allows are kept, want all", n)
-	}
-	audittest.Closed(t, r, l)
-	if n := accountFor(t, l, "loud").listed; n != 30 {
-		t.Errorf("%d denials are listed, want 30", n)
-	}
+		if n := bytes("other", policiestest.Deny); n == 0 {
+			t.Error("no input of another namespace is kept")
+		}
+		if n := bytes("payments", policiestest.Allow); n < 300<<10 {
+			t.Errorf("%d bytes of inputs of allows are kept, want all", n)
+		}
+		audittest.Closed(t, r, l)
+		if n := accountFor(t, l, "loud").listed; n != 30 {
+			t.Errorf("%d denials are listed, want 30", n)
+		}
+	})
 }

@@ -54,14 +54,11 @@ func (p policy) decide(ctx context.Context, in policies.Input) policies.Decision
 func mount() policies.Input {
 	return policies.Input{
 		Contract: policies.Contract, Phase: policies.PhaseMount, Cluster: cluster,
-		Subject: subject("payments", "api", "11111111-1111-4111-8111-111111111111"),
-		Pod:     pod("registry.example/payments/api:1.0"),
-		SPC:     class("payments-db"),
-		Volume:  policies.Volume{Name: "secrets", ReadOnly: true, Ephemeral: true, VolumeMountGroup: new(int64(2000))},
-		Requests: []policies.Request{
-			{Secret: "local://node/payments/db-password", File: "password"},
-			{Secret: "local://node/payments/db-user", File: "user"},
-		},
+		Subject:  subject("payments", "api", "11111111-1111-4111-8111-111111111111"),
+		Pod:      pod("registry.example/payments/api:1.0"),
+		SPC:      class("payments-db"),
+		Volume:   policies.Volume{Name: "secrets", ReadOnly: true, Ephemeral: true, VolumeMountGroup: new(int64(2000))},
+		Requests: []policies.Request{request("password"), request("user")},
 	}
 }
 
@@ -73,6 +70,10 @@ func strangers() policies.Input {
 	in.SPC = class("curious")
 	in.Requests = in.Requests[:1]
 	return in
+}
+
+func request(file string) policies.Request {
+	return policies.Request{Secret: "local://node/payments/db-" + file, File: file}
 }
 
 func subject(namespace, account, uid string) policies.Subject {

@@ -184,3 +184,44 @@ func TestEveryLint(t *testing.T) {
 	}
 	lint(t, "in a deny rule it errs on the safe side", denying("", "every r in input.requests { r.mode == 256 }"))
 }
+
+// TestTitles: a rule has a title of its own, or one for all that bear its name.
+func TestTitles(t *testing.T) {
+	two := func(above string) string {
+		rule := "deny contains {\"id\": \"PR-300\", \"severity\": \"low\", \"message\": \"m\", \"remediation\": \"r\"} if input.pod."
+		return head + above + rule + "hostPID\n\n" + rule + "hostIPC\n"
+	}
+	lint(t, "for all", two("# METADATA\n# scope: document\n# title: Host\n"))
+	lint(t, "for the first", two("# METADATA\n# title: Host\n"), "metadata")
+	lint(t, "none", two(""), "metadata")
+	lint(t, "for all, and empty", two("# METADATA\n# scope: document\n# description: Host\n"), "metadata")
+	lint(t, "helpers need none", denying("_x := 1\n", "_x == 1"))
+	lint(t, "an owner of the package", strings.Replace(two("# METADATA\n# scope: document\n# title: Host\n"), "# labels:\n#   owner: tests\n", "", 1), "metadata")
+}
+
+// TestFindingLints: ids are constants of bundles, and no field is unknown or missing.
+func TestFindingLints(t *testing.T) {
+	const finding = `{"id": "PR-300", "severity": "low", "message": "m", "remediation": "r"}`
+	with := func(changed string) string {
+		return strings.Replace(denying("", "input.pod.hostPID"), finding, changed, 1)
+	}
+	for changed, want := range map[string][]string{
+		finding: nil,
+		`{"id": "PR-200", "severity": "info", "message": "m", "remediation": "r"}`:                                       nil,
+		`{"id": "PR-999", "severity": "critical", "message": "m", "remediation": "r", "secret": "s", "waivable": false}`: nil,
+		`{"id": "PR-199", "severity": "low", "message": "m", "remediation": "r"}`:                                        {"finding-id"},
+		`{"id": "PR-1000", "severity": "low", "message": "m", "remediation": "r"}`:                                       {"finding-id"},
+		`{"id": "pr-300", "severity": "low", "message": "m", "remediation": "r"}`:                                        {"finding-id"},
+		`{"id": sprintf("PR-%d", [300]), "severity": "low", "message": "m", "remediation": "r"}`:                         {"finding-id"},
+		`{"id": "PR-300", "severity": "Low", "message": "m", "remediation": "r"}`:                                        {"finding-fields"},
+		`{"id": "PR-300", "severity": "moderate", "message": "m", "remediation": "r"}`:                                   {"finding-fields"},
+		`{"id": "PR-300", "message": "m", "remediation": "r"}`:                                                           {"finding-fields"},
+		`{"id": "PR-300", "severity": "low", "remediation": "r"}`:                                                        {"finding-fields"},
+		`{"id": "PR-300", "severity": "low", "message": "m", "remedy": "r"}`:                                             {"remediation", "finding-fields"},
+		`{"id": "PR-300", "severity": "low", "message": "m"}`:                                                            {"remediation"},
+		`{"id": "PR-300", "severity": "low", "message": "m", "remediation": "r", "check": "sample", "waived": true}`:     {"finding-fields"},
+		`object.union({"id": "PR-100", "severity": "low"}, {"message": "m", "remediation": "r"})`:                        {"finding-id"},
+	} {
+		lint(t, changed, with(changed), want...)
+	}
+}

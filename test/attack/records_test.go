@@ -206,7 +206,7 @@ func TestP8AStateDirectoryThatCannotBeWritten(t *testing.T) {
 		for _, damaged := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, volumes.db damaged: %t", name, damaged), func(t *testing.T) {
 				n := newNode(t, "--enable-secret-rotation", "--rotation-poll-interval=1ns")
-				must(t, unix.Mount("state", n.path("state"), "tmpfs", 0, "mode=0700,size=2m"))
+				must(t, unix.Mount("state", n.path("state"), "tmpfs", 0, "mode=0700,size=8m"))
 				n.serve(map[string]string{"password": "first"})
 				n.class("db", "password")
 				mounted, other := n.pod("api-0", 1, "db"), n.pod("api-1", 2, "db")
