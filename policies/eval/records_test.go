@@ -59,7 +59,10 @@ func TestRecordsEnd(t *testing.T) {
 	line := record(t, func(*policies.Recorded) {})
 	n := 0
 	for _, err := range eval.Records(strings.NewReader(strings.Repeat(line, 5))) {
-		if n++; n == 2 || err != nil {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; n == 2 {
 			break
 		}
 	}

@@ -75,7 +75,7 @@ func TestEveryDocumentIsRead(t *testing.T) {
 		"empty documents":          "---\n\n---\n# nothing\n---\n" + a + "\n---\n---\n" + b,
 		"comments in front":        "# a\n" + a + "\n---\n# b\n\n" + b,
 		"a last line without end":  a + "\n---\n" + strings.TrimSpace(b),
-		"dashes within a text":     strings.Replace(a, `"metadata":{`, `"metadata":{"annotations":{"a":"---"},`, 1) + "\n---\n" + b,
+		"dashes within a text":     strings.Replace(a, `"metadata":{`, `"metadata":{"annotations":{"x":"---\n...\n"},`, 1) + "\n---\n" + b,
 		"blanks behind the dashes": a + "\n---   \t\n" + b,
 	} {
 		if got, err := names(t, text); err != nil || !cmp.Equal(want, got) {
