@@ -20,7 +20,7 @@ func BenchmarkAppend(b *testing.B) {
 	for _, producers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprint(producers), func(b *testing.B) {
 			c := config(b)
-			c.Clock, c.CheckpointEvery = nil, time.Second
+			c.Clock, c.Boundary, c.CheckpointEvery = nil, boundaries(time.Now), time.Second
 			l := open(b, c)
 			text := []byte(`{"pad":"` + strings.Repeat("x", 1000) + `"}`)
 			lines := newLines(b)
