@@ -28,7 +28,7 @@ func (p Place) String() string {
 
 // FileError says what is wrong with a file of a bundle, where, and what to do.
 type FileError struct {
-	Place
+	Place   Place
 	Path    string // what it is about: "grant G-1: secrets[0]"
 	Problem string
 	Hint    string
@@ -86,7 +86,7 @@ func (e FileErrors) Err() error {
 	}
 	sorted := slices.Clone(e)
 	slices.SortStableFunc(sorted, func(a, b *FileError) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(a.Place.File, b.Place.File), cmp.Compare(a.Place.Line, b.Place.Line), cmp.Compare(a.Place.Column, b.Place.Column))
 	})
 	if more := len(sorted) - maxFileErrors; more > 0 {
 		sorted = append(sorted[:maxFileErrors:maxFileErrors], &FileError{

@@ -43,7 +43,7 @@ func TestFileErrorsAreSortedAndCounted(t *testing.T) {
 	if !errors.Is(err, cause) {
 		t.Errorf("Err() = %v, want the cause in it", err)
 	}
-	if list[0].Line != 30 {
+	if list[0].Place.Line != 30 {
 		t.Error("Err() sorted its receiver")
 	}
 }

@@ -231,6 +231,8 @@ func FuzzLoadDirectory(f *testing.F) {
 	f.Add([]byte(policiestest.Manifest), []byte("mass_revoke: true"), []byte(check))
 	f.Add([]byte(`{"metadata":{"contract":"portcullis/v1"}}`), []byte("monitor: {until: 2026-02-01, rules: [\"*\"]}"), []byte(""))
 	f.Add([]byte("{}"), []byte("obligations: {max_file_mode: 511}"), []byte("package portcullis.main"))
+	f.Add([]byte(","), []byte("{}"), []byte(check))
+	f.Add([]byte("{\"metadata\":\n{\"contract\": 7, \"contract\": [}"), []byte("- a: [b"), []byte(check))
 	f.Fuzz(func(t *testing.T, manifest, config, module []byte) {
 		b, err := bundle.LoadFS(policiestest.Files("",
 			policiestest.WithFile(".manifest", string(manifest)),

@@ -110,7 +110,7 @@ func (g Grant) record() policies.GrantRecord {
 	if g.MaxFileMode != nil {
 		// So was the form of the mode.
 		mode, _ := strconv.ParseUint(*g.MaxFileMode, 8, 32)
-		record.MaxFileMode = new(uint32(mode)) //nolint:gosec // four octal digits
+		record.MaxFileMode = new(uint32(mode))
 	}
 	return record
 }

@@ -44,9 +44,9 @@ type jsonParser struct {
 }
 
 func (p *jsonParser) fault(file string, err error) *policies.FileError {
-	at := int(p.d.InputOffset())
+	at := p.next(int(p.d.InputOffset()))
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		at = int(syntax.Offset) - 1
+		at = max(0, int(syntax.Offset)-1)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		at, err = len(p.text), errors.New("text ends too early")
@@ -55,11 +55,16 @@ func (p *jsonParser) fault(file string, err error) *policies.FileError {
 	return &policies.FileError{Place: policies.Place{File: file, Line: n.Line, Column: n.Column}, Problem: "parse JSON: " + err.Error()}
 }
 
-// node returns a node that stands at an offset, or at the value after it.
-func (p *jsonParser) node(offset int) *yaml.Node {
+// next returns where the value after an offset begins.
+func (p *jsonParser) next(offset int) int {
 	for offset < len(p.text) && bytes.IndexByte([]byte(" \t\r\n,:"), p.text[offset]) >= 0 {
 		offset++
 	}
+	return offset
+}
+
+// node returns a node that stands at an offset, which never goes back.
+func (p *jsonParser) node(offset int) *yaml.Node {
 	for ; p.done < min(offset, len(p.text)); p.done++ {
 		if p.text[p.done] == '\n' {
 			p.line, p.start = p.line+1, p.done+1
@@ -72,7 +77,7 @@ func (p *jsonParser) value(depth int) (*yaml.Node, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("nested deeper than %d levels", maxDepth)
 	}
-	n := p.node(int(p.d.InputOffset()))
+	n := p.node(p.next(int(p.d.InputOffset())))
 	token, err := p.d.Token()
 	if err != nil {
 		return nil, err

@@ -137,9 +137,10 @@ func TestMistakesInJSON(t *testing.T) {
 		"{\"checks\": {\"a\": null}}":                         `data.json:1:18: checks.a: "null" is not text`,
 		"{\"checks\": {\"a\": 1e3}}":                          `data.json:1:18: checks.a: "1e3" is not text`,
 		"{\n\"mass_revoke\": true\n":                          "data.json:3:1: parse JSON: text ends too early",
-		"{\n\"mass_revoke\": tru}":                            "data.json:2:16: parse JSON: invalid character '}'",
+		"{\n\"mass_revoke\": tru}":                            "data.json:2:15: parse JSON: invalid character '}'",
 		"{} {}":                                               "data.json:1:5: parse JSON: more than one value",
 		"mass_revoke: true":                                   "data.json:1:1: parse JSON: invalid character 'm'",
+		",":                                                   "data.json:1:1: parse JSON: invalid character ','",
 		"":                                                    "data.json:1:1: parse JSON: text ends too early",
 		strings.Repeat("[", 100):                              "data.json:1:18: parse JSON: nested deeper than 16 levels",
 	} {
