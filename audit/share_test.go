@@ -82,7 +82,7 @@ func accountFor(t testing.TB, l *audittest.Log, namespace string) (sum ledger) {
 }
 
 func TestANamespaceThatFloodsCannotSilenceAnother(t *testing.T) {
-	const made = 50_000
+	const made = floodOf
 	synctest.Test(t, func(t *testing.T) {
 		r, l := audittest.New(t)
 		l.Begin(1, epochBytes)
