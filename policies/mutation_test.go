@@ -26,9 +26,6 @@ type mutant struct {
 // or warn. Then it takes away one condition at a time. Some Rego test has to fail
 // each time.
 func TestEveryRuleIsTested(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compiles the library more than two hundred times")
-	}
 	modules, made := parseRego(t, "rego"), 0
 	for name, m := range modules {
 		mutants := mutantsOf(name, m)
