@@ -1,0 +1,173 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/portcullis-csi/portcullis/test/cluster/lab"
+)
+
+const (
+	driverName = "secrets-store.csi.k8s.io"
+	system     = "kube-system"
+	daemonSet  = "csi-secrets-store"
+	release    = "portcullis"
+	node       = "node1"
+)
+
+// world is a cluster with the driver installed. Tests get a view of it that
+// fails them.
+type world struct {
+	*testing.T // of the test that looks at it; nil between tests
+
+	lab    *lab.Lab
+	client kubernetes.Interface
+	dir    string // policy, values: private
+}
+
+// theWorld is the cluster that tests share. Whoever uses it leaves no pod, and
+// does not break it.
+func theWorld(t *testing.T) *world {
+	t.Helper()
+	if shared == nil {
+		w := begin(t, "e2e")
+		w.installAll()
+		shared = w
+	}
+	view := *shared
+	view.T = t
+	return &view
+}
+
+// newWorld is a cluster of the test's own, without the driver.
+func newWorld(t *testing.T, name string) *world {
+	t.Helper()
+	w := begin(t, name)
+	t.Cleanup(w.close)
+	return w
+}
+
+func begin(t *testing.T, name string) *world {
+	t.Helper()
+	ctx := context.Background() // the shared cluster outlives the test that begins it
+	version := os.Getenv("PORTCULLIS_E2E_KUBERNETES")
+	l, err := lab.Up(ctx, lab.Config{Name: name, Kubernetes: lab.Version(version), Limit: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{T: t, lab: l}
+	if w.dir, err = os.MkdirTemp("", "portcullis-e2e"); err != nil {
+		w.close()
+		t.Fatal(err)
+	}
+	if w.client, err = kubernetes.NewForConfig(l.Admin()); err != nil {
+		w.close()
+		t.Fatal(err)
+	}
+	for _, image := range made.images() {
+		if err := l.LoadImage(ctx, image); err != nil {
+			w.close()
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+func (w *world) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err := errors.Join(w.lab.Down(ctx), os.RemoveAll(w.dir))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "end of the cluster:", err)
+	}
+}
+
+// installAll installs the driver as the documents say, with a policy that
+// grants namespaces with the label of grantedLabel what is below app/, and
+// waits until kubelet knows the driver.
+func (w *world) installAll() {
+	w.Helper()
+	w.publishPolicy(w.policy(nil))
+	w.writeSecret("app/password", "first")
+	w.writeSecret("app/user", "scott")
+	w.helm(append([]string{"install", release, made.chart(), "--namespace", system, "--wait", "--timeout", "120s"}, w.values()...)...)
+	w.eventually(30*time.Second, "the driver is registered", func() error {
+		out := w.kubectl("get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}")
+		if !strings.Contains(out, driverName) {
+			return fmt.Errorf("the node has the drivers %q", out)
+		}
+		return nil
+	})
+}
+
+// run runs a program inside the node, with the administrator's KUBECONFIG.
+func (w *world) run(stdin, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	cmd := w.lab.Command(ctx, name, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, stdout.String(), stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+func (w *world) must(stdin, name string, args ...string) string {
+	w.Helper()
+	out, err := w.run(stdin, name, args...)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return out
+}
+
+// kubectl runs kubectl as the administrator and returns its output.
+func (w *world) kubectl(args ...string) string { w.Helper(); return w.must("", "kubectl", args...) }
+
+// apply applies manifests.
+func (w *world) apply(manifests string) { w.Helper(); w.must(manifests, "kubectl", "apply", "-f", "-") }
+
+// helm runs the helm command line.
+func (w *world) helm(args ...string) string { w.Helper(); return w.must("", made.helm, args...) }
+
+// cli runs the portcullis command line of the development build on the node.
+func (w *world) cli(args ...string) (string, error) { return w.run("", made.portcullis, args...) }
+
+// onHost runs a program outside of the node.
+func (w *world) onHost(name string, args ...string) string {
+	w.Helper()
+	out, err := exec.CommandContext(w.Context(), name, args...).CombinedOutput()
+	if err != nil {
+		w.Fatalf("%s %s: %v\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// eventually asks until the answer is nil, and fails the test with the last one.
+func (w *world) eventually(limit time.Duration, what string, ask func() error) {
+	w.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("%s: not within %v: %v", what, limit, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
