@@ -10,12 +10,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/portcullis-csi/portcullis/test/cluster/authority"
 )
 
 // Issuer is in every service account token of the cluster.
@@ -35,7 +38,7 @@ type Config struct {
 type ControlPlane struct {
 	dir       string // private: keys, sockets, logs
 	programs  string
-	authority *authority
+	authority *authority.Authority
 	port      int
 	args      []string
 	etcd      *process
@@ -60,7 +63,7 @@ func Start(ctx context.Context, programs string, config Config) (*ControlPlane, 
 
 func (c *ControlPlane) start(ctx context.Context) error {
 	var err error
-	if c.authority, err = newAuthority(); err != nil {
+	if c.authority, err = authority.New(); err != nil {
 		return err
 	}
 	if err := c.writeFiles(); err != nil {
@@ -73,11 +76,11 @@ func (c *ControlPlane) start(ctx context.Context) error {
 }
 
 func (c *ControlPlane) writeFiles() error {
-	serving, servingKey, err := c.authority.issue(pkix.Name{CommonName: "kube-apiserver"})
+	serving, servingKey, err := c.authority.Issue(pkix.Name{CommonName: "kube-apiserver"}, "kubernetes.default.svc")
 	if err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"ca.crt": c.authority.pem, "apiserver.crt": serving, "apiserver.key": servingKey} {
+	for name, content := range map[string][]byte{"ca.crt": c.authority.PEM(), "apiserver.crt": serving, "apiserver.key": servingKey} {
 		if err := c.write(name, content); err != nil {
 			return err
 		}
@@ -215,7 +218,7 @@ func (c *ControlPlane) Admin() *rest.Config { return rest.CopyConfig(c.admin) }
 
 // ClientCertificate is the configuration of a user with these groups.
 func (c *ControlPlane) ClientCertificate(user string, groups ...string) (*rest.Config, error) {
-	cert, key, err := c.authority.issue(pkix.Name{CommonName: user, Organization: groups})
+	cert, key, err := c.authority.Issue(pkix.Name{CommonName: user, Organization: groups})
 	if err != nil {
 		return nil, err
 	}
@@ -239,16 +242,31 @@ func (c *ControlPlane) WithToken(token string) *rest.Config {
 func (c *ControlPlane) anonymous() *rest.Config {
 	return &rest.Config{
 		Host: "https://127.0.0.1:" + strconv.Itoa(c.port), QPS: -1,
-		TLSClientConfig: rest.TLSClientConfig{CAData: c.authority.pem},
+		TLSClientConfig: rest.TLSClientConfig{CAData: c.authority.PEM()},
 	}
 }
 
 // Pool trusts the cluster's certificate authority.
-func (c *ControlPlane) Pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(c.authority.cert)
-	return pool
+func (c *ControlPlane) Pool() *x509.CertPool { return c.authority.Pool() }
+
+// NewServiceAccountKey writes a new pair of keys that service account tokens
+// are signed and verified with: <name>.key and <name>.pub.
+func (c *ControlPlane) NewServiceAccountKey(name string) error {
+	private, public, err := authority.NewServiceAccountKey()
+	if err != nil {
+		return err
+	}
+	if err := c.write(name+".key", private); err != nil {
+		return err
+	}
+	return c.write(name+".pub", public)
 }
+
+func (c *ControlPlane) write(name string, content []byte) error {
+	return os.WriteFile(c.path(name), content, 0o600)
+}
+
+func (c *ControlPlane) path(name string) string { return filepath.Join(c.dir, name) }
 
 // Logs are the last lines of both programs.
 func (c *ControlPlane) Logs() string {

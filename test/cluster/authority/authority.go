@@ -1,4 +1,4 @@
-package controlplane
+package authority
 
 import (
 	"crypto/ecdsa"
@@ -9,22 +9,21 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 )
 
 // validity is longer than any test.
 const validity = 24 * time.Hour
 
-// authority is the cluster's certificate authority.
-type authority struct {
+// Authority is the cluster's certificate authority.
+type Authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	pem  []byte
 }
 
-func newAuthority() (*authority, error) {
+// New makes an authority with a key of its own.
+func New() (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -39,7 +38,7 @@ func newAuthority() (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &authority{cert, key, encode("CERTIFICATE", der)}, nil
+	return &Authority{cert, key, encode("CERTIFICATE", der)}, nil
 }
 
 func template(subject pkix.Name) *x509.Certificate {
@@ -55,15 +54,32 @@ func template(subject pkix.Name) *x509.Certificate {
 	}
 }
 
-// issue returns a certificate and its key, for a server on loopback and for a
-// client of this name alike.
-func (a *authority) issue(subject pkix.Name) (cert, key []byte, err error) {
+// PEM is the authority's own certificate.
+func (a *Authority) PEM() []byte { return a.pem }
+
+// Pool trusts the authority and nobody else.
+func (a *Authority) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}
+
+// Issue returns a certificate and its key, for a client of this name, and for a
+// server on loopback and at these names and addresses alike.
+func (a *Authority) Issue(subject pkix.Name, hosts ...string) (cert, key []byte, err error) {
 	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
 	t := template(subject)
-	t.IPAddresses, t.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost", "kubernetes.default.svc"}
+	t.IPAddresses, t.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			t.IPAddresses = append(t.IPAddresses, ip)
+		} else {
+			t.DNSNames = append(t.DNSNames, host)
+		}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, priv.Public(), a.key)
 	if err != nil {
 		return nil, nil, err
@@ -79,29 +95,20 @@ func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// NewServiceAccountKey writes a new pair of keys that service account tokens
-// are signed and verified with: <name>.key and <name>.pub.
-func (c *ControlPlane) NewServiceAccountKey(name string) error {
+// NewServiceAccountKey returns a new pair of keys that service account tokens
+// are signed and verified with.
+func NewServiceAccountKey() (private, public []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	private, err := x509.MarshalECPrivateKey(key)
+	sec1, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	pkix, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if err := c.write(name+".key", encode("EC PRIVATE KEY", private)); err != nil {
-		return err
-	}
-	return c.write(name+".pub", encode("PUBLIC KEY", public))
+	return encode("EC PRIVATE KEY", sec1), encode("PUBLIC KEY", pkix), nil
 }
-
-func (c *ControlPlane) write(name string, content []byte) error {
-	return os.WriteFile(c.path(name), content, 0o600)
-}
-
-func (c *ControlPlane) path(name string) string { return filepath.Join(c.dir, name) }
