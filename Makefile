@@ -8,6 +8,7 @@ FUZZTIME ?= 20s
 BENCHTIME ?= 1s
 BENCH ?= .
 TESTFLAGS ?=
+IMAGE ?=
 
 # The development builds: they alone may use unsigned policy and manifests
 # from a directory, and they say so in every start line and event.
@@ -16,7 +17,7 @@ INSECURE := -tags insecure
 ROOT_PACKAGES = $(shell grep -rlE 'hardeningtest\.Need(Root|Kernel)' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 GENERATED_PACKAGES = $(shell grep -rlE 'flag\.Bool."update"' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 INTEGRATION_PACKAGES = $(shell grep -rlE '^//go:build .*\bintegration\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
-MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod test/*/*/go.mod))
+MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod test/*/*/go.mod deploy/*/go.mod))
 
 later = @echo "make $@: not yet: it comes with $(1)" >&2; exit 1
 
@@ -94,8 +95,8 @@ verify: generate ## Fail if generated files, go.mod or formatting are not as com
 	git diff --exit-code
 	[ -z "$$(git status --porcelain)" ] || { git status --short; exit 1; }
 
-image: ## Build the container images
-	$(call later,the image and chart and their tests on a real node)
+image: ## Build the container images into bin/images (IMAGE=flags, as in IMAGE=--insecure)
+	GOTOOLCHAIN=go$(shell sed -n 's/^go //p' go.mod) go run -C deploy/image . --source ../.. $(IMAGE)
 
 chart: ## Check and package the Helm chart
 	$(call later,the image and chart and their tests on a real node)

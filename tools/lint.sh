@@ -18,7 +18,7 @@ tagged integration | xargs "$golangci" run --build-tags insecure,integration
 tagged 'attack|faultpoints' | xargs "$golangci" run --build-tags insecure,attack,faultpoints
 # And the modules of their own, which ./... does not see: same rules, but for
 # what they exist for. Not test/cluster/hyper, which would mean all of Kubernetes.
-for module in test/*/go.mod; do
+for module in test/*/go.mod deploy/*/go.mod; do
 	(cd "$(dirname "$module")" && "$golangci" run ./...)
 done
 

@@ -73,9 +73,11 @@ func newCommand() *cobra.Command {
   portcullis audit tail     shows the last events of this node's log
   portcullis audit verify   checks that an audit log is complete and unaltered
   portcullis policy         writes, tests and explains policy`,
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand())
 	return root
