@@ -90,6 +90,10 @@ outlive its container, so that a kill for want of memory would repeat for ever. 
 {{- $resources := deepCopy .Values.linux.driver.resources -}}
 {{- $limits := $resources.limits | default dict -}}
 {{- $requests := $resources.requests | default dict -}}
+{{- /* null takes away a value of the upstream chart. */ -}}
+{{- range $part := list $limits $requests -}}
+{{- range $name, $quantity := $part }}{{ if kindIs "invalid" $quantity }}{{ $_ := unset $part $name }}{{ end }}{{ end -}}
+{{- end -}}
 {{- if not $limits.memory -}}
 {{- $_ := set $limits "memory" (include "portcullis.memoryLimit" .) -}}
 {{- end -}}
