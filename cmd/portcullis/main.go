@@ -79,6 +79,6 @@ func newCommand() *cobra.Command {
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand())
+	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand(), uninstallCheckCommand())
 	return root
 }
