@@ -41,8 +41,8 @@ func Load(kubeconfig, context string) (*rest.Config, string, error) {
 	return c, namespace, nil
 }
 
-// newClient returns the address of the API server and a client for it.
-func newClient(c *rest.Config) (*url.URL, *http.Client, error) {
+// NewClient returns the address of the API server and a client for it.
+func NewClient(c *rest.Config) (*url.URL, *http.Client, error) {
 	own := rest.CopyConfig(c)
 	own.QPS, own.RateLimiter, own.Timeout = -1, nil, readTimeout
 	own.WarningHandler, own.WarningHandlerWithContext = rest.NoWarnings{}, nil

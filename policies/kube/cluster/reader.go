@@ -56,7 +56,7 @@ type answer struct {
 
 // New returns a Reader. It asks nobody.
 func New(c *rest.Config) (*Reader, error) {
-	base, client, err := newClient(c)
+	base, client, err := NewClient(c)
 	if err != nil {
 		return nil, err
 	}

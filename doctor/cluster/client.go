@@ -1,0 +1,160 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/portcullis-csi/portcullis/doctor"
+	"github.com/portcullis-csi/portcullis/policies/kube/cluster"
+)
+
+const (
+	maxBody  = 64 << 20
+	pageSize = 250
+	maxPages = 400
+)
+
+// errAbsent means that there is no object of a name.
+var errAbsent = errors.New("not found")
+
+// client asks one API server.
+type client struct {
+	base *url.URL
+	http *http.Client
+}
+
+func newClient(c *rest.Config) (*client, error) {
+	base, h, err := cluster.NewClient(c)
+	if err != nil {
+		return nil, err
+	}
+	return &client{base, h}, nil
+}
+
+// do makes one request and decodes the answer.
+func (c *client) do(ctx context.Context, method, resource string, query url.Values, in, out any) error {
+	u := *c.base
+	u.Path = path.Join("/", u.Path, resource)
+	u.RawQuery = query.Encode()
+	var body io.Reader = http.NoBody
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("write request: %w", err)
+		}
+		body = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return errors.New("the address of the API server is not a URL; hint: kubectl config view shows it")
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := c.http.Do(request)
+	if err != nil {
+		return unanswered(ctx, err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxBody+1))
+	if err != nil {
+		return unanswered(ctx, err)
+	}
+	switch {
+	case answer.StatusCode == http.StatusForbidden:
+		return doctor.ErrForbidden
+	case answer.StatusCode == http.StatusUnauthorized:
+		return errors.New("the API server does not accept the credentials; hint: log in again, as for kubectl")
+	case answer.StatusCode == http.StatusNotFound:
+		return absent(text)
+	case answer.StatusCode/100 != 2:
+		return fmt.Errorf("the API server answered %d (%s); hint: try kubectl get --raw %s", answer.StatusCode, http.StatusText(answer.StatusCode), resource)
+	case len(text) > maxBody:
+		return errors.New("the answer of the API server is too large")
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return errors.New("the API server's answer is not the object that was asked for")
+	}
+	return nil
+}
+
+// absent tells an object that does not exist from a resource that is not served.
+func absent(text []byte) error {
+	var status struct {
+		Reason  string `json:"reason"`
+		Details *struct {
+			Name string `json:"name"`
+		} `json:"details"`
+	}
+	if json.Unmarshal(text, &status) == nil && status.Reason == "NotFound" && status.Details != nil && status.Details.Name != "" {
+		return errAbsent
+	}
+	return doctor.ErrNotServed
+}
+
+// unanswered drops the address, which may hold a password and is known anyway.
+func unanswered(ctx context.Context, err error) error {
+	const hint = "; hint: check the address in the kubeconfig and the health of the API server"
+	if ctx.Err() != nil {
+		return errors.New("the API server did not answer in time" + hint)
+	}
+	if e, isURL := errors.AsType[*url.Error](err); isURL {
+		err = e.Err
+	}
+	return fmt.Errorf("the API server did not answer: %w%s", err, hint)
+}
+
+// get reads one object; nil if there is none.
+func get[T any](ctx context.Context, c *client, resource string) doctor.Asked[*T] {
+	object := new(T)
+	err := c.do(ctx, http.MethodGet, resource, nil, nil, object)
+	if errors.Is(err, errAbsent) {
+		return doctor.Asked[*T]{}
+	}
+	if err != nil {
+		return doctor.Asked[*T]{Err: err}
+	}
+	return doctor.Asked[*T]{Value: object}
+}
+
+// list reads all objects of a resource, page by page, each reduced by keep.
+func list[T, K any](ctx context.Context, c *client, resource string, query url.Values, keep func(*T) (K, bool)) doctor.Asked[[]K] {
+	if query == nil {
+		query = url.Values{}
+	}
+	query.Set("limit", strconv.Itoa(pageSize))
+	var all []K
+	for range maxPages {
+		var page struct {
+			Metadata struct {
+				Continue string `json:"continue"`
+			} `json:"metadata"`
+			Items []T `json:"items"`
+		}
+		if err := c.do(ctx, http.MethodGet, resource, query, nil, &page); err != nil {
+			return doctor.Asked[[]K]{Err: err}
+		}
+		for i := range page.Items {
+			if kept, ok := keep(&page.Items[i]); ok {
+				all = append(all, kept)
+			}
+		}
+		if page.Metadata.Continue == "" {
+			return doctor.Asked[[]K]{Value: all}
+		}
+		query.Set("continue", page.Metadata.Continue)
+	}
+	return doctor.Asked[[]K]{Err: fmt.Errorf("there are more than %d", maxPages*pageSize)}
+}
+
+// whole keeps objects as they are.
+func whole[T any](object *T) (T, bool) { return *object, true }

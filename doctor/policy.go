@@ -1,0 +1,99 @@
+package doctor
+
+import (
+	"fmt"
+	"time"
+)
+
+// soon is how long before its end a bundle, or a certificate, is warned about.
+const soon = 14 * 24 * time.Hour
+
+// lowDisk is what an epoch of the log needs at least.
+const lowDisk = 256 << 20
+
+func policyChecks() []Check {
+	return []Check{
+		{"policy.bundle", OfNode, "the bundle of --policy: readable, compiles, of this contract", "it would be put in force", "FAIL: nothing is granted after the next start, and nothing changes before; n/a: no --policy was given or found", judgeBundle},
+		{"policy.expiry", OfNode, "not_after of the bundle", "more than two weeks off", "WARN: less; FAIL: over, nothing is granted", judgeExpiry},
+		{"policy.signature", OfNode, "whether the bundle is signed", "it is", "WARN: it is not; only development builds take it", judgeSignature},
+		{"log.state", OfNode, "the epochs of the audit log, by the admin socket", "the log can be read", "WARN: it was not read; FAIL: it answers with an error. Whether it is unaltered says portcullis audit verify", judgeLog},
+		{"log.disk", OfNode, "free space on the disk of the state directory", "256 MiB or more", "WARN: less; FAIL: none, granting stops", judgeDisk},
+	}
+}
+
+func judgeBundle(f *Facts) []Result {
+	b := f.Node.Bundle
+	switch {
+	case b.Err != nil:
+		return []Result{refused(Fail, "run portcullis policy check on it", "the bundle cannot be used", b.Err)}
+	case b.Value == nil:
+		return []Result{na("no policy bundle was given with --policy, and none is at /policy")}
+	}
+	results := []Result{ok("%s compiles: revision %q, serial %d, digest %s", b.Value.Path, Printable(b.Value.Revision), b.Value.Serial, b.Value.Digest)}
+	for _, w := range b.Value.Warnings {
+		results = append(results, warn("run portcullis policy build to see it in the author's files", "%s", w))
+	}
+	return results
+}
+
+func judgeExpiry(f *Facts) []Result {
+	b := f.Node.Bundle.Value
+	const hint = "publish a bundle with a later not_after"
+	switch {
+	case b == nil:
+		return []Result{na("no bundle was read")}
+	case b.NotAfter.IsZero():
+		return []Result{warn("set not_after in its manifest", "the bundle has no end, as only unsigned ones may")}
+	case !f.Now.Before(b.NotAfter):
+		return []Result{fail(hint, "the bundle ended %s", b.NotAfter.UTC().Format(time.RFC3339))}
+	case b.NotAfter.Sub(f.Now) < soon:
+		return []Result{warn(hint, "the bundle ends %s", b.NotAfter.UTC().Format(time.RFC3339))}
+	}
+	return []Result{ok("the bundle ends %s", b.NotAfter.UTC().Format(time.RFC3339))}
+}
+
+func judgeSignature(f *Facts) []Result {
+	switch b := f.Node.Bundle.Value; {
+	case b == nil:
+		return []Result{na("no bundle was read")}
+	case !b.Signed:
+		return []Result{warn("this version verifies no signatures: whoever can write the file decides", "the bundle is not signed")}
+	}
+	return []Result{ok("the bundle is signed")}
+}
+
+func judgeLog(f *Facts) []Result {
+	l := f.Node.Log
+	switch {
+	case l.Err != nil && !f.Node.Root:
+		return []Result{unknown("the audit log", l.Err)}
+	case l.Err != nil:
+		return []Result{refused(Fail, "start the plugin, or give --state-dir its directory", "the audit log in "+f.Node.StateDir, l.Err)}
+	case len(l.Value) == 0:
+		return []Result{fail("see docs/OPERATIONS.md, what the log refuses", "the audit log has no epoch")}
+	}
+	var bytes, events int64
+	for _, e := range l.Value {
+		bytes, events = bytes+e.Bytes, events+e.Events
+	}
+	since := ""
+	if first := l.Value[0].From; !first.IsZero() {
+		since = " since " + first.UTC().Format(time.RFC3339)
+	}
+	return []Result{ok("%s, %s%s in %s", plural(len(l.Value), "epoch"), plural(int(events), "event"), since, mebibytes(bytes))}
+}
+
+func judgeDisk(f *Facts) []Result {
+	switch free := f.Node.FreeBytes; {
+	case free.Err != nil:
+		return []Result{unknown("the disk of "+f.Node.StateDir, free.Err)}
+	case free.Value < 1<<20:
+		return []Result{fail("make room there", "the disk of %s is full", f.Node.StateDir)}
+	case free.Value < lowDisk:
+		return []Result{warn("make room there: a full disk stops granting", "the disk of %s has %s left", f.Node.StateDir, mebibytes(free.Value))}
+	default:
+		return []Result{ok("the disk of %s has %s left", f.Node.StateDir, mebibytes(free.Value))}
+	}
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
