@@ -21,6 +21,10 @@ import (
 // for that time, counted in "passed".
 const faultpointsEnv = "PORTCULLIS_FAULTPOINTS"
 
+// violationsEnd says whether a system call that the filter of [Confine] does not
+// know ends the process, so that tests see it.
+const violationsEnd = true
+
 //nolint:gochecknoglobals // a process dies once, and dies in the order in which its goroutines pass
 var passing sync.Mutex
 

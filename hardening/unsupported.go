@@ -100,6 +100,9 @@ func (t *Target) Close() error { return nil }
 // ProtectProcess returns ErrUnsupported.
 func ProtectProcess() (ProcessReport, error) { return ProcessReport{}, ErrUnsupported }
 
+// Confine returns ErrUnsupported.
+func Confine(Profile) (Confinement, error) { return Confinement{}, ErrUnsupported }
+
 // CheckSocket returns ErrUnsupported.
 func CheckSocket(string, []int) error { return ErrUnsupported }
 

@@ -3,11 +3,14 @@ package main
 // Keys of structured log lines.
 const (
 	keyActive    = "active"
+	keyCaps      = "capabilities"
 	keyDigest    = "digest"
 	keyDumpable  = "dumpable"
 	keyEndpoint  = "endpoint"
 	keyError     = "error"
+	keyFiltered  = "systemCallsFiltered"
 	keyFlag      = "flag"
+	keyNoNew     = "noNewPrivs"
 	keyLocked    = "memoryLocked"
 	keyManifests = "manifests"
 	keyNode      = "node"
@@ -15,6 +18,7 @@ const (
 	keyProtect   = "swapProtection"
 	keySerial    = "serial"
 	keySigned    = "signed"
+	keyThreads   = "threads"
 	keyUnlocked  = "unlockedBecause"
 	keyUnsigned  = "allowUnsignedPolicy"
 	keyVersion   = "version"

@@ -119,6 +119,7 @@ func (p *plugin) checks() []driver.Check {
 			}
 			return nil
 		}},
+		{Name: "system call filter", Warning: true, Err: p.confined},
 		{Name: "swap protection", Warning: true, Err: p.protectionReady},
 	}
 }

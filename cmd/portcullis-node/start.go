@@ -45,6 +45,8 @@ type plugin struct {
 	metrics   http.Handler
 	closers   []func() error
 
+	confinement hardening.Confinement
+
 	activePolicy string       // digest of the bundle in force; used by one reload at a time
 	stopReason   audit.Reason // why the process ends
 
@@ -58,7 +60,15 @@ type plugin struct {
 // start builds the plugin and serves until ctx ends.
 func start(ctx context.Context, o options) (err error) {
 	p := &plugin{o: o, logger: newLogger(o), stopReason: audit.ReasonSignal}
+	if p.confinement, err = hardening.Confine(hardening.Profile{
+		OtherOwners: len(o.providerUIDs) > 0, Args: os.Args, Env: os.Environ(),
+	}); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	o.development.warn(p.logger)
+	p.reportConfinement()
 	report, err := hardening.ProtectProcess()
 	if err != nil {
 		return err
