@@ -34,7 +34,7 @@ func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{Cluster: clustertest.Start(t, clustertest.Options{}), t: t, log: &log{}}
 	const files = "../../deploy/chart/files"
-	c.ApplyFiles(t, files+"/crds/*.yaml")
+	c.ApplyFiles(t, "../../deploy/chart/crds/*.yaml")
 	c.ApplyFiles(t, files+"/rbac/*.yaml")
 	c.CreateNamespace(t, "payments", nil)
 	scheme := runtime.NewScheme()
@@ -213,7 +213,7 @@ func TestDefinitionsThatAreMissing(t *testing.T) {
 	})
 	w, _ := c.writer(of(pod, "7"))
 	c.await("a write that failed", func() bool { return c.log.count("not written, mounting goes on\" trouble=crd-not-installed") == 1 })
-	c.ApplyFiles(t, "../../deploy/chart/files/crds/*.yaml")
+	c.ApplyFiles(t, "../../deploy/chart/crds/*.yaml")
 	c.await("status", func() bool { return w.Pending() == 0 })
 }
 

@@ -65,7 +65,7 @@ func newWorld(t *testing.T, flags ...string) *world {
 	w.content.Store("one")
 	w.furnish()
 	w.cluster = clustertest.Start(t, clustertest.Options{})
-	w.cluster.ApplyFiles(t, files+"/crds/*.yaml")
+	w.cluster.ApplyFiles(t, "../../deploy/chart/crds/*.yaml")
 	w.cluster.ApplyFiles(t, files+"/rbac/*.yaml")
 	w.cluster.Apply(t, csiDriver(t))
 	w.cluster.CreateNamespace(t, namespace, map[string]string{"tier": "prod"})

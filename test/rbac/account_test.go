@@ -63,7 +63,7 @@ type cluster struct {
 func start(t *testing.T) *cluster {
 	t.Helper()
 	c := clustertest.Start(t, clustertest.Options{})
-	c.ApplyFiles(t, files+"/crds/*.yaml")
+	c.ApplyFiles(t, chart+"/crds/*.yaml")
 	c.ApplyFiles(t, files+"/rbac/*.yaml")
 	c.CreateNamespace(t, payments, nil)
 	c.Apply(t, objectsOfTheTest)

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	files     = "../../deploy/chart/files"
+	chart     = "../../deploy/chart"
+	files     = chart + "/files"
 	namespace = "kube-system"
 	account   = "secrets-store-csi-driver"
 	nodeRole  = "secretproviderclasses-role"
@@ -41,10 +42,10 @@ func read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// names of the files in a directory below files.
+// names of the manifests in a directory.
 func names(t *testing.T, dir string) []string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(files, dir, "*.yaml"))
+	paths, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("found %d manifests in %s: %v", len(paths), dir, err)
 	}
@@ -119,8 +120,8 @@ func qualified(resource, group string) string {
 }
 
 func TestDefinitionsAreUpstreams(t *testing.T) {
-	for _, name := range names(t, "crds") {
-		ours := objects(t, read(t, filepath.Join(files, "crds", name)))
+	for _, name := range names(t, chart+"/crds") {
+		ours := objects(t, read(t, filepath.Join(chart, "crds", name)))
 		if diff := cmp.Diff(objects(t, upstream(t, "config/crd/bases/"+name)), ours); diff != "" {
 			t.Errorf("%s differs from upstream's (-want +got); copy it anew:\n%s", name, diff)
 		}
@@ -143,12 +144,12 @@ func TestDefinitionsAreUpstreams(t *testing.T) {
 				t.Errorf("versions of %s (-want +got):\n%s", key, diff)
 			}
 		}
-		head, _, _ := strings.Cut(read(t, filepath.Join(files, "crds", name)), "---")
+		head, _, _ := strings.Cut(read(t, filepath.Join(chart, "crds", name)), "---")
 		if !strings.Contains(head, "secrets-store-csi-driver v1.6.0") || !strings.Contains(head, "Apache-2.0") || !strings.Contains(read(t, "../../go.mod"), "sigs.k8s.io/secrets-store-csi-driver v1.6.0") {
 			t.Errorf("the head of %s does not name its origin in the version of go.mod, and the licence:\n%s", name, head)
 		}
 	}
-	if n := len(names(t, "crds")); n != 2 {
+	if n := len(names(t, chart+"/crds")); n != 2 {
 		t.Errorf("there are %d definitions, want 2", n)
 	}
 }
@@ -164,7 +165,7 @@ func TestP11AccountAndRolesForPeopleAreUpstreams(t *testing.T) {
 	}
 	delete(want, "ClusterRole "+nodeRole) // the next test's
 	got := map[string]map[string]any{}
-	for _, name := range names(t, "rbac") {
+	for _, name := range names(t, files+"/rbac") {
 		found := objects(t, read(t, filepath.Join(files, "rbac", name)))
 		if len(found) != 1 {
 			t.Errorf("%s has %d objects, want one, for templates to include", name, len(found))
@@ -211,9 +212,9 @@ func TestTheAccountHasFewerRightsThanUpstreams(t *testing.T) {
 	}
 }
 
-// TestTemplatesCanReplaceTheNamespace, as README.md beside the files promises.
-func TestTemplatesCanReplaceTheNamespace(t *testing.T) {
-	for _, name := range names(t, "rbac") {
+// TestNamespaceIsTheOnlyOneToReplace, as README.md beside the files promises.
+func TestNamespaceIsTheOnlyOneToReplace(t *testing.T) {
+	for _, name := range names(t, files+"/rbac") {
 		text := read(t, filepath.Join(files, "rbac", name))
 		want := 0
 		if name == "serviceaccount.yaml" || name == "secretproviderclasses-rolebinding.yaml" {
