@@ -15,7 +15,7 @@ const (
 	// every secret below app/.
 	grantedLabel = "portcullis.test/granted"
 	configMap    = "portcullis-policy"
-	secretsDir   = "/var/lib/portcullis-provider/secrets" // of the provider "local", on the node
+	secretsDir   = "/var/lib/portcullis-provider-local/secrets" // of the provider "local", on the node
 )
 
 const grants = `- id: e2e-app

@@ -103,7 +103,7 @@ most nodes, so either stands for both.
 */}}
 {{- define "portcullis.admission.directories" -}}
 {{- $root := .Values.linux.kubeletRootDir -}}
-{{- $paths := list (printf "%s/pods" $root) (printf "%s/plugins/csi-secrets-store" $root) (printf "%s/plugins_registry" $root) .Values.stateDir .Values.linux.providersDir "/proc" -}}
+{{- $paths := list (printf "%s/pods" $root) (include "portcullis.pluginDir" .) (printf "%s/plugins_registry" $root) .Values.stateDir .Values.linux.providersDir "/proc" -}}
 {{- range .Values.linux.additionalProvidersDirs }}{{ $paths = append $paths . }}{{ end -}}
 {{- $all := list -}}
 {{- range $paths -}}
@@ -114,11 +114,4 @@ most nodes, so either stands for both.
 {{- if hasPrefix "/var/run/" $path }}{{ $all = append $all (trimPrefix "/var" $path) }}{{ end -}}
 {{- end -}}
 ['{{ join "', '" (uniq $all) }}']
-{{- end -}}
-
-{{- define "portcullis.admission.labels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
