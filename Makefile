@@ -21,7 +21,7 @@ MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod test/*
 
 later = @echo "make $@: not yet: it comes with $(1)" >&2; exit 1
 
-.PHONY: help build demo test race root attack fuzz conformance integration e2e lab lab-down bench nightly lint vuln generate verify image chart cover clean
+.PHONY: help build demo test race root attack fuzz conformance integration e2e e2e-build lab lab-down bench nightly lint vuln generate verify image chart cover clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -61,8 +61,15 @@ integration: ## Run the tests against a real etcd and kube-apiserver (needs root
 	go run ./test/cluster build
 	REQUIRE_ROOT=1 go test -tags insecure,integration -count=1 $(TESTFLAGS) $(or $(INTEGRATION_PACKAGES),no-package-has-an-integration-test)
 
-e2e: ## Run the end-to-end tests under a real kubelet
-	$(call later,the image and chart and their tests on a real node)
+e2e: e2e-build ## Run the end-to-end tests under a real kubelet (needs root)
+	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -timeout 40m $(TESTFLAGS) ./test/e2e
+
+e2e-build: # What the end-to-end tests need beside their own program
+	@[ "$$(id -u)" = 0 ] || { echo 'make e2e: needs root: it starts a kubelet' >&2; exit 1; }
+	CGO_ENABLED=0 go build -trimpath $(INSECURE) -o bin/insecure/ ./cmd/...
+	$(MAKE) image IMAGE='--insecure --platform linux/amd64'
+	go run ./test/cluster build
+	tools/tool.sh helm helm
 
 lab: ## Start a one-node Kubernetes to try things in
 	$(call later,the image and chart and their tests on a real node)

@@ -63,7 +63,7 @@ func begin(t *testing.T, name string) *world {
 	t.Helper()
 	ctx := context.Background() // the shared cluster outlives the test that begins it
 	version := os.Getenv("PORTCULLIS_E2E_KUBERNETES")
-	l, err := lab.Up(ctx, lab.Config{Name: name, Kubernetes: lab.Version(version), Limit: time.Hour})
+	l, err := lab.Up(ctx, lab.Config{Name: labName(name), Kubernetes: lab.Version(version), EndWithCaller: true, Progress: os.Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,11 @@ func begin(t *testing.T, name string) *world {
 		w.close()
 		t.Fatal(err)
 	}
-	if w.client, err = kubernetes.NewForConfig(l.Admin()); err != nil {
+	admin, err := l.Admin()
+	if err == nil {
+		w.client, err = kubernetes.NewForConfig(admin)
+	}
+	if err != nil {
 		w.close()
 		t.Fatal(err)
 	}
@@ -83,6 +87,14 @@ func begin(t *testing.T, name string) *world {
 		}
 	}
 	return w
+}
+
+// labName keeps labs of two runs on one machine apart.
+func labName(name string) string {
+	if prefix := os.Getenv("PORTCULLIS_E2E_NAME"); prefix != "" {
+		return prefix + "-" + name
+	}
+	return name
 }
 
 func (w *world) close() {
