@@ -43,11 +43,16 @@ func theWorld(t *testing.T) *world {
 	t.Helper()
 	if shared == nil {
 		w := begin(t, "e2e")
-		w.installAll()
 		shared = w
+		t.Cleanup(w.explain)
+		w.installAll()
+	}
+	if shared.T == t {
+		return shared
 	}
 	view := *shared
 	view.T = t
+	t.Cleanup(view.explain)
 	return &view
 }
 
@@ -56,6 +61,7 @@ func newWorld(t *testing.T, name string) *world {
 	t.Helper()
 	w := begin(t, name)
 	t.Cleanup(w.close)
+	t.Cleanup(w.explain)
 	return w
 }
 
@@ -89,6 +95,22 @@ func begin(t *testing.T, name string) *world {
 	return w
 }
 
+// explain says after a failure what the system's pods look like and say.
+func (w *world) explain() {
+	if !w.Failed() {
+		return
+	}
+	for _, args := range [][]string{
+		{"get", "pods", "-A", "-o", "wide"},
+		{"get", "events", "-A", "--sort-by=.lastTimestamp"},
+		{"describe", "pods", "-n", system},
+		{"logs", "-n", system, "-l", "app=secrets-store-csi-driver", "--tail=60", "--prefix", "--all-containers"},
+	} {
+		out, err := w.run("", "kubectl", args...)
+		w.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
 // labName keeps labs of two runs on one machine apart.
 func labName(name string) string {
 	if prefix := os.Getenv("PORTCULLIS_E2E_NAME"); prefix != "" {
@@ -114,7 +136,7 @@ func (w *world) installAll() {
 	w.publishPolicy(w.policy(nil))
 	w.writeSecret("app/password", "first")
 	w.writeSecret("app/user", "scott")
-	w.helm(append([]string{"install", release, made.chart(), "--namespace", system, "--wait", "--timeout", "120s"}, w.values()...)...)
+	w.helm(append([]string{"install", release, made.chart(), "--namespace", system, "--wait", "--timeout", "30s"}, w.values()...)...)
 	w.eventually(30*time.Second, "the driver is registered", func() error {
 		out := w.kubectl("get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}")
 		if !strings.Contains(out, driverName) {
