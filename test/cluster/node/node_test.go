@@ -162,13 +162,32 @@ func TestDaemonsLiveUntilTheyAreStopped(t *testing.T) {
 	}
 }
 
-func TestAnUnaskedDeathEndsTheNode(t *testing.T) {
+func TestADaemonThatDiesIsStartedAgain(t *testing.T) {
+	r := start(t, nil)
+	first := r.ask(t, node.Request{Start: "sleeper"}).Pids["sleeper"]
+	pid := func() int { return r.ask(t, node.Request{Status: true}).Pids["sleeper"] }
+	r.output(t, "kill", "-9", strconv.Itoa(first))
+	await(t, "the daemon runs again", func() bool { p := pid(); return p != 0 && p != first })
+	if got := r.said(t, "init"); !strings.Contains(got, "sleeper ended unasked: signal killed") {
+		t.Errorf("the node said %q, want that the daemon ended", got)
+	}
+	// Stopping it in between counts.
+	r.output(t, "kill", "-9", strconv.Itoa(pid()))
+	await(t, "the daemon has ended", func() bool { return pid() == 0 })
+	r.ask(t, node.Request{Stop: "sleeper"})
+	time.Sleep(time.Second)
+	if p := pid(); p != 0 {
+		t.Errorf("the daemon is process %d after Stop, want none", p)
+	}
+}
+
+func TestADaemonThatKeepsDyingEndsTheNode(t *testing.T) {
 	r := start(t, nil)
 	r.ask(t, node.Request{Start: "sleeper"})
 	r.ask(t, node.Request{Start: "brief"})
-	r.waitEnd(t, "brief ended unasked: exit status 7")
-	if got := r.said(t, "brief"); got != "hello\n" {
-		t.Errorf("the daemon's log is %q, want what it says with its environment", got)
+	r.waitEnd(t, "brief ended unasked: exit status 7, 5 times")
+	if got := r.said(t, "brief"); got != strings.Repeat("hello\n", 5) {
+		t.Errorf("the daemon's log is %q, want what it says five times, with its environment", got)
 	}
 }
 

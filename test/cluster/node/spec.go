@@ -31,8 +31,8 @@ type Spec struct {
 	Daemons []Daemon
 }
 
-// Daemon is a program that runs until it is told to stop. Its end is the node's
-// end otherwise.
+// Daemon is a program that runs until it is told to stop: it is started again
+// when it ends before that.
 type Daemon struct {
 	Name string
 	Args []string // the path of the program first
