@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -171,9 +170,6 @@ func (l *Lab) startNode(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	if err := l.spec(c, clone).Write(); err != nil {
-		return err
-	}
 	log, err := os.OpenFile(l.Log("init"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -192,15 +188,9 @@ func (l *Lab) startNode(ctx context.Context, c Config) error {
 		l.line = ours
 	}
 	defer line.Close()
-	first := exec.Command(filepath.Join(l.state.Programs.Node, "nodeinit"), "run", l.dir)
-	first.Dir, first.Stdout, first.Stderr, first.ExtraFiles = "/", log, log, []*os.File{line}
-	first.Env = []string{"PATH=" + l.state.Programs.path(), "HOME=/root"}
-	first.SysProcAttr = &syscall.SysProcAttr{
-		Setsid:     true,
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-	}
-	if err := first.Start(); err != nil {
-		return fmt.Errorf("start the node's first process: %w", err)
+	first, err := node.Start(filepath.Join(l.state.Programs.Node, "nodeinit"), l.spec(c, clone), log, line)
+	if err != nil {
+		return err
 	}
 	ended := make(chan struct{})
 	go func() {

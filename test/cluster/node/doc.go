@@ -4,7 +4,7 @@
 // which the machine's programs and home directories are seen and its /etc, /var
 // and /run are not touched; a network without an uplink; and daemons that live
 // until they are told to stop. When the first process ends, which it does when
-// its time is over, when its caller is gone or when a daemon dies unasked,
+// its time is over, when its caller is gone or when a daemon keeps dying,
 // everything in the node ends with it.
 //
 // It does not protect the machine from what runs in the node: a lab is started

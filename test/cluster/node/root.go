@@ -34,8 +34,13 @@ func enterRoot(s Spec) error {
 	if err := errors.Join(share(root), private(root)); err != nil {
 		return err
 	}
+	// A copy of this root inside itself, where its directory was shared with it.
+	if err := unix.Unmount(filepath.Join(root, root), unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount the copy of the root: %w", err)
+	}
 	for _, dir := range s.Binds {
-		if err := bind(dir, filepath.Join(root, dir)); err != nil {
+		// Without what is mounted below it: this root is.
+		if err := bind(dir, filepath.Join(root, dir), 0); err != nil {
 			return err
 		}
 	}
@@ -74,7 +79,7 @@ func share(root string) error {
 				return err
 			}
 		case e.IsDir():
-			if err := bind(from, to); err != nil {
+			if err := bind(from, to, unix.MS_REC); err != nil {
 				return err
 			}
 		}
@@ -82,11 +87,11 @@ func share(root string) error {
 	return nil
 }
 
-func bind(from, to string) error {
+func bind(from, to string, flags uintptr) error {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
-	if err := unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := unix.Mount(from, to, "", unix.MS_BIND|flags, ""); err != nil {
 		return fmt.Errorf("show %s in the node: %w", from, err)
 	}
 	return nil

@@ -31,8 +31,8 @@ type Spec struct {
 	Daemons []Daemon
 }
 
-// Daemon is a program that runs until it is told to stop. Its end is the node's
-// end otherwise.
+// Daemon is a program that runs until it is told to stop: it is started again
+// when it ends before that.
 type Daemon struct {
 	Name string
 	Args []string // the path of the program first
@@ -42,8 +42,8 @@ type Daemon struct {
 // specFile is the name of the Spec in its directory.
 const specFile = "node.json"
 
-// Write puts the Spec where the first process reads it.
-func (s Spec) Write() error {
+// write puts the Spec where the first process reads it.
+func (s Spec) write() error {
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (s Spec) Write() error {
 	return os.WriteFile(filepath.Join(s.Dir, specFile), text, 0o600)
 }
 
-// readSpec reads what Write wrote.
+// readSpec reads what write wrote.
 func readSpec(dir string) (Spec, error) {
 	var s Spec
 	text, err := os.ReadFile(filepath.Join(dir, specFile))

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,18 +20,33 @@ type supervisor struct {
 
 	mu      sync.Mutex // held from fork to registration, so that no end is missed
 	running map[int]*process
+	coming  map[string]*time.Timer // daemons that ended unasked and are about to be started again
+	short   map[string]int         // how many short lives in a row a daemon has had
 }
+
+// A daemon that ends unasked is started again after a pause, as a production
+// node does: an API server ends when it loses its etcd while it starts. One that
+// has only short lives will not get better.
+const (
+	pause     = 500 * time.Millisecond
+	shortLife = 10 * time.Second
+	maxShort  = 5
+)
 
 // process is one run of a daemon.
 type process struct {
 	daemon   Daemon
 	pid      int
+	started  time.Time
 	stopping bool
 	ended    chan struct{}
 }
 
 func newSupervisor(s Spec) *supervisor {
-	return &supervisor{spec: s, died: make(chan error, len(s.Daemons)+1), running: map[int]*process{}}
+	return &supervisor{
+		spec: s, died: make(chan error, len(s.Daemons)+1),
+		running: map[int]*process{}, coming: map[string]*time.Timer{}, short: map[string]int{},
+	}
 }
 
 // daemon finds a daemon by its name.
@@ -62,6 +78,7 @@ func (v *supervisor) start(name string) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.expected(name)
 	if p := v.find(name); p != nil {
 		return fmt.Errorf("start %s: it runs as process %d; hint: stop it first", name, p.pid)
 	}
@@ -83,7 +100,7 @@ func (v *supervisor) start(name string) error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
 	}
-	v.running[pid] = &process{daemon: d, pid: pid, ended: make(chan struct{})}
+	v.running[pid] = &process{daemon: d, pid: pid, started: time.Now(), ended: make(chan struct{})}
 	return nil
 }
 
@@ -93,6 +110,10 @@ func (v *supervisor) stop(name string, sig syscall.Signal) error {
 		return err
 	}
 	v.mu.Lock()
+	if v.expected(name) {
+		v.mu.Unlock()
+		return nil
+	}
 	p := v.find(name)
 	if p == nil {
 		v.mu.Unlock()
@@ -149,9 +170,47 @@ func (v *supervisor) reapOne() bool {
 	delete(v.running, pid)
 	close(p.ended)
 	if !p.stopping {
-		v.died <- fmt.Errorf("%s ended unasked: %s", p.daemon.Name, describe(status))
+		v.unasked(p, status)
 	}
 	return true
+}
+
+// unasked starts a daemon that has ended again, or ends the node. The caller
+// holds the lock.
+func (v *supervisor) unasked(p *process, status syscall.WaitStatus) {
+	name := p.daemon.Name
+	if time.Since(p.started) > shortLife {
+		v.short[name] = 0
+	}
+	v.short[name]++
+	err := fmt.Errorf("%s ended unasked: %s", name, describe(status))
+	if v.short[name] >= maxShort {
+		v.died <- fmt.Errorf("%w, %d times", err, maxShort)
+		return
+	}
+	_, _ = fmt.Fprintln(os.Stderr, err)
+	v.coming[name] = time.AfterFunc(pause, func() {
+		v.mu.Lock()
+		_, still := v.coming[name]
+		v.mu.Unlock()
+		if !still {
+			return
+		}
+		if err := v.start(name); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+		}
+	})
+}
+
+// expected reports whether the daemon was about to be started again, and
+// prevents that. The caller holds the lock.
+func (v *supervisor) expected(name string) bool {
+	timer, ok := v.coming[name]
+	if ok {
+		timer.Stop()
+		delete(v.coming, name)
+	}
+	return ok
 }
 
 func describe(status syscall.WaitStatus) string {
