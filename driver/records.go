@@ -81,6 +81,7 @@ type Records struct {
 	timer *time.Timer // runs while there is something to write
 	// failing is set while the disk takes nothing, and said once.
 	failing, closed bool
+	retired         bool // the file is gone, and stays so
 
 	writing sync.Mutex // one flush at a time
 }
@@ -194,7 +195,7 @@ func (r *Records) survey(now time.Time) survey {
 
 // touch makes the disk follow soon. The caller holds the lock.
 func (r *Records) touch() {
-	if r.timer == nil {
+	if r.timer == nil && !r.retired {
 		r.timer = time.AfterFunc(recordsDelay, r.flush)
 	}
 }
@@ -248,6 +249,29 @@ func (r *Records) write(all []record) error {
 		return err
 	}
 	hardening.FaultPoint("records/renamed")
+	return nil
+}
+
+// Retire removes volumes.db where it remembers no volume, for a node that the
+// plugin may never come back to. One that is remembered although it is no longer
+// mounted has an event owed to it by the next start; and so has the brake its
+// memory, which is these records and nothing else.
+func (r *Records) Retire() error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.all) > 0 {
+		return nil
+	}
+	r.retired = true
+	if r.timer != nil {
+		r.timer.Stop()
+		r.timer = nil // a flush that has begun finds nothing to do
+	}
+	if err := r.dir.Remove(recordsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", recordsFile, err)
+	}
 	return nil
 }
 

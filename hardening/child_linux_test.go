@@ -36,8 +36,7 @@ func runChild(job string) int {
 	case "open-unlocked":
 		return childWithoutLocking(name)
 	}
-	fmt.Println("unknown job")
-	return 2
+	return runConfined(verb, name)
 }
 
 // childOpen opens name below descriptor 3 and answers with the content or the

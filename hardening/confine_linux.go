@@ -148,9 +148,6 @@ func startAnew(p Profile, keep capabilities) error {
 	if err := unix.Capset(&header, &data[0]); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
 	}
-	if err := deferSignals(); err != nil {
-		return err
-	}
 	// By this name it is the program that runs, whatever is at its path by now.
 	err := syscall.Exec("/proc/self/exe", p.Args, append(slices.Clone(p.Env), stageMarker)) //nolint:gosec // G204: this program
 	return fmt.Errorf("start anew without privileges: %w", err)
@@ -176,20 +173,6 @@ func dropBounding(keep capabilities) error {
 				Remedy: "start the plugin with CAP_SETPCAP as well, or with a bounding set of " + keep.String() + " alone",
 			}
 		}
-	}
-	return nil
-}
-
-// deferSignals blocks what stops the plugin until its handlers are there, which
-// unblock it. Without a handler the first process of a pid namespace never sees
-// such a signal (pid_namespaces(7)), unless it waits because it is blocked.
-func deferSignals() error {
-	var set unix.Sigset_t
-	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {
-		set.Val[0] |= 1 << (s - 1)
-	}
-	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil); err != nil {
-		return fmt.Errorf("block signals: %w", err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package hardening
 import (
 	"io/fs"
 
+	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,3 +80,18 @@ func LockedTargets(s *System) int {
 	defer s.mu.Unlock()
 	return len(s.locks)
 }
+
+// AllowedCalls are the names of the system calls of the filter: always allowed,
+// and allowed in some uses.
+func AllowedCalls() (always, conditional []string) {
+	for _, rule := range conditionalCalls(1) {
+		conditional = append(conditional, rule.name)
+	}
+	return allowedCalls(), conditional
+}
+
+// FilterProgram is the filter for an architecture.
+func FilterProgram(info *arch.Info) []unix.SockFilter { return filterProgram(info, 1) }
+
+// ViolationsEnd says whether a call without a rule ends the process.
+const ViolationsEnd = violationsEnd

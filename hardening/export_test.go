@@ -126,3 +126,22 @@ func UpTo(most int64) func(int64) error {
 		return nil
 	}
 }
+
+// BeyondConfinement judges the status file of a thread that is to have these
+// capabilities and no others.
+func BeyondConfinement(status string, keep uint64) string {
+	t, err := parseThread(status)
+	if err != nil {
+		return err.Error()
+	}
+	return t.beyond(capabilities(keep))
+}
+
+// ChooseCapabilities calls Profile.choose.
+func ChooseCapabilities(p Profile, have uint64) ([]string, error) {
+	keep, err := p.choose(capabilities(have))
+	return keep.names(), err
+}
+
+// CapabilityNames returns the names of a set.
+func CapabilityNames(set uint64) []string { return capabilities(set).names() }

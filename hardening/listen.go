@@ -35,7 +35,8 @@ func ParseEndpoint(endpoint string) (string, error) {
 // It returns ErrSocketInUse when somebody answers there, or when the file is
 // not a socket. The socket outlives the listener: kubelet would forget a
 // driver whose socket is gone, and a successor may have put its own there.
-func Listen(ctx context.Context, path string) (net.Listener, error) {
+// Whoever wants it gone calls Remove.
+func Listen(ctx context.Context, path string) (*Socket, error) {
 	if err := removeStale(ctx, path); err != nil {
 		return nil, err
 	}
@@ -51,7 +52,37 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", path, ErrUnsupported), l.Close())
 	}
 	u.SetUnlinkOnClose(false)
-	return u, nil
+	made, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("look at socket: %w", err), l.Close())
+	}
+	return &Socket{l, path, made}, nil
+}
+
+// Socket is a listener that knows its file.
+type Socket struct {
+	net.Listener
+	path string
+	made os.FileInfo
+}
+
+// InPlace reports whether the socket's file is still the one that was made.
+func (s *Socket) InPlace() bool {
+	now, err := os.Lstat(s.path)
+	// The time counts too, since file systems use inode numbers again.
+	return err == nil && os.SameFile(now, s.made) && now.ModTime().Equal(s.made.ModTime())
+}
+
+// Remove removes the socket's file, unless something else is at its path by
+// now: a successor's socket, or nothing.
+func (s *Socket) Remove() error {
+	if !s.InPlace() {
+		return nil
+	}
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove socket: %w", err)
+	}
+	return nil
 }
 
 // ListenPrivate is Listen in a directory that only this process's user can
@@ -65,30 +96,19 @@ func ListenPrivate(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := os.Lstat(path)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("look at socket: %w", err), l.Close())
-	}
-	return &privateListener{l, path, made}, nil
+	return &privateListener{l}, nil
 }
 
 // privateListener takes its socket along.
-type privateListener struct {
-	net.Listener
-	path string
-	made os.FileInfo
-}
+type privateListener struct{ *Socket }
 
 // Close stops listening and removes the socket.
 func (l *privateListener) Close() error {
-	err := l.Listener.Close()
+	err := l.Socket.Close()
 	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}
-	if now, e := os.Lstat(l.path); e == nil && os.SameFile(now, l.made) {
-		err = errors.Join(err, os.Remove(l.path))
-	}
-	return err
+	return errors.Join(err, l.Remove())
 }
 
 func checkOwnDirectory(dir string) error {

@@ -19,9 +19,10 @@ type mountLine struct {
 
 // ours reports whether this driver made the mount. A bind of a directory
 // within one of our volumes has another root and is not ours.
-func (m mountLine) ours() bool {
-	return m.kind == "tmpfs" && m.source == Marker && m.root == "/"
-}
+func (m mountLine) ours() bool { return m.made() && m.root == "/" }
+
+// made reports whether the mount shows a volume of ours, or a part of one.
+func (m mountLine) made() bool { return m.kind == "tmpfs" && m.source == Marker }
 
 // plainTmpfs reports whether the upstream driver could have made the mount.
 func (m mountLine) plainTmpfs() bool {

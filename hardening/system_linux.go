@@ -67,6 +67,29 @@ func (s *System) Mounts() ([]Mounted, error) {
 	return list, nil
 }
 
+// InUse reports whether the kubelet has something to unmount: beneath its pods
+// directory a volume of ours, or a part of one, at whichever target and for
+// whichever it was made, or what the upstream driver may have mounted at one.
+func (s *System) InUse() (bool, error) {
+	table, err := readMountTable()
+	if err != nil {
+		return false, err
+	}
+	pods, err := s.pods.spelling()
+	if err != nil {
+		return false, err
+	}
+	for _, m := range table {
+		if strings.HasPrefix(m.point, pods+"/") && m.made() {
+			return true, nil
+		}
+		if _, _, target := below(pods, m.point); target && m.plainTmpfs() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // found is a mount of ours, with what the start needs to know.
 type found struct {
 	Mounted

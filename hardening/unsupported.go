@@ -103,6 +103,12 @@ func ProtectProcess() (ProcessReport, error) { return ProcessReport{}, ErrUnsupp
 // Confine returns ErrUnsupported.
 func Confine(Profile) (Confinement, error) { return Confinement{}, ErrUnsupported }
 
+// PrivateDirectory returns ErrUnsupported.
+func PrivateDirectory(string, string) error { return ErrUnsupported }
+
+// InUse returns ErrUnsupported.
+func (s *System) InUse() (bool, error) { return false, ErrUnsupported }
+
 // CheckSocket returns ErrUnsupported.
 func CheckSocket(string, []int) error { return ErrUnsupported }
 

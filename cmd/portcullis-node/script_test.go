@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "kubelet": kubelet, "snapshot": snapshot},
+		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "kubelet": kubelet, "mode": mode, "snapshot": snapshot, "volume": volume, "unmount": unmount},
 		RequireUniqueNames: true,
 	})
 }
@@ -81,6 +81,18 @@ func kubelet(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = registrar.NotifyRegistrationStatus(ctx, &registerapi.RegistrationStatus{PluginRegistered: true})
 	ts.Check(err)
 	ts.Logf("registered %s of node %s", info.GetName(), node.GetNodeId())
+}
+
+// mode compares the mode of a file: mode FILE MODE.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode FILE MODE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := info.Mode().String(); got != args[1] {
+		ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+	}
 }
 
 // await asks until the answer matches: await URL STATUS REGEXP.

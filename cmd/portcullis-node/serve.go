@@ -51,21 +51,26 @@ func (p *plugin) serve(ctx context.Context) error {
 	go p.reloads(ctx)
 	go p.watchPolicy(ctx)
 	go p.watchProviders(ctx)
-	go p.register(ctx)
+	registered := make(chan struct{})
+	go func() {
+		defer close(registered)
+		p.register(ctx)
+	}()
 	p.tellCluster(ctx)
 	go p.sweepOrphans(ctx)
 	p.logger.Info("serving", slog.String(keyEndpoint, p.o.endpoint), slog.String(keyVersion, version()), slog.String(keyNode, p.o.nodeID))
 	err = p.driver.Serve(ctx, listener)
 	if ctx.Err() == nil {
 		p.stopReason = audit.ReasonFatalError
+		return err
 	}
-	return err
+	<-registered
+	return errors.Join(err, p.withdraw(listener))
 }
 
 func (p *plugin) serveEndpoints(ctx context.Context) error {
 	endpoints := []endpoint{
 		{"--metrics-addr", p.o.metricsAddr, metricsOnly(p.metrics)},
-		{"--health-addr", p.o.healthAddr, driver.HealthHandler(p.checks())},
 	}
 	if p.o.pprof {
 		// Upstream listens on every interface; here profiles stay on the node.
@@ -76,6 +81,7 @@ func (p *plugin) serveEndpoints(ctx context.Context) error {
 			return err
 		}
 	}
+	p.health.set(p.checks())
 	return nil
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -46,6 +45,7 @@ type plugin struct {
 	closers   []func() error
 
 	confinement hardening.Confinement
+	health      health
 
 	activePolicy string       // digest of the bundle in force; used by one reload at a time
 	stopReason   audit.Reason // why the process ends
@@ -75,6 +75,9 @@ func start(ctx context.Context, o options) (err error) {
 	}
 	p.logger.Info("process protected", slog.Bool(keyDumpable, report.Dumpable), slog.Bool(keyLocked, report.Locked), slog.String(keyUnlocked, report.LockReason))
 	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.serveHealth(ctx); err != nil {
+		return err
+	}
 	if err := p.build(ctx); err != nil {
 		p.stopReason = audit.ReasonFatalError
 		return err
@@ -172,17 +175,11 @@ func (p *plugin) makeDriver(context.Context) error {
 
 // stateDirectory makes the directory for log and records, for root alone.
 func stateDirectory(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make --state-dir: %w", err)
+	err := hardening.PrivateDirectory("--state-dir", filepath.Clean(dir))
+	if wrong, ok := errors.AsType[*hardening.ConfigError](err); ok {
+		return &usageError{wrong.Field + ": " + wrong.Reason, wrong.Remedy}
 	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Errorf("look at --state-dir: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return &usageError{fmt.Sprintf("--state-dir %s has mode %04o", dir, info.Mode().Perm()), "run chmod 0700 " + filepath.Clean(dir)}
-	}
-	return nil
+	return err
 }
 
 func newLogger(o options) *slog.Logger {

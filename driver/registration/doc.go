@@ -5,7 +5,8 @@
 // It promises:
 //   - The socket is <dir>/<driver>-reg.sock, for root alone, and stays when the
 //     process ends: kubelet takes the removal of the file for the removal of the
-//     driver, and unmounts nothing any more.
+//     driver, and unmounts nothing any more. Where there is nothing to unmount,
+//     the caller takes it back with Registrar.Withdraw.
 //   - A socket that vanished, with its directory or alone, is back within
 //     Config.Interval.
 //   - What kubelet says of a registration that failed is clipped and quoted

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -90,6 +89,8 @@ type Registrar struct {
 	mu    sync.Mutex
 	state error // why kubelet does not know the plugin; nil if it does
 	apart error // why there is no socket; nil if there is one
+
+	last *served // of a Run that has ended
 }
 
 // New returns a Registrar, or an error that names the field in the way.
@@ -110,12 +111,15 @@ func (r *Registrar) Err() error {
 }
 
 // Run serves the socket, and makes it anew when it vanished, until ctx ends.
-// It leaves the socket in place.
+// It leaves the socket in place, for Withdraw.
 func (r *Registrar) Run(ctx context.Context) {
 	ticker := time.NewTicker(r.c.Interval)
 	defer ticker.Stop()
 	var s *served
-	defer func() { s.stop() }()
+	defer func() {
+		s.stop()
+		r.last = s
+	}()
 	for {
 		if !s.inPlace() {
 			s.stop()
@@ -129,6 +133,15 @@ func (r *Registrar) Run(ctx context.Context) {
 	}
 }
 
+// Withdraw removes the socket that Run left, unless it is another's by now.
+// Kubelet then forgets the driver. It is called after Run has returned.
+func (r *Registrar) Withdraw() error {
+	if r.last == nil {
+		return nil
+	}
+	return r.last.socket.Remove()
+}
+
 // listen makes the socket and serves it; nil if it cannot be made now.
 func (r *Registrar) listen(ctx context.Context) *served {
 	l, err := hardening.Listen(ctx, r.c.socket())
@@ -136,14 +149,9 @@ func (r *Registrar) listen(ctx context.Context) *served {
 		r.standApart(err)
 		return nil
 	}
-	info, err := os.Lstat(r.c.socket())
-	if err != nil {
-		r.standApart(errors.Join(err, l.Close()))
-		return nil
-	}
 	r.inPlace()
 	r.c.Logger.Info("waiting for kubelet to register the plugin", slog.String(keyPath, r.c.socket()), slog.String(keyEndpoint, r.c.Endpoint))
-	s := &served{path: r.c.socket(), info: info, done: make(chan struct{})}
+	s := &served{socket: l, done: make(chan struct{})}
 	s.server = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxCalls))
 	registerapi.RegisterRegistrationServer(s.server, service{r: r})
 	go s.serve(l)
@@ -181,8 +189,7 @@ func (r *Registrar) settle(state error) (news bool) {
 
 // served is one socket with its server.
 type served struct {
-	path   string
-	info   os.FileInfo
+	socket *hardening.Socket
 	server *grpc.Server
 	done   chan struct{}
 }
@@ -203,9 +210,7 @@ func (s *served) inPlace() bool {
 		return false
 	default:
 	}
-	info, err := os.Lstat(s.path)
-	// The time counts too, since file systems use inode numbers again.
-	return err == nil && os.SameFile(info, s.info) && info.ModTime().Equal(s.info.ModTime())
+	return s.socket.InPlace()
 }
 
 // stop ends the server. The file stays, if it is there: see hardening.Listen.
