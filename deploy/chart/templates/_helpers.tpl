@@ -109,6 +109,11 @@ outlive its container, so that a kill for want of memory would repeat for ever. 
 {{- sub (include "portcullis.memoryLimit" . | int64) (add $volumes 33554432) -}}
 {{- end -}}
 
+{{/* PriorityClass of the plugin: the chart's own where it makes one. */}}
+{{- define "portcullis.priorityClassName" -}}
+{{ .Values.priorityClass.create | ternary .Values.priorityClass.name .Values.linux.priorityClassName }}
+{{- end -}}
+
 {{/* Port of the metrics address, empty if there is none. */}}
 {{- define "portcullis.metricsPort" -}}
 {{- regexFind "[0-9]+$" .Values.linux.metricsAddr -}}
