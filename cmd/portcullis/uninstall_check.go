@@ -99,8 +99,8 @@ func uninstallCheck(ctx context.Context, o uninstallOptions, out io.Writer) erro
 	found.write(out)
 	return &hintedError{
 		fmt.Errorf("%s of the driver %s: %s", counted(found.pods, "pod has a volume", "pods have volumes"), visible(o.driver), found.brief()),
-		"delete them, or scale their owners to 0, and uninstall again when they are gone; to uninstall all the same, `helm uninstall --no-hooks`, " +
-			"or `helm upgrade --reuse-values --set uninstall.force=true` beforehand: they then can neither restart nor end until a driver is installed again",
+		"delete them, or scale their owners to 0, and uninstall again when they are gone; to keep the driver, `helm rollback RELEASE REVISION`; " +
+			"to uninstall all the same, `helm uninstall RELEASE --no-hooks`: they then can neither restart nor end until a driver is installed again",
 	}
 }
 

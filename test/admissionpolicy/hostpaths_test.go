@@ -138,7 +138,9 @@ func testManyVolumes(t *testing.T, w *world) {
 	}
 	t.Logf("600 volumes and 300 containers: %v", time.Since(start))
 	want := outcome{warned: []string{refusals.HostPaths, refusals.Privileged}}
-	last := func(p *corev1.Pod) { p.Spec.Containers[300].SecurityContext = &corev1.SecurityContext{Privileged: new(true)} }
+	last := func(p *corev1.Pod) {
+		p.Spec.Containers[300].SecurityContext = &corev1.SecurityContext{Privileged: new(true)}
+	}
 	if got := w.try(w.dry(t, pod("payments", hostPath(append(paths, "/proc")...), containers, last))); !got.matches(want) {
 		t.Errorf("with the last of each that objects: outcome = %v, want %v", got, want)
 	}

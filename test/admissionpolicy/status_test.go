@@ -140,7 +140,9 @@ func TestStatusOfOwnNode(t *testing.T) {
 	t.Run("no node", func(t *testing.T) { s.testNoNode(t) })
 	t.Run("nobody else", func(t *testing.T) {
 		for _, label := range []string{"node-1", "x", ""} {
-			if got := s.try(func() error { return create(t.Context(), s.admin.Namespace("payments"), status("admin-"+label+"a", label)) }); !got.matches(outcome{}) {
+			if got := s.try(func() error {
+				return create(t.Context(), s.admin.Namespace("payments"), status("admin-"+label+"a", label))
+			}); !got.matches(outcome{}) {
 				t.Errorf("label %q: outcome = %v, want none: it is not the plugin", label, got)
 			}
 		}

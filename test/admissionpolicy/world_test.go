@@ -72,7 +72,9 @@ func render(t *testing.T, hooks bool, sets ...string) []*unstructured.Unstructur
 
 // policies are the policies and bindings among rendered objects.
 func policies(all []*unstructured.Unstructured) []*unstructured.Unstructured {
-	return slices.DeleteFunc(all, func(o *unstructured.Unstructured) bool { return !strings.HasPrefix(o.GetKind(), "ValidatingAdmissionPolicy") })
+	return slices.DeleteFunc(all, func(o *unstructured.Unstructured) bool {
+		return !strings.HasPrefix(o.GetKind(), "ValidatingAdmissionPolicy")
+	})
 }
 
 func manifest(t *testing.T, all []*unstructured.Unstructured) string {
