@@ -72,11 +72,12 @@ func newCommand() *cobra.Command {
   portcullis demo           plays the whole story on this machine, in a minute
   portcullis audit tail     shows the last events of this node's log
   portcullis audit verify   checks that an audit log is complete and unaltered
-  portcullis policy         writes, tests and explains policy`,
+  portcullis policy         writes, tests and explains policy
+  portcullis doctor         says what is wrong with a node or a cluster`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand())
+	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand(), doctorCommand())
 	return root
 }
