@@ -1,8 +1,6 @@
 package doctor
 
-import (
-	"strings"
-)
+import "strings"
 
 func pluginChecks() []Check {
 	return []Check{
@@ -33,7 +31,7 @@ func judgeVersion(f *Facts) []Result {
 	switch p := f.Node.Plugin; {
 	case p.Err != nil:
 		return []Result{na("no plugin answers")}
-	case p.Version != f.Version:
+	case strings.TrimSuffix(p.Version, "+insecure") != f.Version:
 		return []Result{warn("use the command of the plugin's image: kubectl exec into its pod", "the plugin is %q and this command %q", Printable(p.Version), f.Version)}
 	}
 	return []Result{ok("both are %s", f.Version)}

@@ -72,13 +72,14 @@ func newCommand() *cobra.Command {
   portcullis demo           plays the whole story on this machine, in a minute
   portcullis audit tail     shows the last events of this node's log
   portcullis audit verify   checks that an audit log is complete and unaltered
-  portcullis policy         writes, tests and explains policy`,
+  portcullis policy         writes, tests and explains policy
+  portcullis doctor         says what is wrong with a node or a cluster`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand(), uninstallCheckCommand())
+	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand(), doctorCommand(), uninstallCheckCommand())
 	return root
 }

@@ -144,7 +144,8 @@ func epochs(ctx context.Context, c Config) doctor.Asked[[]doctor.Epoch] {
 	client := admin.Dial(filepath.Join(c.StateDir, admin.SocketName), func(conn net.Conn) error { return hardening.CheckPeer(conn, []int{0, os.Geteuid()}) })
 	list, err := client.Epochs(ctx)
 	if err != nil {
-		return doctor.Asked[[]doctor.Epoch]{Err: err}
+		text, _, _ := strings.Cut(err.Error(), "; hint: ") // which is about other commands
+		return doctor.Asked[[]doctor.Epoch]{Err: errors.New(text)}
 	}
 	found := make([]doctor.Epoch, 0, len(list))
 	for _, e := range list {

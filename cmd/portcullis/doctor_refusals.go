@@ -1,0 +1,28 @@
+package main
+
+import (
+	"path/filepath"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/portcullis-csi/portcullis/doctor"
+	"github.com/portcullis-csi/portcullis/doctor/refusals"
+)
+
+// refusals is what the chart's admission policies would refuse in a pod, with
+// the chart's own settings.
+func (o *doctorOptions) refusals(pod *corev1.Pod) []doctor.Refusal {
+	settings := refusals.Settings{
+		Driver: o.node.Driver, KubeletRoot: o.node.KubeletRoot, StateDir: o.node.StateDir,
+		SocketDirs: slices.Concat(o.node.ProviderDirs, []string{
+			filepath.Join(o.node.KubeletRoot, "plugins", "csi-secrets-store"), filepath.Join(o.node.KubeletRoot, "plugins_registry"),
+		}),
+		Namespace: o.namespace, ServiceAccounts: []string{o.account},
+	}
+	var found []doctor.Refusal
+	for _, r := range refusals.Of(pod, settings) {
+		found = append(found, doctor.Refusal(r))
+	}
+	return found
+}
