@@ -164,9 +164,9 @@ func TestCSIDriverOfEachVersion(t *testing.T) {
 		return found
 	}
 	for values, want := range map[string][]string{
-		"":                                    {"portcullis"},
-		"tokenRequests: [{audience: vault}]":  {"portcullis", "vault"},
-		"tokenRequests: [{audience: ''}]":     {"portcullis", ""},
+		"":                                   {"portcullis"},
+		"tokenRequests: [{audience: vault}]": {"portcullis", "vault"},
+		"tokenRequests: [{audience: ''}]":    {"portcullis", ""},
 		"tokenRequests: [{audience: portcullis}, {audience: a}, {audience: a}]": {"portcullis", "a"}, // the API server refuses one twice
 	} {
 		if got := audiences(values); !slices.Equal(got, want) {
