@@ -1,49 +1,52 @@
 {{/* Flags of the plugin that the chart sets, as a YAML list. */}}
 {{- define "portcullis.args" -}}
 {{- $v := .Values -}}
-- --drivername=secrets-store.csi.k8s.io
-- --cluster-name={{ $v.clusterName }}
-- --endpoint=unix:///csi/csi.sock
-- --kubelet-registration-path={{ include "portcullis.pluginDir" . }}/csi.sock
-- --plugin-registration-dir=/registration
-- --kubelet-root={{ $v.linux.kubeletRootDir }}
-- --host-proc=/host/proc
-- --state-dir={{ $v.stateDir }}
-- --policy=/policy/{{ $v.policy.configMap.key }}
-- --policy-poll-interval={{ $v.policy.pollInterval }}
-- --provider-volume={{ $v.linux.providersDir }}
-- --additional-provider-volume-paths={{ join "," $v.linux.additionalProvidersDirs }}
-- --provider-concurrency={{ int $v.providerConcurrency }}
-- --max-call-recv-msg-size={{ int64 $v.maxCallRecvMsgSize }}
-- --max-volume-bytes={{ include "portcullis.bytes" (dict "name" "maxVolumeBytes" "value" $v.maxVolumeBytes) }}
-- --max-node-bytes={{ include "portcullis.bytes" (dict "name" "maxNodeBytes" "value" $v.maxNodeBytes) }}
-- --audit-retention-bytes={{ include "portcullis.bytes" (dict "name" "audit.retentionBytes" "value" $v.audit.retentionBytes) }}
-- --audit-epoch-bytes={{ include "portcullis.bytes" (dict "name" "audit.epochBytes" "value" $v.audit.epochBytes) }}
-- --swap-protection={{ $v.swapProtection }}
-- --enable-secret-rotation={{ $v.enableSecretRotation }}
-- --rotation-poll-interval={{ $v.rotationPollInterval }}
-- --provider-health-check={{ $v.providerHealthCheck }}
-- --provider-health-check-interval={{ $v.providerHealthCheckInterval }}
-- --metrics-addr={{ $v.linux.metricsAddr }}
-- --health-addr=:{{ int $v.livenessProbe.port }}
-- --log-format-json={{ $v.logFormatJSON }}
-- --v={{ int $v.logVerbosity }}
-{{- with $v.providerUIDs }}
-- --provider-uid={{ range $i, $uid := . }}{{ if $i }},{{ end }}{{ int64 $uid }}{{ end }}
-{{- end }}
-{{- with $v.apiAudiences }}
-- --api-audiences={{ join "," . }}
-{{- end }}
-{{- with $v.seLinuxContext }}
-- {{ printf "--selinux-context=%s" . | quote }}
-{{- end }}
-{{- if $v.pprof.enabled }}
-- --enable-pprof
-- --pprof-port={{ int $v.pprof.port }}
-{{- end }}
-{{- if $v.policy.allowUnsigned }}
-- --allow-unsigned-policy
-{{- end }}
+{{- $flags := list
+  (list "drivername" "secrets-store.csi.k8s.io")
+  (list "cluster-name" $v.clusterName)
+  (list "endpoint" "unix:///csi/csi.sock")
+  (list "kubelet-registration-path" (printf "%s/csi.sock" (include "portcullis.pluginDir" .)))
+  (list "plugin-registration-dir" "/registration")
+  (list "kubelet-root" $v.linux.kubeletRootDir)
+  (list "host-proc" "/host/proc")
+  (list "state-dir" $v.stateDir)
+  (list "policy" (printf "/policy/%s" $v.policy.configMap.key))
+  (list "policy-poll-interval" $v.policy.pollInterval)
+  (list "provider-volume" $v.linux.providersDir)
+  (list "additional-provider-volume-paths" (join "," ($v.linux.additionalProvidersDirs | default list)))
+  (list "provider-concurrency" $v.providerConcurrency)
+  (list "max-call-recv-msg-size" $v.maxCallRecvMsgSize)
+  (list "max-volume-bytes" (include "portcullis.bytes" (dict "name" "maxVolumeBytes" "value" $v.maxVolumeBytes)))
+  (list "max-node-bytes" (include "portcullis.bytes" (dict "name" "maxNodeBytes" "value" $v.maxNodeBytes)))
+  (list "audit-retention-bytes" (include "portcullis.bytes" (dict "name" "audit.retentionBytes" "value" $v.audit.retentionBytes)))
+  (list "audit-epoch-bytes" (include "portcullis.bytes" (dict "name" "audit.epochBytes" "value" $v.audit.epochBytes)))
+  (list "swap-protection" $v.swapProtection)
+  (list "enable-secret-rotation" $v.enableSecretRotation)
+  (list "rotation-poll-interval" $v.rotationPollInterval)
+  (list "provider-health-check" $v.providerHealthCheck)
+  (list "provider-health-check-interval" $v.providerHealthCheckInterval)
+  (list "metrics-addr" $v.linux.metricsAddr)
+  (list "health-addr" (printf ":%d" (int $v.livenessProbe.port)))
+  (list "log-format-json" $v.logFormatJSON)
+  (list "v" $v.logVerbosity)
+-}}
+{{- with $v.providerUIDs }}{{ $flags = append $flags (list "provider-uid" (include "portcullis.integers" .)) }}{{ end -}}
+{{- with $v.apiAudiences }}{{ $flags = append $flags (list "api-audiences" (join "," .)) }}{{ end -}}
+{{- with $v.seLinuxContext }}{{ $flags = append $flags (list "selinux-context" .) }}{{ end -}}
+{{- if $v.pprof.enabled }}{{ $flags = concat $flags (list (list "enable-pprof" true) (list "pprof-port" $v.pprof.port)) }}{{ end -}}
+{{- if $v.policy.allowUnsigned }}{{ $flags = append $flags (list "allow-unsigned-policy" true) }}{{ end -}}
+{{- range $flags -}}
+{{- $value := index . 1 -}}
+{{- /* A value that somebody set to null is the program's default. */ -}}
+{{- if not (kindIs "invalid" $value) }}
+- {{ printf "--%s=%s" (index . 0) (ternary (int64 $value | toString) (toString $value) (kindIs "float64" $value)) | quote }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Integers with commas between them. */}}
+{{- define "portcullis.integers" -}}
+{{- range $i, $n := . }}{{ if $i }},{{ end }}{{ int64 $n }}{{ end -}}
 {{- end -}}
 
 {{/* Refuses flags in extraArgs that the chart sets, or has a value for: given

@@ -90,6 +90,10 @@ outlive its container, so that a kill for want of memory would repeat for ever. 
 {{- $resources := deepCopy .Values.linux.driver.resources -}}
 {{- $limits := $resources.limits | default dict -}}
 {{- $requests := $resources.requests | default dict -}}
+{{- /* null takes away a value of the upstream chart. */ -}}
+{{- range $part := list $limits $requests -}}
+{{- range $name, $quantity := $part }}{{ if kindIs "invalid" $quantity }}{{ $_ := unset $part $name }}{{ end }}{{ end -}}
+{{- end -}}
 {{- if not $limits.memory -}}
 {{- $_ := set $limits "memory" (include "portcullis.memoryLimit" .) -}}
 {{- end -}}
@@ -103,6 +107,11 @@ outlive its container, so that a kill for want of memory would repeat for ever. 
 {{- define "portcullis.goMemory" -}}
 {{- $volumes := include "portcullis.bytes" (dict "name" "maxNodeBytes" "value" .Values.maxNodeBytes) | int64 -}}
 {{- sub (include "portcullis.memoryLimit" . | int64) (add $volumes 33554432) -}}
+{{- end -}}
+
+{{/* PriorityClass of the plugin: the chart's own where it makes one. */}}
+{{- define "portcullis.priorityClassName" -}}
+{{ .Values.priorityClass.create | ternary .Values.priorityClass.name .Values.linux.priorityClassName }}
 {{- end -}}
 
 {{/* Port of the metrics address, empty if there is none. */}}
