@@ -77,6 +77,6 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand())
+	root.AddCommand(demoCommand(), demoReaderCommand(), auditCommand(), policyCommand(), uninstallCheckCommand())
 	return root
 }

@@ -88,6 +88,16 @@ func (r *Reader) Class(ctx context.Context, namespace, name string) (*spcv1.Secr
 // Pods calls each for every pod of a namespace, of all where it is "", that has
 // not ended. What each returns ends the list.
 func (r *Reader) Pods(ctx context.Context, namespace string, each func(*corev1.Pod) error) error {
+	return r.EveryPod(ctx, namespace, func(p *corev1.Pod) error {
+		if phase := p.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
+			return nil
+		}
+		return each(p)
+	})
+}
+
+// EveryPod is Pods with those that have ended.
+func (r *Reader) EveryPod(ctx context.Context, namespace string, each func(*corev1.Pod) error) error {
 	asked := question{resourcePods, namespace, ""}
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	for range maxPages {
@@ -100,9 +110,6 @@ func (r *Reader) Pods(ctx context.Context, namespace string, each func(*corev1.P
 			return asked.invalid()
 		}
 		for i := range list.Items {
-			if phase := list.Items[i].Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
-				continue
-			}
 			if err := each(&list.Items[i]); err != nil {
 				return err
 			}
