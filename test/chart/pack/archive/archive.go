@@ -36,7 +36,7 @@ func Write(chart, dir string) (file, digest string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", "", err
 	}
 	file = filepath.Join(dir, fmt.Sprintf("%s-%s.tgz", loaded.Name(), loaded.Metadata.Version))
