@@ -37,6 +37,7 @@ type capability int
 const (
 	capChown       capability = 0
 	capDACOverride capability = 1
+	capSetUID      capability = 7
 	capSetPCap     capability = 8
 	capIPCLock     capability = 14
 	capSysAdmin    capability = 21
@@ -50,6 +51,8 @@ func (c capability) String() string {
 		return "CAP_CHOWN"
 	case capDACOverride:
 		return "CAP_DAC_OVERRIDE"
+	case capSetUID:
+		return "CAP_SETUID"
 	case capSetPCap:
 		return "CAP_SETPCAP"
 	case capIPCLock:
@@ -90,11 +93,12 @@ func (s capabilities) String() string {
 }
 
 // choose returns what the process keeps of what it has, or a *ConfigError that
-// names what it lacks. Mounting takes CAP_SYS_ADMIN, and files of pods their
-// group CAP_CHOWN. CAP_IPC_LOCK is kept where it is: without it ProtectProcess
+// names what it lacks. Mounting takes CAP_SYS_ADMIN, files get their owner and
+// group by CAP_CHOWN, and those that only their owner may read are read as the
+// owner by CAP_SETUID. CAP_IPC_LOCK is kept where it is: without it ProtectProcess
 // decides, which knows whether there is swap.
 func (p Profile) choose(have capabilities) (capabilities, error) {
-	need := setOf(capSysAdmin, capChown)
+	need := setOf(capSysAdmin, capChown, capSetUID)
 	if p.OtherOwners {
 		need |= setOf(capDACOverride)
 	}

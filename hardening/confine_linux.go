@@ -48,6 +48,7 @@ func Confine(p Profile) (Confinement, error) {
 		}
 		return Confinement{}, startAnew(p, keep)
 	}
+	unix.Umask(0o022) // whatever the process was started with: directories of volumes have modes of their own
 	_ = os.Unsetenv(strings.TrimSuffix(stageMarker, "=1"))
 	nameProcess(p.Args)
 	unfiltered, err := installFilter()

@@ -71,8 +71,8 @@ func confinedChild(t *testing.T, job string, env ...string) string {
 // privileges that the container runtime gave it, in no thread.
 func TestP5EveryThreadIsConfined(t *testing.T) {
 	for job, want := range map[string]struct{ names, set string }{
-		"confine":        {"[CAP_CHOWN CAP_IPC_LOCK CAP_SYS_ADMIN]", "0000000000204001"},
-		"confine others": {"[CAP_CHOWN CAP_DAC_OVERRIDE CAP_IPC_LOCK CAP_SYS_ADMIN]", "0000000000204003"},
+		"confine":        {"[CAP_CHOWN CAP_SETUID CAP_IPC_LOCK CAP_SYS_ADMIN]", "0000000000204081"},
+		"confine others": {"[CAP_CHOWN CAP_DAC_OVERRIDE CAP_SETUID CAP_IPC_LOCK CAP_SYS_ADMIN]", "0000000000204083"},
 	} {
 		t.Run(job, func(t *testing.T) {
 			out := confinedChild(t, job)
@@ -114,8 +114,8 @@ func TestConfineNamesWhatIsMissing(t *testing.T) {
 		"confine-with-chown":            "privileges: missing: CAP_SYS_ADMIN; hint: run as root; the DaemonSet needs privileged: true",
 		"confine-with-mounting":         "privileges: missing: CAP_CHOWN; hint: run as root",
 		"confine-with-both others":      "privileges: missing: CAP_DAC_OVERRIDE; hint: grant it, or leave --provider-uid out",
-		"confine-with-both":             "CAP_DAC_OVERRIDE cannot be dropped (operation not permitted); hint: start the plugin with CAP_SETPCAP as well, or with a bounding set of CAP_CHOWN, CAP_SYS_ADMIN alone",
-		"confine-with-both-and-dropper": "confined {Capabilities:[CAP_CHOWN CAP_SYS_ADMIN] ",
+		"confine-with-both":             "CAP_DAC_OVERRIDE cannot be dropped (operation not permitted); hint: start the plugin with CAP_SETPCAP as well, or with a bounding set of CAP_CHOWN, CAP_SETUID, CAP_SYS_ADMIN alone",
+		"confine-with-both-and-dropper": "confined {Capabilities:[CAP_CHOWN CAP_SETUID CAP_SYS_ADMIN] ",
 	} {
 		if out := confinedChild(t, job); !strings.Contains(out, want) {
 			t.Errorf("%s: Confine() says %q, want %q in it", job, out, want)
@@ -139,13 +139,15 @@ func runConfined(verb, rest string) int {
 	case "confine":
 		return childConfine(rest)
 	case "confine-with-chown":
-		return childConfine(rest, unix.CAP_CHOWN)
+		return childConfine(rest, unix.CAP_CHOWN, unix.CAP_SETUID)
 	case "confine-with-mounting":
-		return childConfine(rest, unix.CAP_SYS_ADMIN)
+		return childConfine(rest, unix.CAP_SYS_ADMIN, unix.CAP_SETUID)
 	case "confine-with-both":
-		return childConfine(rest, unix.CAP_CHOWN, unix.CAP_SYS_ADMIN)
+		return childConfine(rest, unix.CAP_CHOWN, unix.CAP_SETUID, unix.CAP_SYS_ADMIN)
 	case "confine-with-both-and-dropper":
-		return childConfine(rest, unix.CAP_CHOWN, unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP)
+		return childConfine(rest, unix.CAP_CHOWN, unix.CAP_SETUID, unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP)
+	case "life":
+		return childLife(rest)
 	case "x32":
 		const bit = 0x40000000
 		return childConfined(func() { fmt.Printf("x32 %d\n", errnoOf(unix.SYS_GETPID|bit)) })

@@ -10,19 +10,19 @@ import (
 	"github.com/portcullis-csi/portcullis/hardening"
 )
 
-const confinedStatus = "Name:\tportcullis-node\nCapInh:\t0000000000000000\nCapPrm:\t0000000000204001\nCapEff:\t0000000000204001\n" +
-	"CapBnd:\t0000000000204001\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n"
+const confinedStatus = "Name:\tportcullis-node\nCapInh:\t0000000000000000\nCapPrm:\t0000000000204081\nCapEff:\t0000000000204081\n" +
+	"CapBnd:\t0000000000204081\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n"
 
-// needed is CAP_CHOWN, CAP_IPC_LOCK and CAP_SYS_ADMIN.
-const needed = 1<<0 | 1<<14 | 1<<21
+// needed is CAP_CHOWN, CAP_SETUID, CAP_IPC_LOCK and CAP_SYS_ADMIN.
+const needed = 1<<0 | 1<<7 | 1<<14 | 1<<21
 
 func TestStatusOfAThread(t *testing.T) {
 	tests := map[string]struct{ from, to, want string }{
 		"confined":           {"", "", ""},
-		"permitted":          {"CapPrm:\t00", "CapPrm:\t01", "the permitted set is 0100000000204001"},
-		"fewer":              {"CapPrm:\t0000000000204001", "CapPrm:\t0000000000200001", "the permitted set is 0000000000200001"},
-		"effective":          {"CapEff:\t0000000000204001", "CapEff:\t0000000000204003", "the effective set is"},
-		"bounding":           {"CapBnd:\t0000000000204001", "CapBnd:\t000001ffffffffff", "the bounding set is"},
+		"permitted":          {"CapPrm:\t00", "CapPrm:\t01", "the permitted set is 0100000000204081"},
+		"fewer":              {"CapPrm:\t0000000000204081", "CapPrm:\t0000000000200081", "the permitted set is 0000000000200081"},
+		"effective":          {"CapEff:\t0000000000204081", "CapEff:\t0000000000204083", "the effective set is"},
+		"bounding":           {"CapBnd:\t0000000000204081", "CapBnd:\t000001ffffffffff", "the bounding set is"},
 		"inheritable":        {"CapInh:\t0000000000000000", "CapInh:\t0000000000200000", "the inheritable set is"},
 		"ambient":            {"CapAmb:\t0000000000000000", "CapAmb:\t0000000000200000", "the ambient set is"},
 		"new privileges":     {"NoNewPrivs:\t1", "NoNewPrivs:\t0", "no_new_privs is not set"},
@@ -50,11 +50,11 @@ func TestProfileChoosesWhatIsNeeded(t *testing.T) {
 		missing string
 		remedy  string
 	}{
-		"everything":                {own, all, []string{"CAP_CHOWN", "CAP_IPC_LOCK", "CAP_SYS_ADMIN"}, "", ""},
-		"sockets of other users":    {others, all, []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_IPC_LOCK", "CAP_SYS_ADMIN"}, "", ""},
-		"no locking is no refusal":  {own, all &^ (1 << 14), []string{"CAP_CHOWN", "CAP_SYS_ADMIN"}, "", ""},
-		"no more than is there":     {own, needed, []string{"CAP_CHOWN", "CAP_IPC_LOCK", "CAP_SYS_ADMIN"}, "", ""},
-		"nothing":                   {own, 0, nil, "CAP_CHOWN, CAP_SYS_ADMIN", "privileged: true"},
+		"everything":                {own, all, []string{"CAP_CHOWN", "CAP_SETUID", "CAP_IPC_LOCK", "CAP_SYS_ADMIN"}, "", ""},
+		"sockets of other users":    {others, all, []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_IPC_LOCK", "CAP_SYS_ADMIN"}, "", ""},
+		"no locking is no refusal":  {own, all &^ (1 << 14), []string{"CAP_CHOWN", "CAP_SETUID", "CAP_SYS_ADMIN"}, "", ""},
+		"no more than is there":     {own, needed, []string{"CAP_CHOWN", "CAP_SETUID", "CAP_IPC_LOCK", "CAP_SYS_ADMIN"}, "", ""},
+		"nothing":                   {own, 0, nil, "CAP_CHOWN, CAP_SETUID, CAP_SYS_ADMIN", "privileged: true"},
 		"no mounting":               {own, all &^ (1 << 21), nil, "CAP_SYS_ADMIN", "privileged: true"},
 		"no chown":                  {own, all &^ (1 << 0), nil, "CAP_CHOWN", "run as root"},
 		"no sockets of other users": {others, needed, nil, "CAP_DAC_OVERRIDE", "--provider-uid"},

@@ -48,6 +48,14 @@ func (d *descriptor) procPath() string { return "/proc/self/fd/" + strconv.Itoa(
 
 // reopen opens what d refers to again, which no rename can exchange.
 func (d *descriptor) reopen(flags int) (*descriptor, error) {
+	opened, err := d.reopenAsIs(flags)
+	if errors.Is(err, unix.EACCES) && flags == openRead {
+		return d.reopenAsOwner(flags)
+	}
+	return opened, err
+}
+
+func (d *descriptor) reopenAsIs(flags int) (*descriptor, error) {
 	return retry(func() (int, error) { return unix.Open(d.procPath(), flags&^unix.O_NOFOLLOW, 0) })
 }
 

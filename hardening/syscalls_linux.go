@@ -30,7 +30,7 @@ func fileCalls() []string {
 		"fchown", "fchownat", "fcntl", "fdatasync", "fgetxattr", "flock", "fremovexattr", "fsetxattr", "fstat", "fstatat", "fstatfs",
 		"fsync", "ftruncate", "getcwd", "getdents64", "getxattr", "lgetxattr", "linkat", "lremovexattr", "lseek", "lsetxattr",
 		"mkdirat", "newfstatat", "openat", "openat2", "pread64", "preadv", "pwrite64", "pwritev", "read", "readlinkat", "readv",
-		"removexattr", "renameat", "renameat2", "sendfile", "setxattr", "splice", "statfs", "statx", "symlinkat", "unlinkat",
+		"removexattr", "renameat", "renameat2", "sendfile", "setfsuid", "setxattr", "splice", "statfs", "statx", "symlinkat", "unlinkat",
 		"utimensat", "write", "writev",
 	}
 }
