@@ -23,10 +23,10 @@ func (b *builder) write(w io.Writer, made built) error {
 	if err := oci.Archive(base+".tar", made.ref, made.index); err != nil {
 		return err
 	}
-	if err := os.WriteFile(base+".digest", []byte(digest.String()+"\n"), 0o644); err != nil { //nolint:gosec // build output, no secret
+	if err := writeDigest(base, digest); err != nil {
 		return err
 	}
-	if err := removeOld(base + "-linux-*.cdx.json"); err != nil {
+	if err := removeOld(base + "-linux-*"); err != nil {
 		return err
 	}
 	size, err := os.Stat(base + ".tar")
@@ -35,12 +35,16 @@ func (b *builder) write(w io.Writer, made built) error {
 	}
 	fmt.Fprintf(w, "%s@%s\n  %s.tar %s\n", made.ref, digest, base, megabytes(size.Size()))
 	for n, d := range made.documents {
-		file := fmt.Sprintf("%s-%s-%s.cdx.json", base, d.target.OS, d.target.Arch)
+		platform := fmt.Sprintf("%s-%s-%s", base, d.target.OS, d.target.Arch)
+		file := platform + ".cdx.json"
 		if err := os.WriteFile(file, d.data, 0o644); err != nil { //nolint:gosec // build output, no secret
 			return err
 		}
 		digest, err := made.images[n].Digest()
 		if err != nil {
+			return err
+		}
+		if err := writeDigest(platform, digest); err != nil {
 			return err
 		}
 		packed, plain, err := sizes(made.images[n])
@@ -52,7 +56,12 @@ func (b *builder) write(w io.Writer, made built) error {
 	return nil
 }
 
-// removeOld takes away descriptions of a build with other platforms.
+// writeDigest is for scripts: a file that holds nothing else.
+func writeDigest(base string, digest v1.Hash) error {
+	return os.WriteFile(base+".digest", []byte(digest.String()+"\n"), 0o644) //nolint:gosec // build output, no secret
+}
+
+// removeOld takes away descriptions and digests of a build with other platforms.
 func removeOld(pattern string) error {
 	old, err := filepath.Glob(pattern)
 	for _, file := range old {

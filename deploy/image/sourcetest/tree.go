@@ -17,13 +17,30 @@ func Programs() []string {
 // CommitTime is when the tree's commit was made, in seconds since 1970.
 const CommitTime = "1700000000"
 
+// license is one that may be given away, the ISC licence: the trees pass the
+// same check as the product.
+const license = `Copyright (c) 2026, somebody
+
+Permission to use, copy, modify, and/or distribute this software for any
+purpose with or without fee is hereby granted, provided that the above
+copyright notice and this permission notice appear in all copies.
+
+THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH
+REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF MERCHANTABILITY AND
+FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR ANY SPECIAL, DIRECT,
+INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES WHATSOEVER RESULTING FROM LOSS
+OF USE, DATA OR PROFITS, WHETHER IN AN ACTION OF CONTRACT, NEGLIGENCE OR OTHER
+TORTIOUS ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF
+THIS SOFTWARE.
+`
+
 // New returns the root of a new tree, with the version in its chart.
 func New(t testing.TB, version string) string {
 	t.Helper()
 	root := t.TempDir()
 	files := map[string]string{
 		"go.mod":                  "module github.com/portcullis-csi/portcullis\n\ngo " + strings.TrimPrefix(runtime.Version(), "go") + "\n",
-		"LICENSE":                 "a licence\n",
+		"LICENSE":                 license,
 		".gitignore":              "/bin/\n",
 		"deploy/chart/Chart.yaml": "name: portcullis\nversion: " + version + "\nappVersion: " + version + "\n",
 	}
