@@ -17,7 +17,7 @@ INSECURE := -tags insecure
 ROOT_PACKAGES = $(shell grep -rlE 'hardeningtest\.Need(Root|Kernel)' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 GENERATED_PACKAGES = $(shell grep -rlE 'flag\.Bool."update"' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 INTEGRATION_PACKAGES = $(shell grep -rlE '^//go:build .*\bintegration\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
-MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod test/*/*/go.mod deploy/*/go.mod))
+MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod test/*/*/go.mod test/*/*/*/go.mod deploy/*/go.mod))
 
 later = @echo "make $@: not yet: it comes with $(1)" >&2; exit 1
 
@@ -71,11 +71,12 @@ e2e-build: # What the end-to-end tests need beside their own program
 	go run ./test/cluster build
 	tools/tool.sh helm helm
 
-lab: ## Start a one-node Kubernetes to try things in
-	$(call later,the image and chart and their tests on a real node)
+lab: ## Start a one-node Kubernetes to try things in (needs root)
+	go run ./test/cluster up
+	@# The chart is installed here, from the images that make image made.
 
 lab-down: ## Stop the one-node Kubernetes and leave nothing behind
-	$(call later,the image and chart and their tests on a real node)
+	go run ./test/cluster down
 
 bench: ## Run the benchmarks (BENCH=regexp, BENCHTIME=1s)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -54,29 +55,39 @@ func (l *Lab) Dial(ctx context.Context, network, address string) (net.Conn, erro
 	}
 	done := make(chan dialled, 1)
 	go func() {
-		// Never unlocked: the thread ends with the goroutine, and nobody else
-		// finds itself in the node's network.
 		runtime.LockOSThread()
-		if err := l.joinNetwork(); err != nil {
+		leave, err := l.joinNetwork()
+		if err != nil {
 			done <- dialled{err: err}
 			return
 		}
 		// An IP address is dialled on the calling thread.
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if leave() == nil {
+			runtime.UnlockOSThread()
+		} // else the thread ends with the goroutine, and nobody finds itself in the node
 		done <- dialled{conn, err}
 	}()
 	d := <-done
 	return d.conn, d.err
 }
 
-func (l *Lab) joinNetwork() error {
-	f, err := os.Open("/proc/" + l.pid() + "/ns/net")
+// joinNetwork moves the calling thread into the node's network, until leave.
+func (l *Lab) joinNetwork() (leave func() error, err error) {
+	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return fmt.Errorf("enter the node's network: %w; hint: is the lab up?", err)
+		return nil, err
 	}
-	defer f.Close()
-	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter the node's network: %w", err)
+	there, err := os.Open("/proc/" + l.pid() + "/ns/net")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("enter the node's network: %w; hint: is the lab up?", err), home.Close())
 	}
-	return nil
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, errors.Join(fmt.Errorf("enter the node's network: %w", err), home.Close())
+	}
+	return func() error {
+		defer home.Close()
+		return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
+	}, nil
 }

@@ -47,12 +47,19 @@ func Enter(pid string, command []string) (int, error) {
 	// program again, which asks to be killed with its parent and then becomes
 	// the command: SysProcAttr.Pdeathsig compares parents by their number, and
 	// the parent has none in the node.
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer ours.Close() // not before the command has ended
 	child := exec.Command(self, append([]string{"become", "--"}, command...)...)
-	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
+	child.Stdin, child.Stdout, child.Stderr, child.ExtraFiles = os.Stdin, os.Stdout, os.Stderr, []*os.File{theirs}
 	// A terminal sends Ctrl-C to both; the command decides what it means.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP)
-	if err := child.Start(); err != nil {
+	err = child.Start()
+	_ = theirs.Close()
+	if err != nil {
 		return 0, err
 	}
 	go func() {
@@ -101,9 +108,17 @@ func Become(command []string) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return err
 	}
-	if os.Getppid() != 0 { // an orphan belongs to the node's first process
+	// A parent that had ended before sends no signal. It is in another PID
+	// namespace, and so is who takes its children over: both are 0 here. But the
+	// other end of the pipe is closed then.
+	line := []unix.PollFd{{Fd: Lifeline}}
+	if _, err := unix.Poll(line, 0); err != nil {
+		return err
+	}
+	if line[0].Revents != 0 {
 		return errors.New("whoever entered the node has ended")
 	}
+	unix.CloseOnExec(Lifeline)
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return fmt.Errorf("run %s in the node: %w", command[0], err)

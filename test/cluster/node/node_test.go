@@ -272,20 +272,26 @@ func TestCommandsInTheNode(t *testing.T) {
 // command in it.
 func TestAKilledCommandLeavesNothing(t *testing.T) {
 	r := start(t, nil)
-	cmd := r.command(t.Context(), "sleep", "987654")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	there := func() bool {
 		out, _ := r.command(t.Context(), "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").Output()
 		return strings.Contains(string(out), "sleep 987654")
 	}
-	await(t, "the command runs in the node", there)
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+	// At different times, also before the command is what it is to be.
+	for i := range 20 {
+		cmd := r.command(t.Context(), "sleep", "987654")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			await(t, "the command runs in the node", there)
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		await(t, "the command has ended", func() bool { return !there() })
 	}
-	_ = cmd.Wait()
-	await(t, "the command has ended", func() bool { return !there() })
 }
 
 func await(t *testing.T, what string, ok func() bool) {
