@@ -20,6 +20,9 @@
 //   - A [Target] is a place beneath the kubelet's pods directory, held by
 //     descriptor. No path crosses this wall, no symbolic link below the pods
 //     directory is followed.
+//   - After [Confine] no thread has a capability that is not needed, a way to a
+//     new one, or a system call that is not on the list (P5); and all of the above
+//     works without them.
 //   - A process that dies leaves nothing that fills a volume for good or that a
 //     later start would leave unlocked: see [FaultPoint] for how that is tried.
 //   - A volume says in itself for which target it was made. Found at another
@@ -50,7 +53,7 @@
 //
 // # What the caller does first
 //
-// Call [ProtectProcess] as the first thing in main and [Open] once. Calls for
+// Call [Confine] as the first thing in main, then [ProtectProcess], and [Open] once. Calls for
 // one target must not overlap: [System] is safe for concurrent use, a [Target]
 // and a [Volume] are not. Close what you open; after a restart in mlock mode
 // call [System.Relock] before anything else.

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/spf13/pflag"
 	storagev1 "k8s.io/api/storage/v1"
+
+	"github.com/portcullis-csi/portcullis/driver"
 )
 
 // InsecureBuild is insecureBuild.
@@ -40,4 +43,12 @@ func ProviderDirs(args []string) ([]string, error) {
 func DriverObject(read func(context.Context) (*storagev1.CSIDriver, error)) (granting, otherwise func() error) {
 	d := newDriverObject(read)
 	return d.granting, d.otherwise
+}
+
+// Health answers as --health-addr does while the plugin starts, and after
+// started was called.
+func Health() (h http.Handler, started func([]driver.Check)) {
+	answers := &health{}
+	answers.starting()
+	return answers, answers.set
 }

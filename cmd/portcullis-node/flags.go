@@ -75,9 +75,10 @@ for it confirms the pod, evaluates the policy bundle, records the decision in a
 durable log, fetches the granted secrets from a provider's socket, and mounts
 them read-only on a tmpfs that cannot be swapped.
 
-It needs root (or the capabilities SYS_ADMIN, CHOWN, SETUID, SETGID, and IPC_LOCK
-where swap is on), Linux 5.12 or later, and a state directory that survives
-restarts. Signals: SIGTERM finishes what runs and stops; SIGHUP reloads policy.`,
+It needs root with the capabilities SYS_ADMIN, CHOWN and SETUID, and IPC_LOCK where
+swap is on, Linux 5.12 or later, and a state directory that survives restarts.
+First of all it drops every other capability but DAC_OVERRIDE for --provider-uid,
+and starts itself anew. Signals: SIGTERM finishes what runs and stops; SIGHUP reloads policy.`,
 		Args:          cobra.NoArgs,
 		Version:       version(),
 		SilenceErrors: true,

@@ -22,6 +22,10 @@ func (h *health) set(checks []driver.Check) {
 	h.handler.Store(&handler)
 }
 
+func (h *health) starting() {
+	h.set([]driver.Check{{Name: "start", Err: func() error { return errStarting }}})
+}
+
 func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	(*h.handler.Load()).ServeHTTP(w, r)
 }
@@ -29,6 +33,6 @@ func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serveHealth serves --health-addr, with a readiness that says that the plugin
 // starts, until serveEndpoints knows better.
 func (p *plugin) serveHealth(ctx context.Context) error {
-	p.health.set([]driver.Check{{Name: "start", Err: func() error { return errStarting }}})
+	p.health.starting()
 	return endpoint{"--health-addr", p.o.healthAddr, &p.health}.serveHTTP(ctx, p.logger)
 }

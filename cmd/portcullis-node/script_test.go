@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "kubelet": kubelet, "mode": mode, "snapshot": snapshot, "volume": volume, "unmount": unmount},
+		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "build": build, "kubelet": kubelet, "mode": mode, "privileges": privileges, "snapshot": snapshot, "volume": volume, "unmount": unmount},
 		RequireUniqueNames: true,
 	})
 }
