@@ -311,6 +311,26 @@ func badNodes() []bad {
 			status: doctor.NA, finding: "/policy",
 		},
 		{
+			name: "another bundle in force", check: "policy.active",
+			change: onNode(func(n *doctor.Node) { n.Active.Value = "sha256:11" }),
+			status: doctor.Warn, finding: "sha256:11 in force, and --policy is sha256:00", hint: "SIGHUP",
+		},
+		{
+			name: "no bundle in force", check: "policy.active",
+			change: onNode(func(n *doctor.Node) { n.Active.Value = "" }),
+			status: doctor.Fail, finding: "no bundle", hint: "plugin.ready",
+		},
+		{
+			name: "nobody knows the bundle in force", check: "policy.active",
+			change: onNode(func(n *doctor.Node) { n.Active.Err = errBroken }),
+			status: doctor.Warn, finding: "could not be looked at", hint: "mend it",
+		},
+		{
+			name: "no log", check: "policy.active",
+			change: onNode(func(n *doctor.Node) { n.Active.Err, n.Log.Err = errBroken, errBroken }),
+			status: doctor.NA, finding: "see log.state",
+		},
+		{
 			name: "bundle over", check: "policy.expiry",
 			change: onNode(func(n *doctor.Node) { n.Bundle.Value.NotAfter = noon }),
 			status: doctor.Fail, finding: "ended 2026-11-26", hint: "not_after",

@@ -107,6 +107,9 @@ func TestARealPlugin(t *testing.T) {
 	if v := n.Providers.Value; len(v) != 1 || v[0].Err != nil || v[0].Name != "vault" {
 		t.Errorf("Providers = %+v, want vault", v)
 	}
+	if n.Active.Err != nil || n.Bundle.Value == nil || n.Active.Value != n.Bundle.Value.Digest {
+		t.Errorf("Active = %+v, want the digest of the bundle, %+v", n.Active, n.Bundle)
+	}
 	before := n.Log.Value[0].Events
 	if again := gather(t, c); again.Log.Value[0].Events != before {
 		t.Errorf("looking made %d events in the log", again.Log.Value[0].Events-before)
