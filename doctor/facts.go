@@ -52,9 +52,12 @@ type Node struct {
 	ProviderDirs []string
 	Bundle       Asked[*Bundle]
 	Log          Asked[[]Epoch]
-	StateDir     string
-	FreeBytes    Asked[int64] // on its disk
-	Volumes      Asked[[]Volume]
+	// Active is the digest of the bundle that the plugin last put in force, as its
+	// log says; "" if it never did.
+	Active    Asked[string]
+	StateDir  string
+	FreeBytes Asked[int64] // on its disk
+	Volumes   Asked[[]Volume]
 }
 
 // Kubelet is what its directories show.

@@ -14,6 +14,7 @@ const lowDisk = 256 << 20
 func policyChecks() []Check {
 	return []Check{
 		{"policy.bundle", OfNode, "the bundle of --policy: readable, compiles, of this contract", "it would be put in force", "FAIL: nothing is granted after the next start, and nothing changes before; n/a: no --policy was given or found", judgeBundle},
+		{"policy.active", OfNode, "the bundle that the plugin last put in force, as its log says, against that of --policy", "they are the same", "WARN: they differ, and the plugin decides by the former; or nobody knows; FAIL: it never put one in force, nothing is granted", judgeActive},
 		{"policy.expiry", OfNode, "not_after of the bundle", "more than two weeks off", "WARN: less; FAIL: over, nothing is granted", judgeExpiry},
 		{"policy.signature", OfNode, "whether the bundle is signed", "it is", "WARN: it is not; only development builds take it", judgeSignature},
 		{"log.state", OfNode, "the epochs of the audit log, by the admin socket", "the log can be read", "WARN: it was not read; FAIL: it answers with an error. Whether it is unaltered says portcullis audit verify", judgeLog},
@@ -34,6 +35,21 @@ func judgeBundle(f *Facts) []Result {
 		results = append(results, warn("run portcullis policy build to see it in the author's files", "%s", w))
 	}
 	return results
+}
+
+func judgeActive(f *Facts) []Result {
+	a, b := f.Node.Active, f.Node.Bundle.Value
+	switch {
+	case a.Err != nil && f.Node.Log.Err != nil:
+		return []Result{na("the log was not read, see log.state")}
+	case a.Err != nil:
+		return []Result{unknown("the bundle in force", a.Err)}
+	case a.Value == "":
+		return []Result{fail("see plugin.ready and the plugin's log", "the log has no bundle that was put in force")}
+	case b != nil && b.Digest != a.Value:
+		return []Result{warn("wait for --policy-poll-interval, or send SIGHUP; if it stays, see policy.bundle and the plugin's log", "the plugin put %s in force, and --policy is %s", a.Value, b.Digest)}
+	}
+	return []Result{ok("%s", a.Value)}
 }
 
 func judgeExpiry(f *Facts) []Result {

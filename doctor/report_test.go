@@ -179,3 +179,40 @@ func TestDocumentListsEveryCheck(t *testing.T) {
 		t.Errorf("the table of checks is not current; go test ./doctor -update rewrites it (-want +have):\n%s", diff)
 	}
 }
+
+// What is not printed counts all the same: the line of how many more there are
+// has the gravest status of all.
+func TestWhatIsCutOffCounts(t *testing.T) {
+	for name, test := range map[string]struct {
+		mark byte
+		want doctor.Status
+	}{"fine": {'+', doctor.OK}, "odd": {'!', doctor.Warn}, "bad": {'-', doctor.Fail}} {
+		f := good()
+		f.Node.Ready.Value = nil
+		for i := range 30 {
+			f.Node.Ready.Value = append(f.Node.Ready.Value, doctor.Condition{Name: fmt.Sprint("condition ", i), Mark: '+'})
+		}
+		f.Node.Ready.Value[29] = doctor.Condition{Name: "the last", Detail: "broken", Mark: test.mark}
+		var lines []doctor.Result
+		for _, r := range doctor.Run(f).Results {
+			if r.Check == "plugin.ready" {
+				lines = append(lines, r)
+			}
+		}
+		if len(lines) != 21 || lines[20].Status != test.want || lines[20].Finding != "10 more results" {
+			t.Errorf("%s: %d results, the last %+v, want 21 and %s", name, len(lines), lines[len(lines)-1], test.want)
+		}
+	}
+}
+
+// closedPipe is an output that nobody reads.
+type closedPipe struct{}
+
+// Write fails.
+func (closedPipe) Write([]byte) (int, error) { return 0, os.ErrClosed }
+
+func TestReportForNobody(t *testing.T) {
+	if err := doctor.Run(good()).WriteText(closedPipe{}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("WriteText() = %v, want the error of the output", err)
+	}
+}

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+)
 
 // Run is the program.
 func Run(args []string) int { return run(args) }
@@ -10,3 +14,6 @@ func Printable(text []byte) string { return printable(text) }
 
 // Command returns the program's commands.
 func Command() *cobra.Command { return newCommand() }
+
+// AnswerIsNo reports whether a command did its work and the answer is no.
+func AnswerIsNo(err error) bool { return errors.Is(err, errAnswerIsNo) }

@@ -41,18 +41,25 @@ func newClient(c *rest.Config) (*client, error) {
 	return &client{base, h}, nil
 }
 
+// question is what the API server is asked.
+type question struct {
+	path   string
+	query  url.Values
+	review any // to be posted; nil: something is read
+}
+
 // do makes one request and decodes the answer.
-func (c *client) do(ctx context.Context, method, resource string, query url.Values, in, out any) error {
+func (c *client) do(ctx context.Context, q question, out any) error {
 	u := *c.base
-	u.Path = path.Join("/", u.Path, resource)
-	u.RawQuery = query.Encode()
-	var body io.Reader = http.NoBody
-	if in != nil {
-		text, err := json.Marshal(in)
+	u.Path = path.Join("/", u.Path, q.path)
+	u.RawQuery = q.query.Encode()
+	method, body := http.MethodGet, io.Reader(http.NoBody)
+	if q.review != nil {
+		text, err := json.Marshal(q.review)
 		if err != nil {
 			return fmt.Errorf("write request: %w", err)
 		}
-		body = bytes.NewReader(text)
+		method, body = http.MethodPost, bytes.NewReader(text)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
@@ -77,7 +84,7 @@ func (c *client) do(ctx context.Context, method, resource string, query url.Valu
 	case answer.StatusCode == http.StatusNotFound:
 		return absent(text)
 	case answer.StatusCode/100 != 2:
-		return fmt.Errorf("the API server answered %d (%s); hint: try kubectl get --raw %s", answer.StatusCode, http.StatusText(answer.StatusCode), resource)
+		return fmt.Errorf("the API server answered %d (%s); hint: try kubectl get --raw %s", answer.StatusCode, http.StatusText(answer.StatusCode), q.path)
 	case len(text) > maxBody:
 		return errors.New("the answer of the API server is too large")
 	}
@@ -116,7 +123,7 @@ func unanswered(ctx context.Context, err error) error {
 // get reads one object; nil if there is none.
 func get[T any](ctx context.Context, c *client, resource string) doctor.Asked[*T] {
 	object := new(T)
-	err := c.do(ctx, http.MethodGet, resource, nil, nil, object)
+	err := c.do(ctx, question{path: resource}, object)
 	if errors.Is(err, errAbsent) {
 		return doctor.Asked[*T]{}
 	}
@@ -127,11 +134,11 @@ func get[T any](ctx context.Context, c *client, resource string) doctor.Asked[*T
 }
 
 // list reads all objects of a resource, page by page, each reduced by keep.
-func list[T, K any](ctx context.Context, c *client, resource string, query url.Values, keep func(*T) (K, bool)) doctor.Asked[[]K] {
-	if query == nil {
-		query = url.Values{}
+func list[T, K any](ctx context.Context, c *client, q question, keep func(*T) (K, bool)) doctor.Asked[[]K] {
+	if q.query == nil {
+		q.query = url.Values{}
 	}
-	query.Set("limit", strconv.Itoa(pageSize))
+	q.query.Set("limit", strconv.Itoa(pageSize))
 	var all []K
 	for range maxPages {
 		var page struct {
@@ -140,7 +147,7 @@ func list[T, K any](ctx context.Context, c *client, resource string, query url.V
 			} `json:"metadata"`
 			Items []T `json:"items"`
 		}
-		if err := c.do(ctx, http.MethodGet, resource, query, nil, &page); err != nil {
+		if err := c.do(ctx, q, &page); err != nil {
 			return doctor.Asked[[]K]{Err: err}
 		}
 		for i := range page.Items {
@@ -151,7 +158,7 @@ func list[T, K any](ctx context.Context, c *client, resource string, query url.V
 		if page.Metadata.Continue == "" {
 			return doctor.Asked[[]K]{Value: all}
 		}
-		query.Set("continue", page.Metadata.Continue)
+		q.query.Set("continue", page.Metadata.Continue)
 	}
 	return doctor.Asked[[]K]{Err: fmt.Errorf("there are more than %d", maxPages*pageSize)}
 }

@@ -31,7 +31,7 @@ type crd struct {
 }
 
 func definitions(ctx context.Context, c *client) doctor.Asked[[]doctor.Definition] {
-	return list(ctx, c, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", nil, definition)
+	return list(ctx, c, question{path: "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"}, definition)
 }
 
 func definition(o *crd) (doctor.Definition, bool) {

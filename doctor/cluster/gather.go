@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -54,7 +53,7 @@ func Gather(ctx context.Context, c Config) (*doctor.Cluster, error) {
 	var version struct {
 		GitVersion string `json:"gitVersion"`
 	}
-	if err := api.do(ctx, http.MethodGet, "/version", nil, nil, &version); err != nil && !errors.Is(err, doctor.ErrForbidden) {
+	if err := api.do(ctx, question{path: "/version"}, &version); err != nil && !errors.Is(err, doctor.ErrForbidden) {
 		return nil, err
 	}
 	found.Version.Value = version.GitVersion
@@ -70,7 +69,7 @@ func Gather(ctx context.Context, c Config) (*doctor.Cluster, error) {
 func questions(ctx context.Context, api *client, c Config, f *doctor.Cluster) []func() {
 	mounts := url.Values{"fieldSelector": {"reason=FailedMount"}}
 	return []func(){
-		func() { f.Nodes = list(ctx, api, "/api/v1/nodes", nil, whole[corev1.Node]) },
+		func() { f.Nodes = list(ctx, api, question{path: "/api/v1/nodes"}, whole[corev1.Node]) },
 		func() {
 			f.DriverObject = get[storagev1.CSIDriver](ctx, api, groupStorage+"csidrivers/"+url.PathEscape(c.Driver))
 		},
@@ -79,23 +78,29 @@ func questions(ctx context.Context, api *client, c Config, f *doctor.Cluster) []
 		func() {
 			f.ServiceAccount = get[corev1.ServiceAccount](ctx, api, "/api/v1/namespaces/"+url.PathEscape(c.Namespace)+"/serviceaccounts/"+url.PathEscape(c.Account))
 		},
-		func() { f.DaemonSets = list(ctx, api, "/apis/apps/v1/daemonsets", nil, c.driver) },
-		func() { f.CSINodes = list(ctx, api, groupStorage+"csinodes", nil, whole[storagev1.CSINode]) },
-		func() { f.Volumes = list(ctx, api, "/api/v1/persistentvolumes", nil, whole[corev1.PersistentVolume]) },
-		func() { f.Classes = list(ctx, api, groupClasses+"secretproviderclasses", nil, class) },
+		func() { f.DaemonSets = list(ctx, api, question{path: "/apis/apps/v1/daemonsets"}, c.driver) },
 		func() {
-			f.Statuses = list(ctx, api, groupClasses+"secretproviderclasspodstatuses", nil, podStatus)
-		},
-		func() { f.Pods = list(ctx, api, "/api/v1/pods", nil, pod) },
-		func() { f.Events = list(ctx, api, "/api/v1/events", mounts, whole[corev1.Event]) },
-		func() {
-			f.Policies = list(ctx, api, groupAdmission+"validatingadmissionpolicies", nil, whole[admissionv1.ValidatingAdmissionPolicy])
+			f.CSINodes = list(ctx, api, question{path: groupStorage + "csinodes"}, whole[storagev1.CSINode])
 		},
 		func() {
-			f.Bindings = list(ctx, api, groupAdmission+"validatingadmissionpolicybindings", nil, whole[admissionv1.ValidatingAdmissionPolicyBinding])
+			f.Volumes = list(ctx, api, question{path: "/api/v1/persistentvolumes"}, whole[corev1.PersistentVolume])
+		},
+		func() { f.Classes = list(ctx, api, question{path: groupClasses + "secretproviderclasses"}, class) },
+		func() {
+			f.Statuses = list(ctx, api, question{path: groupClasses + "secretproviderclasspodstatuses"}, podStatus)
+		},
+		func() { f.Pods = list(ctx, api, question{path: "/api/v1/pods"}, pod) },
+		func() {
+			f.Events = list(ctx, api, question{path: "/api/v1/events", query: mounts}, whole[corev1.Event])
 		},
 		func() {
-			f.Webhooks = list(ctx, api, groupAdmission+"validatingwebhookconfigurations", nil, whole[admissionv1.ValidatingWebhookConfiguration])
+			f.Policies = list(ctx, api, question{path: groupAdmission + "validatingadmissionpolicies"}, whole[admissionv1.ValidatingAdmissionPolicy])
+		},
+		func() {
+			f.Bindings = list(ctx, api, question{path: groupAdmission + "validatingadmissionpolicybindings"}, whole[admissionv1.ValidatingAdmissionPolicyBinding])
+		},
+		func() {
+			f.Webhooks = list(ctx, api, question{path: groupAdmission + "validatingwebhookconfigurations"}, whole[admissionv1.ValidatingWebhookConfiguration])
 		},
 	}
 }

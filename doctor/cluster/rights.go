@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -95,32 +94,32 @@ func attributes(r *doctor.Right) (*authorizationv1.ResourceAttributes, *authoriz
 func (c *client) review(ctx context.Context, r *doctor.Right, config Config) (bool, error) {
 	resource, other := attributes(r)
 	var out authorizationv1.SubjectAccessReview
-	err := c.do(ctx, http.MethodPost, groupReviews+"subjectaccessreviews", nil, &authorizationv1.SubjectAccessReview{
+	err := c.do(ctx, question{path: groupReviews + "subjectaccessreviews", review: &authorizationv1.SubjectAccessReview{
 		Spec: authorizationv1.SubjectAccessReviewSpec{User: config.user(), Groups: config.groups(), ResourceAttributes: resource, NonResourceAttributes: other},
-	}, &out)
+	}}, &out)
 	return out.Status.Allowed, err
 }
 
 func (c *client) selfReview(ctx context.Context, r *doctor.Right) (bool, error) {
 	resource, other := attributes(r)
 	var out authorizationv1.SelfSubjectAccessReview
-	err := c.do(ctx, http.MethodPost, groupReviews+"selfsubjectaccessreviews", nil, &authorizationv1.SelfSubjectAccessReview{
+	err := c.do(ctx, question{path: groupReviews + "selfsubjectaccessreviews", review: &authorizationv1.SelfSubjectAccessReview{
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: resource, NonResourceAttributes: other},
-	}, &out)
+	}}, &out)
 	return out.Status.Allowed, err
 }
 
 // is reports whether this is who asks.
 func (c *client) is(ctx context.Context, user string) bool {
 	var out authenticationv1.SelfSubjectReview
-	err := c.do(ctx, http.MethodPost, "/apis/authentication.k8s.io/v1/selfsubjectreviews", nil, &authenticationv1.SelfSubjectReview{}, &out)
+	err := c.do(ctx, question{path: "/apis/authentication.k8s.io/v1/selfsubjectreviews", review: &authenticationv1.SelfSubjectReview{}}, &out)
 	return err == nil && out.Status.UserInfo.Username == user
 }
 
 // rules reads the rules of all cluster roles that are bound to the account.
 func (c *client) rules(ctx context.Context, config Config) ([]rbacv1.PolicyRule, error) {
-	bindings := list(ctx, c, groupRBAC+"clusterrolebindings", nil, whole[rbacv1.ClusterRoleBinding])
-	roles := list(ctx, c, groupRBAC+"clusterroles", nil, whole[rbacv1.ClusterRole])
+	bindings := list(ctx, c, question{path: groupRBAC + "clusterrolebindings"}, whole[rbacv1.ClusterRoleBinding])
+	roles := list(ctx, c, question{path: groupRBAC + "clusterroles"}, whole[rbacv1.ClusterRole])
 	if err := cmp.Or(bindings.Err, roles.Err); err != nil {
 		return nil, err
 	}

@@ -11,7 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/portcullis-csi/portcullis/audit"
 	"github.com/portcullis-csi/portcullis/audit/admin"
+	"github.com/portcullis-csi/portcullis/audit/tail"
 	"github.com/portcullis-csi/portcullis/doctor"
 	"github.com/portcullis-csi/portcullis/hardening"
 )
@@ -81,7 +83,7 @@ func Gather(ctx context.Context, c Config) (*doctor.Node, error) {
 	asked.Go(func() { n.Providers = providers(ctx, c) })
 	asked.Go(func() { n.Ready, n.ReadyAddr = ready(ctx, c) })
 	asked.Go(func() { n.Bundle = policy(ctx, c.PolicyPath) })
-	asked.Go(func() { n.Log = epochs(ctx, c) })
+	asked.Go(func() { n.Log, n.Active = logged(ctx, c) })
 	asked.Wait()
 	return n, nil
 }
@@ -137,19 +139,34 @@ func cgroup() int {
 	return 0
 }
 
-// epochs asks the plugin for the files of its log.
-func epochs(ctx context.Context, c Config) doctor.Asked[[]doctor.Epoch] {
+// logged asks the plugin for the files of its log, and for the last bundle that
+// it put in force. Whether the log is unaltered is not asked.
+func logged(ctx context.Context, c Config) (kept doctor.Asked[[]doctor.Epoch], active doctor.Asked[string]) {
 	ctx, cancel := context.WithTimeout(ctx, c.Probe)
 	defer cancel()
 	client := admin.Dial(filepath.Join(c.StateDir, admin.SocketName), func(conn net.Conn) error { return hardening.CheckPeer(conn, []int{0, os.Geteuid()}) })
 	list, err := client.Epochs(ctx)
 	if err != nil {
-		text, _, _ := strings.Cut(err.Error(), "; hint: ") // which is about other commands
-		return doctor.Asked[[]doctor.Epoch]{Err: errors.New(text)}
+		err = ownWords(err)
+		return doctor.Asked[[]doctor.Epoch]{Err: err}, doctor.Asked[string]{Err: err}
 	}
-	found := make([]doctor.Epoch, 0, len(list))
 	for _, e := range list {
-		found = append(found, doctor.Epoch{Number: e.Number, Events: e.Size, Bytes: e.Bytes, From: e.From, To: e.To, Closed: e.Closed})
+		kept.Value = append(kept.Value, doctor.Epoch{Number: e.Number, Events: e.Size, Bytes: e.Bytes, From: e.From, To: e.To, Closed: e.Closed})
 	}
-	return doctor.Asked[[]doctor.Epoch]{Value: found}
+	_, err = tail.Last(ctx, client, tail.Want{Last: 1, Filter: tail.Filter{Types: []string{string(audit.TypePolicyChange)}}, Show: func(e tail.Entry) error {
+		if e.Event.Policy != nil {
+			active.Value = e.Event.Policy.BundleDigest
+		}
+		return nil
+	}})
+	if err != nil {
+		active.Err = ownWords(err)
+	}
+	return kept, active
+}
+
+// ownWords drops a hint that is about other commands.
+func ownWords(err error) error {
+	text, _, _ := strings.Cut(err.Error(), "; hint: ")
+	return errors.New(text)
 }
