@@ -58,6 +58,7 @@ conformance: ## Run the CSI sanity suite, and tessera on exported logs (needs ro
 integration: ## Run the tests against a real etcd and kube-apiserver (needs root)
 	@[ "$$(id -u)" = 0 ] || { echo 'make integration: needs root: the plugin mounts tmpfs' >&2; exit 1; }
 	go run ./test/cluster build
+	@tools/tool.sh helm helm >/dev/null
 	REQUIRE_ROOT=1 go test -tags insecure,integration -count=1 $(TESTFLAGS) $(or $(INTEGRATION_PACKAGES),no-package-has-an-integration-test)
 
 e2e: ## Run the end-to-end tests under a real kubelet

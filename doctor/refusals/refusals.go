@@ -22,7 +22,7 @@ type Settings struct {
 	Driver      string   // name of the CSI driver
 	KubeletRoot string   // linux.kubeletRootDir
 	StateDir    string   // stateDir
-	SocketDirs  []string // of the plugin, of its registration and of the providers
+	SocketDirs  []string // linux.providersDir and linux.additionalProvidersDirs
 
 	// What the policy on host paths passes over: pods of these service accounts
 	// in this namespace, which are those of the chart itself.
@@ -135,8 +135,15 @@ func hostPaths(pod *corev1.Pod, directories []string) []Refusal {
 // to /run, so either stands for both.
 func (s Settings) directories() []string {
 	const run, varRun = "/run/", "/var/run/"
+	given := append([]string{"/proc", s.StateDir}, s.SocketDirs...)
+	if s.KubeletRoot != "" {
+		given = append(given, s.KubeletRoot+"/pods", s.KubeletRoot+"/plugins/csi-secrets-store", s.KubeletRoot+"/plugins_registry")
+	}
 	var all []string
-	for _, d := range append([]string{s.KubeletRoot + "/pods", s.StateDir, "/proc"}, s.SocketDirs...) {
+	for _, d := range given {
+		if d == "" {
+			continue // not known: every path would reach it
+		}
 		d = path.Clean("/" + d)
 		all = append(all, d)
 		switch {

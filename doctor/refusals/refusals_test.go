@@ -18,7 +18,7 @@ const driver = "secrets-store.csi.k8s.io"
 func settings() refusals.Settings {
 	return refusals.Settings{
 		Driver: driver, KubeletRoot: "/var/lib/kubelet", StateDir: "/var/lib/portcullis",
-		SocketDirs: []string{"/var/lib/kubelet/plugins/csi-secrets-store", "/var/run/secrets-store-csi-providers", "/run/other/"},
+		SocketDirs: []string{"/var/run/secrets-store-csi-providers", "/run/other/"},
 		Namespace:  "kube-system", ServiceAccounts: []string{"secrets-store-csi-driver"},
 		ExemptNamespaces: []string{"agents"},
 	}
@@ -113,7 +113,7 @@ func TestHostPaths(t *testing.T) {
 		"/proc": true, "/proc/": true, "/proc/1/root": true, "//proc": true, "/./proc": true, "/proc/.": true, "proc": true, "/proc2": false, "/pro": false,
 		"/var": true, "/var/lib": true, "/var/lib/kubelet": true, "/var//lib/./kubelet/": true, "/var/lib/kubelet/pods": true,
 		"/var/lib/kubelet/pods/1/volumes": true, "/var/lib/kubelet/pods2": false, "/var/lib/kubelet/device-plugins": false,
-		"/var/lib/kubelet/plugins": true, "/var/lib/kubelet/plugins/other": false, "/var/lib/portcullis": true, "/var/lib/portcullis/audit": true,
+		"/var/lib/kubelet/plugins": true, "/var/lib/kubelet/plugins/other": false, "/var/lib/kubelet/plugins_registry/x.sock": true, "/var/lib/portcullis": true, "/var/lib/portcullis/audit": true,
 		"/var/lib/portcullis-provider": false, "/var/lib/kube": false,
 		"/run": true, "/run/secrets-store-csi-providers": true, "/var/run/secrets-store-csi-providers": true, "/var/run": true,
 		"/run/other": true, "/var/run/other/vault.sock": true, "/run/otherwise": false, "/run/containerd": false,
@@ -138,7 +138,7 @@ func FuzzHostPath(f *testing.F) {
 		return strings.FieldsFunc(path.Clean("/"+p), func(r rune) bool { return r == '/' })
 	}
 	protected := []string{
-		"/var/lib/kubelet/pods", "/var/lib/portcullis", "/proc", "/var/lib/kubelet/plugins/csi-secrets-store",
+		"/var/lib/kubelet/pods", "/var/lib/portcullis", "/proc", "/var/lib/kubelet/plugins/csi-secrets-store", "/var/lib/kubelet/plugins_registry",
 		"/run/secrets-store-csi-providers", "/var/run/secrets-store-csi-providers", "/run/other", "/var/run/other",
 	}
 	f.Fuzz(func(t *testing.T, p string) {
@@ -158,6 +158,17 @@ func FuzzHostPath(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSettingsThatAreNotKnown: somebody who cannot see the chart's values learns less,
+// and nothing wrong.
+func TestSettingsThatAreNotKnown(t *testing.T) {
+	s := refusals.Settings{Driver: driver, SocketDirs: []string{""}}
+	for p, want := range map[string]bool{"/proc/1": true, "/": true, "/opt": false, "/pods": false, "/var/lib/kubelet": false} {
+		if got := len(refusals.Of(pod("payments", hostPath(p)), s)) > 0; got != want {
+			t.Errorf("Of(hostPath %q) refuses = %t, want %t", p, got, want)
+		}
+	}
 }
 
 func ExampleOf() {

@@ -153,10 +153,17 @@ func (a *attempt) replace(ctx context.Context) error {
 		return fmt.Errorf("ask which pod has the name: %w", err)
 	}
 	err = a.client.remove(ctx, a.live)
-	if apierrors.IsConflict(err) {
+	foreign := a.live.Labels[spcv1.InternalNodeLabel] != a.want.Labels[spcv1.InternalNodeLabel]
+	switch {
+	case apierrors.IsConflict(err):
 		return a.read(ctx)
-	}
-	if err != nil && !apierrors.IsNotFound(err) {
+	case apierrors.IsForbidden(err) && foreign:
+		// A policy of the API server holds each plugin to what is of its own
+		// node. The collector deletes this one in a moment, which is no trouble
+		// that only people can mend.
+		a.live = nil
+		return errBeingDeleted
+	case err != nil && !apierrors.IsNotFound(err):
 		return err
 	}
 	a.live = nil

@@ -206,6 +206,33 @@ func TestObjectThatIsBeingDeletedIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A policy lets each plugin delete what is of its own node: a StatefulSet's pod that
+// came from another node waits for the garbage collector, and not for people.
+func TestObjectOfAnotherNodeThatMayNotBeDeletedIsWaitedFor(t *testing.T) {
+	for node, want := range map[string]string{"node-2": "object-being-deleted", "node-1": "forbidden"} {
+		t.Run(node, func(t *testing.T) {
+			w := running(t)
+			o := stored(name, older)
+			o.Labels[spcv1.InternalNodeLabel] = node
+			w.server.Put(o)
+			w.server.Break(only("DELETE", "/"+name, forbidden()))
+			w.Set(status("secrets", objects("password", "7")...))
+			w.server.Quiet(6, func() bool { return w.Pending() == 1 })
+			if n := w.log.count("trouble=" + want); n != 1 {
+				t.Errorf("%d lines say trouble=%s, want 1", n, want)
+			}
+			w.server.Delete("payments", name) // the collector comes
+			if node == "node-1" {
+				w.server.Break(nil) // and somebody mends the role
+			}
+			w.server.Quiet(7, w.written)
+			if got, want := w.versions(), "password=7"; got != want {
+				t.Errorf("objects = %q, want %q", got, want)
+			}
+		})
+	}
+}
+
 // A pod of a StatefulSet comes back to the node before the old one's volumes
 // are unmounted: what is forgotten then is not the new one's.
 func TestNewPodOfTheSameNameOnTheSameNode(t *testing.T) {

@@ -99,7 +99,7 @@ func TestDirectoriesOfTheNode(t *testing.T) {
 		"linux.kubeletRootDir=/data/kubelet,stateDir=/data/state,linux.providersDir=/run/providers,linux.additionalProvidersDirs={/data/more}")
 	s := refusals.Settings{
 		Driver: driver, KubeletRoot: "/data/kubelet", StateDir: "/data/state",
-		SocketDirs: []string{"/data/kubelet/plugins/csi-secrets-store", "/data/kubelet/plugins_registry", "/run/providers", "/data/more"},
+		SocketDirs: []string{"/run/providers", "/data/more"},
 	}
 	w.settles(t, outcome{warned: []string{refusals.HostPaths}}, w.dry(t, pod("payments", hostPath("/data"))))
 	for path, want := range map[string]bool{

@@ -21,11 +21,8 @@ import (
 func settings() refusals.Settings {
 	return refusals.Settings{
 		Driver: driver, KubeletRoot: "/var/lib/kubelet", StateDir: "/var/lib/portcullis",
-		SocketDirs: []string{
-			"/var/lib/kubelet/plugins/csi-secrets-store", "/var/lib/kubelet/plugins_registry",
-			"/var/run/secrets-store-csi-providers", "/etc/kubernetes/secrets-store-csi-providers",
-		},
-		Namespace: release, ServiceAccounts: []string{account, "portcullis-provider-local"}, ExemptNamespaces: []string{"agents"},
+		SocketDirs: []string{"/var/run/secrets-store-csi-providers", "/etc/kubernetes/secrets-store-csi-providers"},
+		Namespace:  release, ServiceAccounts: []string{account, "portcullis-provider-local"}, ExemptNamespaces: []string{"agents"},
 	}
 }
 

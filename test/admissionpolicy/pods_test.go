@@ -56,11 +56,19 @@ func podRows() map[string]podRow {
 		"path, chart's namespace": {pod(release, noVolume, hostPath("/var/lib/kubelet/pods")), hostPaths},
 		"path, same account name": {pod("payments", noVolume, hostPath("/proc"), as(account)), hostPaths},
 
+		"everything, with an owner": {
+			pod("payments", writable, privileged, hostPath("/"), owned),
+			[]string{refusals.HostPaths, refusals.Privileged, refusals.VolumesReadOnly},
+		},
 		"everything": {
 			pod("payments", writable, privileged, hostPath("/")),
 			[]string{refusals.HostPaths, refusals.Privileged, refusals.VolumesReadOnly},
 		},
 	}
+}
+
+func owned(p *corev1.Pod) {
+	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "api", UID: "1", Controller: new(true)}}
 }
 
 func second(p *corev1.Pod) {
@@ -125,7 +133,9 @@ func TestPods(t *testing.T) {
 
 func (w *world) dryVolume(t *testing.T, source corev1.PersistentVolumeSource) func() error {
 	return func() error {
-		v := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: corev1.PersistentVolumeSpec{
+		// An owner, which anybody can write, changes nothing.
+		owner := metav1.OwnerReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "x", UID: "1", Controller: new(true)}
+		v := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v", OwnerReferences: []metav1.OwnerReference{owner}}, Spec: corev1.PersistentVolumeSpec{
 			Capacity:    corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, PersistentVolumeSource: source,
 		}}

@@ -36,10 +36,12 @@ template is not a template that somebody wrote: it had its warning. */}}
 {{ include "portcullis.admission.written" . }}
 {{- end -}}
 
+{{/* Of templates only: an owner is what the author writes, and would be a way
+around what counts for pods and persistent volumes. */}}
 {{- define "portcullis.admission.written" -}}
 - name: not-made-by-another-workload
   expression: >-
-    request.resource.resource == 'pods' || !has(object.metadata.ownerReferences) ||
+    request.resource.resource in ['pods', 'persistentvolumes'] || !has(object.metadata.ownerReferences) ||
     !object.metadata.ownerReferences.exists(r, has(r.controller) && r.controller)
 {{- end -}}
 
