@@ -249,8 +249,8 @@ func TestOtherWorkloadsSeeNoMoreOfTheNode(t *testing.T) {
 
 func TestPluginHasTheseCapabilities(t *testing.T) {
 	for values, want := range map[string][]corev1.Capability{
-		"":                        {"CHOWN", "IPC_LOCK", "SYS_ADMIN"},
-		"providerUIDs: [1000, 7]": {"CHOWN", "DAC_OVERRIDE", "IPC_LOCK", "SYS_ADMIN"},
+		"":                        {"CHOWN", "IPC_LOCK", "SETUID", "SYS_ADMIN"},
+		"providerUIDs: [1000, 7]": {"CHOWN", "DAC_OVERRIDE", "IPC_LOCK", "SETUID", "SYS_ADMIN"},
 	} {
 		if got := install(t, newest(), values).plugin(t).SecurityContext.Capabilities.Add; !slices.Equal(got, want) {
 			t.Errorf("capabilities with %q are %q, want %q", values, got, want)
