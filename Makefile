@@ -37,8 +37,8 @@ demo: ## Play allowed, denied and rotated mounts on real sockets (needs root)
 test: ## Check what needs no root: lint, unit and policy tests, race detector
 	@tools/stages.sh lint='$(MAKE) lint' unit='go test $(INSECURE) $(TESTFLAGS) ./...' race='$(MAKE) race'
 
-race: ## Run all tests under the race detector, as release builds
-	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+race: ## Run all concurrent tests under the race detector, as release builds
+	@tools/race.sh $(TESTFLAGS)
 
 root: ## Run the tests that need root; a skip for want of it is a failure
 	@[ "$$(id -u)" = 0 ] || { echo 'make root: needs root: it mounts tmpfs and starts processes of other users' >&2; exit 1; }

@@ -3,7 +3,6 @@ package audit_test
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -28,38 +27,6 @@ func denialOf(t *testing.T, i, rules int) audit.Event {
 		e.Policy.Rules = append(e.Policy.Rules, audit.Rule{ID: "PR-001", Severity: audit.SeverityHigh, Secret: strings.Clone(secret), Denies: true})
 	}
 	return e
-}
-
-// TestOwedEventsAreBoundedInBytes: a namespace that asks for a thousand copies
-// of a secret with a long id must not fill the plugin's memory.
-func TestOwedEventsAreBoundedInBytes(t *testing.T) {
-	const n, limit = 20, 4 << 20
-	r, l := audittest.New(t, func(c *audit.Config) { c.QueueBytes = limit })
-	l.Fail(errDisk)
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before := heap()
-	for i := range n {
-		r.Owe(denialOf(t, i, 1000)) // 1.6 MB each
-	}
-	if grown := heap() - before; grown > 3*limit {
-		t.Errorf("heap grew by %d bytes, want at most %d", grown, 3*limit)
-	}
-	l.Fail(nil)
-	var missing, written int64
-	for _, e := range audittest.Closed(t, r, l) {
-		missing += e.Count
-		if e.Part != nil && e.Part.Number == e.Part.Of {
-			written++
-		}
-	}
-	if written == 0 || missing == 0 || written+missing != n {
-		t.Errorf("%d events written and %d counted as missing, want some of both and %d together", written, missing, n)
-	}
 }
 
 // TestOneLargeEventIsAlwaysOwed: the bound is on what waits together.

@@ -171,9 +171,9 @@ func TestCountsSayWhichRules(t *testing.T) {
 func TestRepeatsOfTheLoudAreCountedToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, l := audittest.New(t)
-		l.Begin(1, epochBytes)
+		const pods, times, epoch = podsOf, 4, epochBytes / 3000 * podsOf
+		l.Begin(1, epoch)
 		flood := denialsOf(t, "loud")
-		const pods, times = 3000, 4
 		for range times {
 			flood.made = 0
 			for range pods {
@@ -189,8 +189,8 @@ func TestRepeatsOfTheLoudAreCountedToo(t *testing.T) {
 		if got := loud.listed + loud.counted; got != pods*times {
 			t.Errorf("%d listed and counted, want %d", got, pods*times)
 		}
-		if loud.bytes > epochBytes/4 {
-			t.Errorf("refusals and their repeats take %d bytes of an epoch of %d", loud.bytes, epochBytes)
+		if loud.bytes > epoch/4 || loud.bytes < epoch/8 {
+			t.Errorf("refusals and their repeats take %d bytes of an epoch of %d, want nearly a quarter and no more", loud.bytes, epoch)
 		}
 	})
 }
@@ -230,59 +230,6 @@ func TestWhatNoShareDrops(t *testing.T) {
 				t.Errorf("events = %v, want it and the count of the denial", types(events))
 			}
 		})
-	}
-}
-
-// TestClaimsLeaveRoomForWhatIsConfirmed: where somebody can make requests that
-// claim to be of another namespace, its own denials must be listed all the same.
-func TestClaimsLeaveRoomForWhatIsConfirmed(t *testing.T) {
-	r, l := audittest.New(t)
-	l.Begin(1, epochBytes)
-	for i := range 5000 {
-		record(t, r, audit.Rejected(audit.Claim{Namespace: "payments", Pod: fmt.Sprintf("p%d", i)}, audit.ReasonIdentityUnconfirmed))
-	}
-	own := denialsOf(t, "payments")
-	for range 200 {
-		record(t, r, own.next())
-	}
-	var claimed, confirmed, bytes int
-	leaves := l.Leaves()
-	for i, e := range l.Events(t) {
-		bytes += len(leaves[i])
-		if e.Actor.Unconfirmed {
-			claimed++
-		} else {
-			confirmed++
-		}
-	}
-	if confirmed != 200 || claimed < 200 || claimed == 5000 || bytes > epochBytes/4 {
-		t.Errorf("%d confirmed and %d claimed refusals in %d bytes are listed, want all 200 and some", confirmed, claimed, bytes)
-	}
-}
-
-// TestManyNamespacesGetNoShareAnew: an attacker with very many namespaces must
-// neither push himself out of the accounts nor a quiet namespace over its share.
-func TestManyNamespacesGetNoShareAnew(t *testing.T) {
-	r, l := audittest.New(t)
-	const limit = 8 << 20
-	l.Begin(1, limit)
-	flood := denialsOf(t, "loud")
-	for range 4000 {
-		record(t, r, flood.next())
-	}
-	before := accountFor(t, l, "loud")
-	for i := range 3000 {
-		record(t, r, audit.Rejected(audit.Claim{Namespace: fmt.Sprintf("made-up-%d", i), Pod: "p"}, audit.ReasonInvalidRequest))
-	}
-	for range 100 {
-		record(t, r, flood.next())
-	}
-	record(t, r, audit.Decided(policiestest.Deny(t)))
-	if after := accountFor(t, l, "loud"); after.listed != before.listed || before.listed == 4000 {
-		t.Errorf("%d denials are listed after others came, want the %d of before", after.listed, before.listed)
-	}
-	if got := accountFor(t, l, "payments"); got.listed != 1 {
-		t.Errorf("%d denials of the quiet namespace are listed, want 1", got.listed)
 	}
 }
 

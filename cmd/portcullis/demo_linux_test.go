@@ -1,3 +1,8 @@
+// The programs that are started here are no race builds: the race detector would
+// see nothing of them.
+
+//go:build !race
+
 package main_test
 
 import (

@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,7 +25,9 @@ func TestMain(m *testing.M) {
 
 // TestScripts plays the user stories of testdata/script. Each finds in log/ an
 // audit log of four events whose plugin has stopped, the third of which is a
-// denial, and in log/checkpoint its last signed checkpoint.
+// denial, and in log/checkpoint its last signed checkpoint. The condition race
+// holds under the race detector: what a command does with one goroutine only, it
+// would make twenty times as slow and see nothing of.
 func TestScripts(t *testing.T) {
 	known, tarball := decisions(t), tarballOf(t)
 	commands := nodeCommands()
@@ -35,9 +38,17 @@ func TestScripts(t *testing.T) {
 			e.Values[nodeKey{}] = &node{decisions: known, tarball: tarball}
 			return writeLog(e.Getenv("WORK"))
 		},
+		Condition:          condition,
 		RequireUniqueNames: true,
 		Cmds:               commands,
 	})
+}
+
+func condition(name string) (bool, error) {
+	if name != "race" {
+		return false, fmt.Errorf("condition %q, want race", name)
+	}
+	return underRace, nil
 }
 
 func writeLog(work string) (err error) {

@@ -65,53 +65,6 @@ func TestBoundsOfADirectory(t *testing.T) {
 	}
 }
 
-// TestIndexThatOutgrowsAnArchive: a few lines of YAML can stand for a large index,
-// and what no archive could hold is refused where its author sees it.
-func TestIndexThatOutgrowsAnArchive(t *testing.T) {
-	list := func(format string, n int) string {
-		var all []string
-		for i := range n {
-			all = append(all, fmt.Sprintf(format, i))
-		}
-		return "[" + strings.Join(all, ", ") + "]"
-	}
-	grants := fmt.Sprintf("- {id: G-1, owner: %q, expiry: 2126-12-31, namespaces: %s, serviceAccounts: %s, provider: local, secrets: %s}\n",
-		strings.Repeat("o", 1000), list("n-%d", 32), list("a-%d", 32), list("local://node/%d", 32))
-	_, err := bundle.LoadFS(policiestest.Files(grants))
-	if err == nil || !strings.Contains(err.Error(), "portcullis/grants/data.json") && !strings.Contains(err.Error(), "would hold more than") {
-		t.Errorf("LoadFS(%d bytes of YAML) = %.300v, want a refusal for the size of the index", len(grants), err)
-	}
-	// A thousand times larger, it is refused before it is made.
-	grants = fmt.Sprintf("- {id: G-1, owner: o, expiry: 2126-12-31, namespaces: %s, serviceAccounts: %s, provider: local, secrets: %s}\n",
-		list("n-%d", 4000), list("a-%d", 4000), list("local://node/%d", 4000))
-	_, err = bundle.LoadFS(policiestest.Files(grants))
-	if err == nil || !strings.Contains(err.Error(), "test.yaml:1:3: grant G-1: more than 524288 entries") || !strings.Contains(err.Error(), "hint: use prefixes") {
-		t.Errorf("LoadFS(%d bytes of YAML) = %.300v, want a refusal of the grant", len(grants), err)
-	}
-	// Together they are no smaller; the one that is too much is named.
-	two := fmt.Sprintf("- {id: G-%%d, owner: o, expiry: 2126-12-31, namespaces: %s, serviceAccounts: %s, provider: local, secrets: %s}\n",
-		list("n-%d", 20), list("a-%d", 30), list("local://node/%d", 500))
-	_, err = bundle.LoadFS(policiestest.Files(fmt.Sprintf(two, 1) + fmt.Sprintf(two, 2)))
-	if err == nil || !strings.Contains(err.Error(), "test.yaml:2:3: grant G-2: more than") || strings.Contains(err.Error(), "grant G-1") {
-		t.Errorf("LoadFS(two large grants) = %.300v, want a refusal of the second", err)
-	}
-}
-
-// TestArchiveThatStandsForMore: the index of an archive is turned back into grants,
-// and a hostile one into a grant of every subject for every secret. It has to be
-// refused before its index is made.
-func TestArchiveThatStandsForMore(t *testing.T) {
-	var keys []string
-	for i := range 20_000 {
-		keys = append(keys, fmt.Sprintf(`"n-%d/a-%d":{"local://node/%d":[{"id":"G-1","owner":"o","not_after_ns":1798761600000000000,"provider":"local","scoping":{}}]}`, i, i, i))
-	}
-	text := with(t, file{"portcullis/grants/data.json", `{"by_subject":{` + strings.Join(keys, ",") + "}}\n", nil})
-	_, err := bundle.ReadTarball(bytes.NewReader(text))
-	if err == nil || !strings.Contains(err.Error(), "grant G-1: more than 524288 entries") {
-		t.Errorf("ReadTarball() = %.300v, want a refusal of the grant", err)
-	}
-}
-
 // broken is a file system that fails in the middle.
 type broken struct {
 	fstest.MapFS
