@@ -28,5 +28,5 @@ func run(args []string) (int, error) {
 	case len(args) > 2 && args[0] == "become" && args[1] == "--":
 		return 0, node.Become(args[2:])
 	}
-	return 2, errors.New("usage: nodeinit run DIR | enter PID -- COMMAND...")
+	return 2, errors.New("usage: nodeinit run DIR | enter PID -- COMMAND")
 }
