@@ -188,7 +188,7 @@ func (b *builder) assemble(ctx context.Context, i image, binaries map[compile.Ta
 		if err != nil {
 			return built{}, err
 		}
-		data, err := b.describe(i, t, img, programs, modules)
+		data, err := b.describe(i, img, programs, modules)
 		if err != nil {
 			return built{}, err
 		}
@@ -237,7 +237,11 @@ func (b *builder) rootsNotice() string {
 }
 
 // describe returns the bill of materials.
-func (b *builder) describe(i image, t compile.Target, img v1.Image, programs []compile.Binary, modules []notices.Module) ([]byte, error) {
+func (b *builder) describe(i image, img v1.Image, programs []compile.Binary, modules []notices.Module) ([]byte, error) {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
 	digest, err := img.Digest()
 	if err != nil {
 		return nil, err
@@ -248,7 +252,7 @@ func (b *builder) describe(i image, t compile.Target, img v1.Image, programs []c
 	}
 	subject := sbom.Subject{
 		Repository: b.options.repository + "/" + b.imageName(i), Version: b.options.version, Digest: digest.String(),
-		Arch: t.Arch, Created: b.source.Time, Revision: b.revision(),
+		Arch: config.Architecture, Created: b.source.Time, Revision: b.revision(),
 	}
 	return sbom.Document(subject, programs, modules, extras...)
 }
@@ -325,6 +329,6 @@ func (b *builder) push(ctx context.Context, w io.Writer, made built) error {
 	if err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
-	fmt.Fprintf(w, "pushed %s@%s with %d documents\n", ref, digest, len(referrers))
+	say(w, "pushed %s@%s with %d documents\n", ref, digest, len(referrers))
 	return nil
 }

@@ -29,11 +29,11 @@ func (b *builder) write(w io.Writer, made built) error {
 	if err := removeOld(base + "-linux-*"); err != nil {
 		return err
 	}
-	size, err := os.Stat(base + ".tar")
+	size, err := os.Stat(base + ".tar") //nolint:gosec // the user names the directory
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s@%s\n  %s.tar %s\n", made.ref, digest, base, megabytes(size.Size()))
+	say(w, "%s@%s\n  %s.tar %s\n", made.ref, digest, base, megabytes(size.Size()))
 	for n, d := range made.documents {
 		platform := fmt.Sprintf("%s-%s-%s", base, d.target.OS, d.target.Arch)
 		file := platform + ".cdx.json"
@@ -51,7 +51,7 @@ func (b *builder) write(w io.Writer, made built) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "  %s %s, %s to fetch, %s unpacked\n  %s\n", d.target, digest, megabytes(packed), megabytes(plain), file)
+		say(w, "  %s %s, %s to fetch, %s unpacked\n  %s\n", d.target, digest, megabytes(packed), megabytes(plain), file)
 	}
 	return nil
 }
@@ -65,7 +65,7 @@ func writeDigest(base string, digest v1.Hash) error {
 func removeOld(pattern string) error {
 	old, err := filepath.Glob(pattern)
 	for _, file := range old {
-		err = errors.Join(err, os.Remove(file))
+		err = errors.Join(err, os.Remove(file)) //nolint:gosec // below the directory that the user names
 	}
 	return err
 }
