@@ -72,12 +72,12 @@ func TestHostPaths(t *testing.T) {
 		t.Run(path, func(t *testing.T) { judge(t, path, want) })
 	}
 	t.Run("random", func(t *testing.T) {
-		seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+		seed := uint64(time.Now().UnixNano())
 		t.Logf("seed %d", seed)
 		apart := []string(nil)
 		n := 0
 		for range 4000 {
-			path := randomPath(rand.New(rand.NewPCG(seed, uint64(n)))) //nolint:gosec // not for secrets
+			path := randomPath(rand.New(rand.NewPCG(seed, uint64(n))))
 			n++
 			if len(refusals.Of(pod("payments", noVolume, hostPath(path)), settings())) == 0 {
 				apart = append(apart, path)
@@ -161,9 +161,9 @@ func TestPodsAtRandom(t *testing.T) {
 	}
 	all := podRows()["everything"]
 	w.settles(t, split(all.want, "warn"), w.dry(t, all.pod))
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // not for secrets
+	r := rand.New(rand.NewPCG(seed, 0))
 	changes := []func(*corev1.Pod){
 		writable, readOnlyFalse, otherDriver, second, hostPID, privileged, privilegedInit, hostPath("/var/lib"), hostPath("/opt"), as(account),
 		func(p *corev1.Pod) { hostPath(randomPath(r))(p) },
