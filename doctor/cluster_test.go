@@ -35,11 +35,6 @@ func ofContainer(change func(*corev1.Container)) func(*doctor.Facts) {
 	return ofDaemonSet(func(d *appsv1.DaemonSet) { change(&d.Spec.Template.Spec.Containers[0]) })
 }
 
-// pod changes the pod with our volume.
-func pod(change func(*corev1.Pod)) func(*doctor.Facts) {
-	return inCluster(func(c *doctor.Cluster) { change(&c.Pods.Value[1]) })
-}
-
 // event is kubelet's about the pod, which is pending.
 func event(message string) func(*doctor.Facts) {
 	return inCluster(func(c *doctor.Cluster) {

@@ -25,7 +25,7 @@ func kubeletChecks() []Check {
 
 func judgePods(f *Facts) []Result {
 	if err := f.Node.Kubelet.Pods; err != nil {
-		return []Result{refused(Fail, "give --kubelet-root kubelet's own --root-dir", "the pods directory of "+f.Node.Kubelet.Root+" cannot be used", err)}
+		return []Result{refused("give --kubelet-root kubelet's own --root-dir", "the pods directory of "+f.Node.Kubelet.Root+" cannot be used", err)}
 	}
 	return []Result{ok("%s/pods is there", f.Node.Kubelet.Root)}
 }
@@ -42,7 +42,7 @@ func judgeShared(f *Facts) []Result {
 
 func judgeRegistry(f *Facts) []Result {
 	if err := f.Node.Kubelet.Registry; err != nil {
-		return []Result{refused(Fail, "mount kubelet's plugins_registry there, or give --registration-dir", f.Node.Kubelet.RegistryDir+" cannot be used", err)}
+		return []Result{refused("mount kubelet's plugins_registry there, or give --registration-dir", f.Node.Kubelet.RegistryDir+" cannot be used", err)}
 	}
 	return []Result{ok("%s is there", f.Node.Kubelet.RegistryDir)}
 }
@@ -52,7 +52,7 @@ func judgeRegistration(f *Facts) []Result {
 	const hint = "start the plugin with --kubelet-registration-path, or its node-driver-registrar"
 	switch {
 	case r.Err != nil:
-		return []Result{refused(Fail, hint, "the registration socket "+r.Path, r.Err)}
+		return []Result{refused(hint, "the registration socket "+r.Path, r.Err)}
 	case r.Name != f.Driver:
 		return []Result{fail("run one driver per socket", "the socket %s names the driver %q, not %s", r.Path, Printable(r.Name), f.Driver)}
 	case r.Type != "CSIPlugin":

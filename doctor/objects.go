@@ -125,6 +125,7 @@ func judgeDefinitions(f *Facts) []Result {
 	return results
 }
 
+// String is the right as kubectl auth can-i takes it.
 func (r Right) String() string {
 	what := r.Path
 	if what == "" {

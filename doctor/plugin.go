@@ -18,7 +18,7 @@ func judgeSocket(f *Facts) []Result {
 	const hint = "start the plugin; kubectl -n kube-system get pods -l app=secrets-store-csi-driver -o wide shows why it does not run"
 	switch {
 	case p.Err != nil:
-		return []Result{refused(Fail, hint, "the CSI socket "+p.Path, p.Err)}
+		return []Result{refused(hint, "the CSI socket "+p.Path, p.Err)}
 	case p.Name != f.Driver:
 		return []Result{fail("give --drivername the driver that is meant, or stop the other one", "the driver %q answers at %s, not %s", Printable(p.Name), p.Path, f.Driver)}
 	case !p.Ready:
@@ -40,7 +40,7 @@ func judgeVersion(f *Facts) []Result {
 func judgeReady(f *Facts) []Result {
 	ready := f.Node.Ready
 	if ready.Err != nil {
-		return []Result{refused(Fail, "start the plugin, or give --health-addr its address", "/readyz at "+f.Node.ReadyAddr, ready.Err)}
+		return []Result{refused("start the plugin, or give --health-addr its address", "/readyz at "+f.Node.ReadyAddr, ready.Err)}
 	}
 	var results []Result
 	for _, c := range ready.Value {
@@ -71,7 +71,7 @@ func judgeProviders(f *Facts) []Result {
 	var results []Result
 	for _, p := range found.Value {
 		if p.Err != nil {
-			results = append(results, refused(Fail, p.Hint, p.Name+" ("+p.Path+")", p.Err))
+			results = append(results, refused(p.Hint, p.Name+" ("+p.Path+")", p.Err))
 			continue
 		}
 		finding := p.Name + " answers"

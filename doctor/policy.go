@@ -26,7 +26,7 @@ func judgeBundle(f *Facts) []Result {
 	b := f.Node.Bundle
 	switch {
 	case b.Err != nil:
-		return []Result{refused(Fail, "run portcullis policy check on it", "the bundle cannot be used", b.Err)}
+		return []Result{refused("run portcullis policy check on it", "the bundle cannot be used", b.Err)}
 	case b.Value == nil:
 		return []Result{na("no policy bundle was given with --policy, and none is at /policy")}
 	}
@@ -84,7 +84,7 @@ func judgeLog(f *Facts) []Result {
 	case l.Err != nil && !f.Node.Root:
 		return []Result{unknown("the audit log", l.Err)}
 	case l.Err != nil:
-		return []Result{refused(Fail, "start the plugin, or give --state-dir its directory", "the audit log in "+f.Node.StateDir, l.Err)}
+		return []Result{refused("start the plugin, or give --state-dir its directory", "the audit log in "+f.Node.StateDir, l.Err)}
 	case len(l.Value) == 0:
 		return []Result{fail("see docs/OPERATIONS.md, what the log refuses", "the audit log has no epoch")}
 	}

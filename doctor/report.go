@@ -123,12 +123,12 @@ func unknown(what string, err error) Result {
 
 // refused is the result of something that answered with an error, with the hint
 // of the error where it has one.
-func refused(s Status, hint, what string, err error) Result {
+func refused(hint, what string, err error) Result {
 	text, own, found := strings.Cut(err.Error(), sep)
 	if found {
 		hint = own
 	}
-	return Result{Status: s, Finding: what + ": " + text, Hint: hint}
+	return Result{Status: Fail, Finding: what + ": " + text, Hint: hint}
 }
 
 // Printable bounds a text from outside and writes what is no printable ASCII as

@@ -178,7 +178,7 @@ func listenAs(t *testing.T, uid int, path string) net.Listener {
 	result := make(chan net.Listener, 1)
 	go func() {
 		// The thread is not unlocked, and so ends with the goroutine.
-		l, err := asUser(uid, func() (net.Listener, error) { return new(net.ListenConfig).Listen(context.Background(), "unix", path) })
+		l, err := asUser(uid, func() (net.Listener, error) { return new(net.ListenConfig).Listen(t.Context(), "unix", path) })
 		if err != nil {
 			t.Error(err)
 		}
