@@ -19,8 +19,8 @@ func installFilter() (unavailable string, err error) {
 	if err := filtersAvailable(); err != nil {
 		return fmt.Sprintf("this kernel has no filters of system calls (%v)", err), nil
 	}
-	info, err := arch.GetInfo("")
-	if err != nil || info.ID != arch.X86_64.ID && info.ID != arch.AARCH64.ID {
+	info, known := architecture()
+	if !known {
 		return "no filter is known for this architecture", nil
 	}
 	filter := filterProgram(info, os.Getpid())
@@ -33,6 +33,12 @@ func installFilter() (unavailable string, err error) {
 		return "", fmt.Errorf("filter system calls: thread %d has a filter of its own", failed)
 	}
 	return "", nil
+}
+
+// architecture is that of this process, if the filter is known for it.
+func architecture() (*arch.Info, bool) {
+	info, err := arch.GetInfo("")
+	return info, err == nil && (info.ID == arch.X86_64.ID || info.ID == arch.AARCH64.ID)
 }
 
 // filtersAvailable asks the kernel (Linux 4.14) for the action that is used.
