@@ -136,3 +136,11 @@ func TestUninstallCheckIsScheduledWhereItCanRun(t *testing.T) {
 		t.Errorf("affinity %v, want the plugin's: virtual nodes cannot run it", spec.Affinity)
 	}
 }
+
+// The tag of a release names both, and the chart's images are those of appVersion.
+func TestVersionsOfChartAndProgramsAreOne(t *testing.T) {
+	chart := valuesOf(t, read(t, chartDir+"/Chart.yaml"))
+	if version, app := chart["version"], chart["appVersion"]; version == nil || version != app {
+		t.Errorf("Chart.yaml: version %v, appVersion %v, want them equal", version, app)
+	}
+}
