@@ -2,6 +2,7 @@ package chart_test
 
 import (
 	"maps"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -142,5 +143,45 @@ func TestVersionsOfChartAndProgramsAreOne(t *testing.T) {
 	chart := valuesOf(t, read(t, chartDir+"/Chart.yaml"))
 	if version, app := chart["version"], chart["appVersion"]; version == nil || version != app {
 		t.Errorf("Chart.yaml: version %v, appVersion %v, want them equal", version, app)
+	}
+}
+
+// Who copies the line from the notes must be told of this release and not of one
+// that is as the program expects.
+func TestNotesTellDoctorWhatTheValuesSay(t *testing.T) {
+	lines := func(namespace, values string) []string {
+		c := render.Config{Chart: chartDir, Kubernetes: newest(), Namespace: namespace, Values: valuesOf(t, "clusterName: test\n"+values)}
+		var found []string
+		for line := range strings.Lines(with(t, namespace, c).files.Notes()) {
+			if _, flags, ok := strings.Cut(line, "portcullis doctor"); ok {
+				found = append(found, strings.TrimSuffix(flags, "\n"))
+			}
+		}
+		return found
+	}
+	if got := lines("kube-system", ""); !slices.Equal(got, []string{"", ""}) {
+		t.Errorf("flags for doctor are %q, want none: all is as it expects", got)
+	}
+	got := lines("secret-delivery", `
+stateDir: /srv/state
+providerUIDs: [1000, 1001]
+policy: {configMap: {key: p.tgz}}
+livenessProbe: {port: 9900}
+linux: {kubeletRootDir: /data/kubelet, providersDir: /run/p, additionalProvidersDirs: []}`)
+	want := []string{
+		"--namespace=secret-delivery", "--kubelet-root=/data/kubelet", "--state-dir=/srv/state", "--provider-dirs=/run/p", "--provider-uid=1000,1001",
+		"--policy=/policy/p.tgz", "--health-addr=127.0.0.1:9900",
+	}
+	for _, flags := range got {
+		if !slices.Equal(strings.Fields(flags), want) {
+			t.Errorf("flags for doctor are %q, want %q", flags, want)
+		}
+		out, err := exec.CommandContext(t.Context(), program(t, "portcullis", ""), append([]string{"doctor", "--help"}, strings.Fields(flags)...)...).CombinedOutput()
+		if err != nil {
+			t.Errorf("doctor does not take %q: %v\n%s", flags, err, out)
+		}
+	}
+	if len(got) != 2 {
+		t.Errorf("the notes have doctor %d times, want 2", len(got))
 	}
 }
