@@ -18,7 +18,7 @@ func (o *doctorOptions) refusals(pod *corev1.Pod) []doctor.Refusal {
 		SocketDirs: slices.Concat(o.node.ProviderDirs, []string{
 			filepath.Join(o.node.KubeletRoot, "plugins", "csi-secrets-store"), filepath.Join(o.node.KubeletRoot, "plugins_registry"),
 		}),
-		Namespace: o.namespace, ServiceAccounts: []string{o.account},
+		Namespace: o.namespace, ServiceAccounts: []string{o.account, "portcullis-provider-local"},
 	}
 	var found []doctor.Refusal
 	for _, r := range refusals.Of(pod, settings) {
