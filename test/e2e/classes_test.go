@@ -21,7 +21,7 @@ func TestP11PodWaitsForItsClass(t *testing.T) {
 	p := pod(namespace, "app")
 	p.Spec.Volumes = []corev1.Volume{volume("secrets", "later")}
 	p = w.create(p)
-	w.event(p, `rpc error: code = NotFound desc = failed to get secretproviderclass waits/later, error: secretproviderclass "later" not found`, 30*time.Second)
+	w.event(p, `rpc error: code = NotFound desc = failed to get secretproviderclass waits/later, error: secretproviderclass "later" not found`, time.Minute)
 	w.apply(class(namespace, "later", "password"))
 	w.ready(p, 2*time.Minute)
 	w.reads(p, "/secrets/password", "first")
@@ -83,7 +83,7 @@ func TestPodWithManyVolumes(t *testing.T) {
 		t.Errorf("the node has %d mounts for three volumes: %q", len(found), found)
 	}
 	var names string
-	w.eventually(30*time.Second, "a status object for each class", func() error {
+	w.eventually(time.Minute, "a status object for each class", func() error {
 		names = w.kubectl("get", "secretproviderclasspodstatuses", "-n", namespace, "-o", "jsonpath={.items[*].metadata.name}")
 		if names != "app-volumes-app app-volumes-deep" {
 			return errors.New("there are " + names)
@@ -167,7 +167,7 @@ func (w *world) names(namespace string) []string {
 // statusOf waits until a status object belongs to a pod.
 func (w *world) statusOf(namespace, name, uid string) {
 	w.Helper()
-	w.eventually(30*time.Second, "status object "+name+" of pod "+uid, func() error {
+	w.eventually(time.Minute, "status object "+name+" of pod "+uid, func() error {
 		out, err := w.run("", "kubectl", "get", "secretproviderclasspodstatus", "-n", namespace, name, "-o", "jsonpath={.metadata.ownerReferences[*].uid} {.status.mounted}")
 		if err != nil || out != uid+" true" {
 			return errors.New("it is of " + out)

@@ -62,7 +62,7 @@ func TestP2ProvidersWordsAreInNoEvent(t *testing.T) {
 	p := pod(namespace, "app")
 	p.Spec.Volumes = []corev1.Volume{volume("secrets", "absent")}
 	p = w.create(p)
-	w.event(p, "MountVolume.SetUp failed", 30*time.Second)
+	w.event(p, "MountVolume.SetUp failed", time.Minute)
 	message := w.failures(p)[0].Message
 	t.Log(message)
 	w.plain(message)
@@ -85,7 +85,7 @@ func TestP9PolicyChangesReachPodsThatAreThere(t *testing.T) {
 	w := theWorld(t)
 	w.ungranted("late")
 	p := w.create(pod("late", "app"))
-	w.event(p, "denied by policy: PR-001", 30*time.Second)
+	w.event(p, "denied by policy: PR-001", time.Minute)
 	grant := func(w *world, dir string) {
 		w.writeFile(filepath.Join(dir, "portcullis/grants/late.yaml"), strings.ReplaceAll(grantOf, "NAMESPACE", "late"))
 	}
@@ -106,7 +106,7 @@ func TestP9PolicyChangesReachPodsThatAreThere(t *testing.T) {
 	if took < 10*time.Second {
 		t.Errorf("one denial alone emptied the volume: it took %v, and two are ten seconds apart", took)
 	}
-	w.event(p, "the mounted secrets were revoked: denied by policy: PR-001", 30*time.Second)
+	w.event(p, "the mounted secrets were revoked: denied by policy: PR-001", time.Minute)
 	if n := w.restarts(p, "main"); n != 0 || w.now(p).Status.Phase != corev1.PodRunning {
 		t.Errorf("the pod is %s after %d restarts, want it to run on", w.now(p).Status.Phase, n)
 	}
@@ -134,7 +134,7 @@ func TestEphemeralContainerEmptiesTheVolume(t *testing.T) {
 		t.Errorf("kubectl debug is not warned by the admission policy: %s", out)
 	}
 	w.emptied(p, 2*time.Minute)
-	w.event(p, "the mounted secrets were revoked: denied by policy: PR-203", 30*time.Second)
+	w.event(p, "the mounted secrets were revoked: denied by policy: PR-203", time.Minute)
 	if n := w.restarts(p, "main"); n != 0 {
 		t.Errorf("the pod restarted %d times, want it to run on", n)
 	}

@@ -61,7 +61,7 @@ func TestPodWithoutFSGroup(t *testing.T) {
 	w.says(groupZero, "", "cat /secrets/password", "first")
 	w.says(other, "", "id -u; id -g; stat -Lc '%a %u %g' /secrets/password; cat /secrets/password", "1000\n1000\n444 0 0\nfirst")
 
-	all := w.event(denied, "PR-210", 30*time.Second)
+	all := w.event(denied, "PR-210", time.Minute)
 	if !strings.Contains(all, "set securityContext.fsGroup in the pod to the group of its processes") {
 		t.Errorf("the events do not say what to do:\n%s", all)
 	}

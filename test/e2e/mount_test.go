@@ -65,8 +65,8 @@ func TestP9RotationReachesARunningContainer(t *testing.T) {
 	p.Spec.Volumes = []corev1.Volume{volume("secrets", "rotating")}
 	// It prints each value once, and every time that it cannot read one.
 	p.Spec.Containers[0].Command = []string{"sh", "-c", `while :; do v=$(cat /secrets/rotating) || echo unreadable; [ "$v" = "$last" ] || echo "$v"; last=$v; sleep 0.01; done`}
-	holder := container("holder") // keeps what it opened first
-	holder.Command = []string{"sh", "-c", "exec 3</secrets/rotating; sleep 100000"}
+	holder := container("holder") // keeps the file and the directory that it opened first
+	holder.Command = []string{"sh", "-c", "cd /secrets/..data; exec 3<rotating; sleep 100000"}
 	p.Spec.Containers = append(p.Spec.Containers, holder)
 	p = w.started(p)
 	w.reads(p, "/secrets/rotating", "one")
@@ -82,6 +82,9 @@ func TestP9RotationReachesARunningContainer(t *testing.T) {
 		t.Errorf("the reader met %q, want each value once", got)
 	}
 	w.says(p, "holder", "cat /proc/1/fd/3", "one")
+	if out, err := w.sh(p, "holder", "cat /proc/1/cwd/rotating"); err == nil && out != "one" {
+		t.Errorf("a directory of the first generation has the value %q", out)
+	}
 	if now := w.mountLine(p, "", "/secrets"); mountID(now) != mountID(inside) {
 		t.Errorf("the container's mount changed from %q to %q", inside, now)
 	}
@@ -93,5 +96,5 @@ func TestP9RotationReachesARunningContainer(t *testing.T) {
 			t.Errorf("container %s restarted %d times", name, n)
 		}
 	}
-	w.event(p, `the secrets of volume "secrets" were fetched again and have changed`, 20*time.Second)
+	w.event(p, `the secrets of volume "secrets" were fetched again and have changed`, time.Minute)
 }
