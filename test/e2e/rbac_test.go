@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
+
+// nodeRole is the role of the plugin's account.
+const nodeRole = "secretproviderclasses-role"
 
 // request is an event of the API server's audit log, as far as it matters here.
 type request struct {
@@ -110,8 +114,9 @@ func single(rules []rbacv1.PolicyRule) map[string]rbacv1.PolicyRule {
 }
 
 // rightsAreUsed has a test for each right of the rules, which fails unless the
-// account has used it, and one that fails for each request beyond them.
-func (w *world) rightsAreUsed(account string, rules []rbacv1.PolicyRule) {
+// account has used it, and one that fails for each request beyond them, but for
+// those whose right the test had taken away.
+func (w *world) rightsAreUsed(account string, rules []rbacv1.PolicyRule, taken func(request) bool) {
 	w.Helper()
 	made := w.requests(account)
 	rights := single(rules)
@@ -134,7 +139,7 @@ func (w *world) rightsAreUsed(account string, rules []rbacv1.PolicyRule) {
 			t.Errorf("%s has asked nothing", account)
 		}
 		for _, r := range made {
-			if r.forbidden() {
+			if r.forbidden() && !taken(r) {
 				t.Errorf("%s was not allowed: %s %s", account, r.Verb, r.RequestURI)
 			}
 		}
@@ -179,43 +184,29 @@ status: {podName: earlier}
 
 	w.leastOf(ns)
 
-	role, err := w.client.RbacV1().ClusterRoles().Get(w.Context(), "secretproviderclasses-role", metav1.GetOptions{})
+	role, err := w.client.RbacV1().ClusterRoles().Get(w.Context(), nodeRole, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.rightsAreUsed(system+":secrets-store-csi-driver", role.Rules)
+	w.rightsAreUsed(system+":secrets-store-csi-driver", role.Rules, func(r request) bool {
+		return r.ObjectRef != nil && r.ObjectRef.Resource == "namespaces" && (r.Verb == "list" || r.Verb == "watch")
+	})
 	w.onlyTheseAccounts()
 }
 
-// noWatches keeps the plugin from watching namespaces, by the API server's own
-// fairness: such requests get the answer 429 at once.
-const noWatches = `apiVersion: flowcontrol.apiserver.k8s.io/v1
-kind: PriorityLevelConfiguration
-metadata: {name: no-watches}
-spec: {type: Limited, limited: {nominalConcurrencyShares: 0, borrowingLimitPercent: 0, limitResponse: {type: Reject}}}
----
-apiVersion: flowcontrol.apiserver.k8s.io/v1
-kind: FlowSchema
-metadata: {name: no-watches}
-spec:
-  priorityLevelConfiguration: {name: no-watches}
-  matchingPrecedence: 1
-  rules:
-  - subjects: [{kind: ServiceAccount, serviceAccount: {namespace: kube-system, name: secrets-store-csi-driver}}]
-    resourceRules: [{verbs: [list, watch], apiGroups: [""], resources: [namespaces], clusterScope: true}]
-`
-
 // leastOf has the plugin make the requests of which it makes few: a new one reads
 // the status of what is mounted; lists, as with an API server that has no watches
-// that begin with one; and reads a namespace by itself where it cannot watch.
+// that begin with one; and reads a namespace by itself while it cannot watch them.
 func (w *world) leastOf(namespace string) {
 	w.Helper()
-	w.apply(noWatches)
-	mend := func() (string, error) {
-		return w.run("", "kubectl", "delete", "flowschema,prioritylevelconfiguration", "no-watches", "--ignore-not-found")
-	}
-	w.Cleanup(func() { _, _ = mend() })
 	w.upgraded("--set", "linux.env[0].name=KUBE_FEATURE_WatchListClient", "--set-string", "linux.env[0].value=false")
+	mend := w.withoutRights(func(r *rbacv1.PolicyRule) {
+		if slices.Contains(r.Resources, "namespaces") {
+			r.Verbs = []string{"get"}
+		}
+	})
+	w.kubectl("delete", "pod", "-n", system, "-l", "app=secrets-store-csi-driver", "--wait=true", "--timeout=60s")
+	w.pluginRuns()
 	w.eventually(30*time.Second, "the new plugin has read the status objects", func() error {
 		if log := w.kubectl("logs", "-n", system, w.plugin().Name); !strings.Contains(log, `"status objects of mounted volumes read" count=1`) {
 			return fmt.Errorf("it says:\n%s", log)
@@ -223,17 +214,48 @@ func (w *world) leastOf(namespace string) {
 		return nil
 	})
 	w.started(pod(namespace, "unwatched"))
-	if _, err := mend(); err != nil {
-		w.Fatal(err)
-	}
+	mend()
 	w.eventually(90*time.Second, "the plugin lists namespaces again", func() error {
-		for _, r := range w.requests(system + ":secrets-store-csi-driver") {
-			if o := r.ObjectRef; o != nil && o.Resource == "namespaces" && r.Verb == "list" && r.ResponseStatus.Code == 200 {
-				return nil
+		for _, r := range slices.Backward(w.requests(system + ":secrets-store-csi-driver")) {
+			if o := r.ObjectRef; o != nil && o.Resource == "namespaces" && r.Verb == "list" {
+				return map[bool]error{true: errors.New("it was not allowed")}[r.forbidden()]
 			}
 		}
-		return errors.New("it has not")
+		return errors.New("it has not tried")
 	})
+}
+
+// withoutRights changes the rules of the plugin's role, and returns what changes
+// them back, which is done at the end of the test at the latest.
+func (w *world) withoutRights(change func(*rbacv1.PolicyRule)) (mend func()) {
+	w.Helper()
+	set := func(ctx context.Context, rules []rbacv1.PolicyRule) (before []rbacv1.PolicyRule, err error) {
+		roles := w.client.RbacV1().ClusterRoles()
+		live, err := roles.Get(ctx, nodeRole, metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		before = live.DeepCopy().Rules
+		if live.Rules = rules; rules == nil {
+			live.Rules = slices.Clone(before)
+			for i := range live.Rules {
+				change(&live.Rules[i])
+			}
+		}
+		_, err = roles.Update(ctx, live, metav1.UpdateOptions{})
+		return before, err
+	}
+	whole, err := set(w.Context(), nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	mend = func() {
+		if _, err := set(context.Background(), whole); err != nil {
+			w.Error(err)
+		}
+	}
+	w.Cleanup(mend)
+	return mend
 }
 
 // statusOf waits until a status object is as the test says, and returns it.
