@@ -251,8 +251,8 @@ func badNodes() []bad {
 		},
 		{
 			name: "readiness that answers nothing", check: "plugin.ready",
-			change: onNode(func(n *doctor.Node) { n.Ready.Err = errBroken }),
-			status: doctor.Fail, hint: "--health-addr",
+			change: onNode(func(n *doctor.Node) { n.Ready.Err = errors.New("it answers 404") }),
+			status: doctor.Fail, finding: "404", hint: "--health-addr",
 		},
 		{
 			name: "empty readiness", check: "plugin.ready",
