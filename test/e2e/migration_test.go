@@ -73,6 +73,29 @@ func TestUpgradeInPlaceFromTheUpstreamDriver(t *testing.T) {
 	web = w.podOf("shop", "web")
 	w.reads(web, secretFile, "battery staple")
 	w.legacyVolumes(web)
+
+	w.fromManifests(guide)
+}
+
+// fromManifests is the same for those who installed upstream's manifests.
+func (w *world) fromManifests(guide *reader) {
+	w.Helper()
+	w.helm("uninstall", upstreamRelease, "--namespace", system, "--wait")
+	manifests := filepath.Join(guide.dir, "upstream/deploy")
+	if err := os.CopyFS(manifests, os.DirFS(filepath.Join(w.upstreamFiles(), "deploy"))); err != nil {
+		w.Fatal(err)
+	}
+	for _, file := range []string{"secrets-store-csi-driver", "csidriver", "rbac-secretproviderclass"} {
+		w.kubectl("apply", "-f", filepath.Join(manifests, file+".yaml"))
+	}
+	w.kubectl("-n", system, "rollout", "status", "daemonset/csi-secrets-store", "--timeout=60s")
+	w.registered()
+	api := w.podOf("payments", "api")
+	guide.follow("From manifests")
+	w.registered()
+	w.reads(api, secretFile, "correct horse")
+	w.endsCleanly(api)
+	w.protected(w.podOf("payments", "api"))
 }
 
 // reader follows a document in the node, in a directory with what a clone has.

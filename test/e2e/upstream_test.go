@@ -95,11 +95,13 @@ func (w *world) upstreamFiles() string {
 }
 
 // installUpstream installs the upstream driver by its own chart, as people do.
-// The values are theirs; its CRDs come without a job, whose image nobody has.
+// The values are theirs; its CRDs come without a job, whose image nobody has. The
+// last one means nothing to that chart: it saves the guide, which goes on with
+// these values, half a minute.
 func (w *world) installUpstream(chart string) {
 	w.Helper()
 	w.helm("install", upstreamRelease, chart, "--namespace", system, "--wait", "--timeout", "60s",
-		"--set", "linux.crds.enabled=false", "--set", "enableSecretRotation=true", "--set", "rotationPollInterval=2s")
+		"--set", "linux.crds.enabled=false", "--set", "enableSecretRotation=true", "--set", "rotationPollInterval=2s", "--set", "policy.pollInterval=1s")
 	w.registered()
 }
 
