@@ -139,13 +139,19 @@ func (w *world) installAll() {
 	w.writeSecret("app/password", "first")
 	w.writeSecret("app/user", "scott")
 	w.helm(append([]string{"install", release, made.chart(), "--namespace", system, "--wait", "--timeout", "30s"}, w.values()...)...)
-	w.eventually(30*time.Second, "the driver is registered", func() error {
-		out := w.kubectl("get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}")
-		if !strings.Contains(out, driverName) {
-			return fmt.Errorf("the node has the drivers %q", out)
-		}
-		return nil
-	})
+	w.eventually(30*time.Second, "the driver is registered", w.registration)
+}
+
+// registration is nil if kubelet knows the driver.
+func (w *world) registration() error {
+	out, err := w.run("", "kubectl", "get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(out, driverName) {
+		return fmt.Errorf("the node has the drivers %q", out)
+	}
+	return nil
 }
 
 // run runs a program inside the node, with the administrator's KUBECONFIG.
