@@ -149,7 +149,7 @@ func (w *world) leftNothing(p *corev1.Pod) {
 			return fmt.Errorf("the mounts %q", left)
 		}
 		if _, err := os.Lstat(w.lab.Path("/var/lib/kubelet/pods/" + string(p.UID))); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("kubelet's directory of it: %w", err)
+			return errors.Join(errors.New("kubelet's directory of it is there"), err)
 		}
 		if w.recorded(p) {
 			return errors.New("a record in volumes.db")
