@@ -78,12 +78,22 @@ func clusterTroubles() []trouble {
 			[]doctor.Result{{Check: "rbac.needed", Status: doctor.Fail, Finding: "get serviceaccounts", Hint: "role and binding of the chart"}},
 		},
 		{
-			"a right too many",
-			kubectlUndone([]string{"create", "clusterrolebinding", "too-much", "--clusterrole=admin", "--serviceaccount=" + system + ":secrets-store-csi-driver"}, []string{"delete", "clusterrolebinding", "too-much"}),
+			"the account has a right too many",
+			applied(`apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: too-much}
+rules: [{apiGroups: [""], resources: [secrets], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: too-much}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: too-much}
+subjects: [{kind: ServiceAccount, name: secrets-store-csi-driver, namespace: kube-system}]
+`),
 			[]doctor.Result{{Check: "rbac.excess", Status: doctor.Warn, Finding: "get secrets", Hint: "find the binding"}},
 		},
 		{
-			"another driver of the name",
+			"there is another driver of the name",
 			applied(`apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: csi-secrets-store-rival, namespace: default}
@@ -98,24 +108,24 @@ spec:
 			[]doctor.Result{{Check: "daemonset.rival", Status: doctor.Fail, Finding: "default/csi-secrets-store-rival", Hint: "MIGRATION.md"}},
 		},
 		{
-			"an old registrar beside the plugin",
+			"an old registrar is beside the plugin",
 			patched("daemonset/"+daemonSet,
 				`[{"op":"replace","path":"/spec/updateStrategy","value":{"type":"OnDelete"}},{"op":"add","path":"/spec/template/spec/containers/-","value":{"name":"registrar","image":"registry.k8s.io/sig-storage/csi-node-driver-registrar:v2.13.0"}}]`,
 				`[{"op":"remove","path":"/spec/template/spec/containers/1"},{"op":"replace","path":"/spec/updateStrategy","value":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":"10%"}}}]`),
 			[]doctor.Result{{Check: "daemonset.rival", Status: doctor.Fail, Finding: "container registrar", Hint: "remove the container"}},
 		},
 		{
-			"a policy that does not deny",
+			"an admission policy does not deny",
 			patched("validatingadmissionpolicybinding/portcullis-no-persistent-volumes", `[{"op":"replace","path":"/spec/validationActions","value":["Audit"]}]`, `[{"op":"replace","path":"/spec/validationActions","value":["Deny","Audit"]}]`),
 			[]doctor.Result{{Check: "admission.policies", Status: doctor.Warn, Finding: "portcullis-no-persistent-volumes does Audit, not Deny", Hint: "install the chart anew"}},
 		},
 		{
-			"a class that would be copied to a Secret",
+			"a class has secretObjects",
 			applied(class("default", "copied", "password") + "  secretObjects: [{secretName: copy, type: Opaque, data: [{objectName: password, key: password}]}]\n"),
 			[]doctor.Result{{Check: "classes.secret-objects", Status: doctor.Warn, Finding: "default/copied", Hint: "read the files"}},
 		},
 		{
-			"a pod that gets nothing",
+			"a pod gets nothing",
 			func(w *world, _ *corev1.Pod) func() {
 				w.ungranted("waits")
 				p := w.create(pod("waits", "app"))
@@ -130,7 +140,7 @@ spec:
 func nodeTroubles() []trouble {
 	return []trouble{
 		{
-			"a provider without its socket",
+			"a provider lacks its socket",
 			func(w *world, _ *corev1.Pod) func() {
 				from, to := w.lab.Path(providerSocket), w.lab.Path(providerSocket+".away")
 				w.check(os.Rename(from, to))
@@ -142,20 +152,12 @@ func nodeTroubles() []trouble {
 			},
 		},
 		{
-			"a provider that is not root's",
-			func(w *world, _ *corev1.Pod) func() {
-				w.check(os.Chown(w.lab.Path(providerSocket), 4711, -1))
-				return func() { w.check(os.Chown(w.lab.Path(providerSocket), 0, -1)) }
-			},
-			[]doctor.Result{{Check: "providers.sockets", Status: doctor.Fail, Finding: "4711", Hint: "--provider-uid"}},
-		},
-		{
-			"a policy that cannot be read",
+			"the policy cannot be read",
 			func(w *world, _ *corev1.Pod) func() {
 				bundle := w.dir + "/broken.tar.gz"
 				w.writeFile(bundle, "no bundle")
 				w.publishPolicy(bundle)
-				return w.policyIsBack
+				return func() { w.publishPolicy(w.policy(nil)) }
 			},
 			[]doctor.Result{
 				{Check: "policy.bundle", Status: doctor.Fail, Finding: "the bundle cannot be used"},
@@ -163,15 +165,7 @@ func nodeTroubles() []trouble {
 			},
 		},
 		{
-			"a policy that has ended",
-			func(w *world, _ *corev1.Pod) func() {
-				w.publishPolicy(w.policyUntil(time.Now().Add(5 * time.Second)))
-				return w.policyIsBack
-			},
-			[]doctor.Result{{Check: "policy.expiry", Status: doctor.Fail, Finding: "the bundle ended", Hint: "later not_after"}},
-		},
-		{
-			"a volume of the upstream driver",
+			"the upstream driver mounted a volume",
 			func(w *world, p *corev1.Pod) func() {
 				dir := fmt.Sprintf("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~csi/old", p.UID)
 				w.must("", "sh", "-c", "mkdir -p "+dir+"/mount && mount -t tmpfs tmpfs "+dir+"/mount && mkdir "+dir+"/mount/..1 && ln -s ..1 "+dir+"/mount/..data")
@@ -180,7 +174,23 @@ func nodeTroubles() []trouble {
 			[]doctor.Result{{Check: "node.volumes", Status: doctor.Warn, Finding: "volume old of pod", Hint: "restart the pod"}},
 		},
 		{
-			"no plugin, and a pod that wants to end",
+			"a provider is not root's",
+			func(w *world, _ *corev1.Pod) func() {
+				w.check(os.Chown(w.lab.Path(providerSocket), 4711, -1))
+				return func() { w.check(os.Chown(w.lab.Path(providerSocket), 0, -1)) }
+			},
+			[]doctor.Result{{Check: "providers.sockets", Status: doctor.Fail, Finding: "4711", Hint: "--provider-uid"}},
+		},
+		{
+			"the policy has ended",
+			func(w *world, _ *corev1.Pod) func() {
+				w.publishPolicy(w.policyUntil(time.Now().Add(5 * time.Second)))
+				return func() { w.publishPolicy(w.policy(nil)) }
+			},
+			[]doctor.Result{{Check: "policy.expiry", Status: doctor.Fail, Finding: "the bundle ended", Hint: "later not_after"}},
+		},
+		{
+			"there is no plugin for a pod that wants to end",
 			func(w *world, p *corev1.Pod) func() {
 				w.kubectl("patch", "daemonset", "-n", system, daemonSet, "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"nowhere":"true"}}}}}`)
 				w.pluginPodIsGone()
@@ -200,34 +210,49 @@ func nodeTroubles() []trouble {
 	}
 }
 
+// groups are troubles of which each hides no other of its group.
+func groups() [][]trouble {
+	n := nodeTroubles()
+	return [][]trouble{clusterTroubles(), n[:3], n[3:5], n[5:]}
+}
+
 // What is wrong is found under the id that the documents name, with what to do;
 // and once it is mended, doctor finds it no more.
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	w := newWorld(t, "doctor")
 	w.installAll()
 	p := w.started(pod(w.namespace("broken"), "app"))
-	for _, it := range append(clusterTroubles(), nodeTroubles()...) {
-		w.Run(it.name, func(t *testing.T) {
-			v := *w
-			v.T = t
-			before := v.onNode()
-			for _, want := range it.want {
-				if want.Status != doctor.OK && before.has(want) {
-					t.Errorf("doctor finds it before it is there: %+v", want)
+	last := w.onNode()
+	for _, group := range groups() {
+		var mends []func()
+		for _, it := range group {
+			if err := last.lacks(it.want); err != nil {
+				t.Fatalf("doctor finds that %s before it is so: %v", it.name, err)
+			}
+			mends = append(mends, it.make(w, p))
+		}
+		began := time.Now()
+		for _, it := range group {
+			w.eventually(60*time.Second, "doctor finds that "+it.name, func() error {
+				if last.holds(it.want) != nil {
+					last = w.onNode()
+				}
+				return last.holds(it.want)
+			})
+			t.Logf("%v after all of its group: doctor finds that %s", time.Since(began).Round(time.Second), it.name)
+		}
+		for _, mend := range slices.Backward(mends) {
+			mend()
+		}
+		w.eventually(120*time.Second, "doctor finds none of it", func() error {
+			last = w.onNode()
+			for _, it := range group {
+				if err := last.lacks(it.want); err != nil {
+					return err
 				}
 			}
-			mend := it.make(&v, p)
-			defer func() {
-				mend()
-				v.eventually(120*time.Second, "doctor finds it no more", func() error { return v.onNode().lacks(it.want) })
-			}()
-			began := time.Now()
-			v.eventually(60*time.Second, "doctor finds it", func() error { return v.onNode().holds(it.want) })
-			t.Logf("found after %v", time.Since(began).Round(time.Second))
+			return nil
 		})
-		if t.Failed() {
-			return // what follows would be about the same trouble
-		}
 	}
 	w.swapIsFound()
 }
@@ -309,12 +334,4 @@ func (w *world) policyUntil(end time.Time) (bundle string) {
 	bundle = w.dir + "/ends.tar.gz"
 	w.onHost(made.portcullis, "policy", "build", source, "--out", bundle, "--serial", fmt.Sprint(time.Now().UnixMilli()), "--not-after", end.UTC().Format(time.RFC3339))
 	return bundle
-}
-
-// policyIsBack publishes the bundle of the tests again, and waits until it is in
-// force.
-func (w *world) policyIsBack() {
-	w.publishPolicy(w.policy(nil))
-	good := []doctor.Result{{Check: "policy.bundle", Status: doctor.OK}, {Check: "policy.expiry", Status: doctor.OK}, {Check: "policy.active", Status: doctor.OK}}
-	w.eventually(90*time.Second, "a good policy is in force again", func() error { return w.onNode().holds(good) })
 }
