@@ -122,7 +122,8 @@ func TestDoctorPreviewsDenials(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		body := `{"items":[]}`
 		if r.URL.Path == "/api/v1/pods" {
-			body = `{"items":[{"metadata":{"namespace":"payments","name":"api"},"spec":{"hostPID":true,"containers":[{"name":"main"}],"volumes":[{"name":"s","csi":{"driver":"secrets-store.csi.k8s.io","readOnly":true}}]}}]}`
+			body = `{"items":[{"metadata":{"namespace":"payments","name":"api"},"spec":{"hostPID":true,"containers":[{"name":"main"}],"volumes":[{"name":"s","csi":{"driver":"secrets-store.csi.k8s.io","readOnly":true}}]}},
+				{"metadata":{"namespace":"kube-system","name":"local"},"spec":{"serviceAccountName":"portcullis-provider-local","containers":[{"name":"main"}],"volumes":[{"name":"s","hostPath":{"path":"/proc"}}]}}]}`
 		}
 		_, _ = w.Write([]byte(body))
 	}))
@@ -130,5 +131,8 @@ func TestDoctorPreviewsDenials(t *testing.T) {
 	text, _ := doctored(t, "--only=cluster", "--kubeconfig="+kubeconfig(t, s.URL))
 	if !strings.Contains(text, "WARN  admission.deny-preview       portcullis-privileged would refuse pod payments/api for spec.hostPID") {
 		t.Errorf("doctor does not say that deny would refuse the pod:\n%s", text)
+	}
+	if strings.Contains(text, "kube-system/local") {
+		t.Errorf("doctor says that deny would refuse the chart's own provider:\n%s", text)
 	}
 }

@@ -41,6 +41,8 @@ type world struct {
 // does not break it.
 func theWorld(t *testing.T) *world {
 	t.Helper()
+	sharing.Lock() // of parallel tests
+	defer sharing.Unlock()
 	if shared == nil {
 		w := begin(t, "e2e")
 		shared = w
@@ -189,7 +191,7 @@ func (w *world) cli(args ...string) (string, error) { return w.run("", made.port
 // onHost runs a program outside of the node.
 func (w *world) onHost(name string, args ...string) string {
 	w.Helper()
-	out, err := exec.CommandContext(w.Context(), name, args...).CombinedOutput()
+	out, err := exec.CommandContext(context.WithoutCancel(w.Context()), name, args...).CombinedOutput()
 	if err != nil {
 		w.Fatalf("%s %s: %v\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
 	}
