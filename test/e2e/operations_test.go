@@ -16,7 +16,6 @@ import (
 // word for word, gets what it says.
 func TestOperationsAreTrueWordForWord(t *testing.T) {
 	w := newWorld(t, "operations")
-	t.Setenv("NODE", node) // as the document asks its reader to
 	guide := w.reader("docs/OPERATIONS.md", []string{"Install with the chart", "Upgrade", "Uninstall"})
 	guide.follow("Install with the chart")
 	w.registered()

@@ -61,6 +61,7 @@ func (r *reader) follow(section string) {
 	begin := time.Now()
 	err := snippets.Reader{Dir: r.dir, Printed: &printed, Command: func(ctx context.Context, name string, args ...string) *exec.Cmd {
 		cmd := r.lab.Command(ctx, name, args...)
+		cmd.Env = append(cmd.Env, "NODE="+node) // as OPERATIONS.md asks its reader to
 		for i, v := range cmd.Env {
 			if path, ok := strings.CutPrefix(v, "PATH="); ok {
 				cmd.Env[i] = "PATH=" + filepath.Join(r.dir, "bin") + ":" + path
