@@ -5,9 +5,7 @@ package e2e_test
 import (
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -64,8 +62,8 @@ func (w *world) leftAlone(before map[string]string, pods ...*corev1.Pod) {
 		}
 	}
 	w.eventually(time.Minute, "all old volumes are counted", func() error {
-		if got := w.metric("portcullis_legacy_volumes"); got != fmt.Sprint(len(pods)) {
-			return fmt.Errorf("portcullis_legacy_volumes is %q, want %d", got, len(pods))
+		if got := w.metric(w.plugin(), "portcullis_legacy_volumes"); got != float64(len(pods)) {
+			return fmt.Errorf("portcullis_legacy_volumes is %v, want %d", got, len(pods))
 		}
 		return nil
 	})
@@ -74,26 +72,6 @@ func (w *world) leftAlone(before map[string]string, pods ...*corev1.Pod) {
 // noDriver reports whether kubelet tried while neither driver was there.
 func noDriver(event string) bool {
 	return strings.Contains(event, "not found in the list of registered CSI drivers") || strings.Contains(event, "code = Unavailable desc = connection error")
-}
-
-// metric is the value of a metric without labels of the plugin.
-func (w *world) metric(name string) string {
-	w.Helper()
-	client := http.Client{Transport: &http.Transport{DialContext: w.lab.Dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
-	response, err := client.Get("http://" + w.plugin().Status.PodIP + ":8095/metrics")
-	if err != nil {
-		return err.Error()
-	}
-	defer response.Body.Close()
-	var text strings.Builder
-	if err := response.Write(&text); err != nil {
-		return err.Error()
-	}
-	m := regexp.MustCompile(`(?m)^` + name + `(?:\{[^}]*\})? (\S+)`).FindStringSubmatch(text.String())
-	if m == nil {
-		return "not there"
-	}
-	return m[1]
 }
 
 // endsCleanly deletes a pod, and fails the test unless nothing of its volume is

@@ -3,10 +3,8 @@
 package e2e_test
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,15 +13,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/portcullis-csi/portcullis/test/snippets"
 )
 
 // Whoever comes from the upstream driver as docs/MIGRATION.md says, word for
 // word, loses no running pod, gets protection pod by pod, and can go back.
 func TestUpgradeInPlaceFromTheUpstreamDriver(t *testing.T) {
 	w := newWorld(t, "migration")
-	guide := w.reader("docs/MIGRATION.md")
+	guide := w.reader("docs/MIGRATION.md", nil)
 	chart := filepath.Join(guide.dir, "secrets-store-csi-driver")
 	if err := os.CopyFS(chart, os.DirFS(filepath.Join(w.upstreamFiles(), "charts/secrets-store-csi-driver"))); err != nil {
 		t.Fatal(err)
@@ -96,67 +92,6 @@ func (w *world) fromManifests(guide *reader) {
 	w.reads(api, secretFile, "correct horse")
 	w.endsCleanly(api)
 	w.protected(w.podOf("payments", "api"))
-}
-
-// reader follows a document in the node, in a directory with what a clone has.
-type reader struct {
-	*world
-
-	name    string
-	dir     string
-	blocks  []snippets.Block
-	printed string // by the last section
-}
-
-func (w *world) reader(document string) *reader {
-	w.Helper()
-	text, err := os.ReadFile(filepath.Join(made.repository, document))
-	if err != nil {
-		w.Fatal(err)
-	}
-	r := &reader{world: w, name: document, dir: filepath.Join(w.dir, "reader")}
-	if r.blocks, err = snippets.Extract(string(text)); err != nil {
-		w.Fatalf("%s: %v", document, err)
-	}
-	for link, to := range map[string]string{
-		"bin/portcullis": made.portcullis, "bin/helm": made.helm, "deploy": filepath.Join(made.repository, "deploy"),
-	} {
-		link = filepath.Join(r.dir, link)
-		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
-			w.Fatal(err)
-		}
-		if err := os.Symlink(to, link); err != nil {
-			w.Fatal(err)
-		}
-	}
-	return r
-}
-
-// follow plays a section, which must have something to run.
-func (r *reader) follow(section string) {
-	r.Helper()
-	blocks := slices.DeleteFunc(slices.Clone(r.blocks), func(b snippets.Block) bool { return b.Section != section })
-	if !slices.ContainsFunc(blocks, func(b snippets.Block) bool { return b.Kind == snippets.Run }) {
-		r.Fatalf("%s has nothing to run in section %q", r.name, section)
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Minute)
-	defer cancel()
-	var printed strings.Builder
-	begin := time.Now()
-	err := snippets.Reader{Dir: r.dir, Printed: &printed, Command: func(ctx context.Context, name string, args ...string) *exec.Cmd {
-		cmd := r.lab.Command(ctx, name, args...)
-		for i, v := range cmd.Env {
-			if path, ok := strings.CutPrefix(v, "PATH="); ok {
-				cmd.Env[i] = "PATH=" + filepath.Join(r.dir, "bin") + ":" + path
-			}
-		}
-		return cmd
-	}}.Follow(ctx, blocks)
-	r.printed = printed.String()
-	r.Logf("section %q, in %v, prints\n%s", section, time.Since(begin).Round(100*time.Millisecond), r.printed)
-	if err != nil {
-		r.Fatalf("%s: %v", r.name, err)
-	}
 }
 
 // workload makes a namespace with a Deployment that mounts one secret as
