@@ -25,7 +25,7 @@ func TestAPIServerAway(t *testing.T) {
 	device := w.superblock(runs)
 
 	// The pod that starts is bound to the node, and its provider is not there yet.
-	socket := w.lab.Path("/var/run/secrets-store-csi-providers/local.sock")
+	socket := w.lab.Path("/run/secrets-store-csi-providers/local.sock")
 	w.moved(socket, socket+".away")
 	starts := w.create(pod(namespace, "starts"))
 	w.event(starts, "ProviderUnavailable", patience)
