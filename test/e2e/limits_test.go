@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,6 +42,7 @@ func limited(t *testing.T) *world {
 func TestLimitsOfANode(t *testing.T) {
 	w := limited(t)
 	t.Run("memory", func(t *testing.T) { w.as(t).memorySpent() })
+	t.Run("provider hangs", func(t *testing.T) { w.as(t).providerHangs() })
 	t.Run("disk of the log", func(t *testing.T) { w.as(t).diskFull() })
 	t.Run("reboot", func(t *testing.T) { w.as(t).rebooted() })
 }
@@ -114,30 +114,23 @@ func firstWith(lines, text string) string {
 	return ""
 }
 
-// diskFull: without room for the log nothing is granted, and pods end.
+// diskFull: a plugin that comes back to a full disk grants nothing, and pods
+// read on and end. With room it grants by itself.
 func (w *world) diskFull() {
 	namespace := w.namespace("disk")
 	runs, ends := w.reader(namespace, "runs", "first"), w.started(pod(namespace, "ends"))
+	w.pluginAway()
 	filler := w.lab.Path(stateDir + "/filler")
 	w.fill(filler)
 	w.Cleanup(func() { _ = os.Remove(filler) })
+	w.pluginBack()
 
-	// The first pods may still fit into what is left of the open file.
-	var refused *corev1.Pod
-	w.eventually(patience, "a pod is refused for want of a log", func() error {
-		p := w.create(pod(namespace, fmt.Sprintf("starts-%d", time.Now().UnixNano())))
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-			if said := w.events(p); strings.Contains(said, "AuditUnavailable") || strings.Contains(said, "audit") {
-				w.Logf("the refused pod's event: %s", firstWith(said, "audit"))
-				refused = p
-				return nil
-			}
-			if now, err := w.client.CoreV1().Pods(namespace).Get(w.Context(), p.Name, metav1.GetOptions{}); err == nil && isReady(now) {
-				return errors.New("a pod was granted its secrets")
-			}
-		}
-		return errors.New(w.events(p))
-	})
+	refused := w.create(pod(namespace, "refused"))
+	said := w.event(refused, "the audit log", patience)
+	w.Logf("with a full disk: %s", firstWith(said, "the audit log"))
+	if !strings.Contains(said, "code = Unavailable") || !strings.Contains(said, "hint: ") {
+		w.Errorf("the event has no code or remedy:\n%s", said)
+	}
 	w.deletedAll(ends)
 	if lines := w.mounts("/pods/" + string(refused.UID) + "/volumes/kubernetes.io~csi/"); len(lines) > 0 {
 		w.Errorf("the refused pod has a volume: %v", lines)
@@ -148,8 +141,27 @@ func (w *world) diskFull() {
 	}
 	w.ready(refused, patience)
 	w.reads(refused, "/secrets/password", "first")
+	w.pluginReady(patience)
 	w.deletedAll(runs, refused)
 	w.verified()
+}
+
+// pluginAway takes the plugin off the node, until pluginBack.
+func (w *world) pluginAway() {
+	w.Helper()
+	w.kubectl("patch", "daemonset", "-n", system, daemonSet, "--type=merge", "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"nobody":"has"}}}}}`)
+	w.eventually(patience, "the plugin is gone", func() error {
+		if pids := w.processes(func(comm string) bool { return comm == pluginProcess }); len(pids) > 0 {
+			return fmt.Errorf("it is process %v", pids)
+		}
+		return nil
+	})
+}
+
+func (w *world) pluginBack() {
+	w.Helper()
+	w.kubectl("patch", "daemonset", "-n", system, daemonSet, "--type=merge", "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"nobody":null}}}}}`)
+	w.process(pluginProcess)
 }
 
 // fill fills a disk to the last byte.
