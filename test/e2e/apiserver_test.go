@@ -15,7 +15,7 @@ import (
 // Without the API server nothing is granted and nothing is taken away. The pod
 // that runs reads on; the one that starts lacks nothing but the API server's
 // word, and gets its volume when that is back.
-func TestAPIServerAway(t *testing.T) {
+func TestP8APIServerAway(t *testing.T) {
 	const outage = 30 * time.Second
 	w := theWorld(t)
 	w.pluginReady(patience)

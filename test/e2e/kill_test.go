@@ -13,7 +13,7 @@ import (
 // The plugin may die at any moment: what is mounted stays readable, what was
 // being mounted is finished by the next one, and the log tells of each delivery
 // how it ended.
-func TestPluginKilledWhileItMounts(t *testing.T) {
+func TestP7PluginKilledWhileItMounts(t *testing.T) {
 	w := theWorld(t)
 	namespace := w.namespace("killed")
 	t.Cleanup(func() { w.writeSecret("app/password", "first") })

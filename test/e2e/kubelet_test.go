@@ -16,7 +16,7 @@ import (
 
 // kubelet and the container runtime may die: pods and their volumes stay, and
 // the new kubelet finds the driver by itself.
-func TestKubeletAndRuntimeKilled(t *testing.T) {
+func TestP9KubeletAndRuntimeKilled(t *testing.T) {
 	w := theWorld(t)
 	w.pluginReady(patience)
 	t.Cleanup(func() { w.writeSecret("app/password", "first") })

@@ -39,7 +39,7 @@ func limited(t *testing.T) *world {
 
 // What limits a node: memory for volumes, and room for the log. Where one ends,
 // nothing more is granted and everything else goes on.
-func TestLimitsOfANode(t *testing.T) {
+func TestP8LimitsOfANode(t *testing.T) {
 	w := limited(t)
 	t.Run("memory", func(t *testing.T) { w.as(t).memorySpent() })
 	t.Run("provider hangs", func(t *testing.T) { w.as(t).providerHangs() })

@@ -52,7 +52,7 @@ func (w *world) revision() string {
 
 // The chart replaces the plugin, and pods read on: their volume stays the one
 // that it was, and the new plugin goes on with it.
-func TestPluginUpgradedWithLivePods(t *testing.T) {
+func TestP9PluginUpgradedWithLivePods(t *testing.T) {
 	w := theWorld(t)
 	w.pluginReady(patience)
 	w.restored()
