@@ -5,9 +5,11 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/portcullis-csi/portcullis/test/cluster/lab"
 )
@@ -24,15 +26,15 @@ func TestP8APIServerAway(t *testing.T) {
 	runs := w.reader(namespace, "runs", "first", "second")
 	device := w.superblock(runs)
 
-	// The pod that starts is bound to the node, and its provider is not there yet.
-	socket := w.lab.Path("/run/secrets-store-csi-providers/local.sock")
-	w.moved(socket, socket+".away")
-	starts := w.create(pod(namespace, "starts"))
-	w.event(starts, "ProviderUnavailable", patience)
-
+	// The pod that starts is bound to the node and was refused four times for want
+	// of its class. The next try comes eight seconds after the fourth.
+	p := pod(namespace, "starts")
+	p.Spec.Volumes[0].CSI.VolumeAttributes["secretProviderClass"] = "late"
+	starts := w.create(p)
+	w.eventually(patience, "kubelet has tried four times", func() error { return w.failedMounts(starts, 4) })
+	w.apply(class(namespace, "late", "password", "user"))
 	w.apiServerStopped()
 	stopped := time.Now()
-	w.moved(socket+".away", socket)
 	w.writeSecret("app/password", "second")
 	w.eventually(patience, "the plugin has refused for want of the API server", func() error {
 		for _, e := range w.audited(namespace) {
@@ -63,11 +65,21 @@ func TestP8APIServerAway(t *testing.T) {
 	w.verified()
 }
 
-func (w *world) moved(from, to string) {
-	w.Helper()
-	if err := os.Rename(from, to); err != nil {
-		w.Fatal(err)
+// failedMounts is nil when kubelet has said so often that a volume of a pod
+// cannot be mounted.
+func (w *world) failedMounts(p *corev1.Pod, want int32) error {
+	list, err := w.client.CoreV1().Events(p.Namespace).List(w.Context(), metav1.ListOptions{FieldSelector: "reason=FailedMount,involvedObject.uid=" + string(p.UID)})
+	if err != nil {
+		return err
 	}
+	var count int32
+	for _, e := range list.Items {
+		count += e.Count
+	}
+	if count < want {
+		return fmt.Errorf("%d times", count)
+	}
+	return nil
 }
 
 // apiServerStopped stops the API server, until apiServerBack or the end of the
