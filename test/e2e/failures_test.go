@@ -168,15 +168,6 @@ func (w *world) pluginReady(limit time.Duration) {
 	})
 }
 
-func isReady(p *corev1.Pod) bool {
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
-}
-
 // reader is a pod that reads its password all the time, and says after every
 // tenth read how often it did, and how often there was none of these values.
 func (w *world) reader(namespace, name string, values ...string) *corev1.Pod {

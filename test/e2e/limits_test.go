@@ -19,7 +19,6 @@ import (
 )
 
 const (
-	stateDir  = "/var/lib/portcullis"
 	stateRoom = 48 << 20
 	// A volume of the largest content may fill twice that and some, for the
 	// generation that takes its place; a namespace has a quarter of 128 MiB.

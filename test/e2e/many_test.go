@@ -21,10 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-const (
-	manyPods = 50
-	stateDir = "/var/lib/portcullis"
-)
+const manyPods = 50
 
 // Many pods at once: each starts, the plugin stays within what it said that it
 // needs, and when they are gone nothing of them is left on the node or in the

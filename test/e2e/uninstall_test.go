@@ -17,7 +17,6 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-
 // An installation cannot be taken away from under the pods that use it, can be
 // with force, and leaves nothing but its audit log once they are gone. What is
 // installed over that goes on with the log.

@@ -25,6 +25,7 @@ const (
 	daemonSet  = "csi-secrets-store"
 	release    = "portcullis"
 	node       = "node1"
+	stateDir   = "/var/lib/portcullis"
 )
 
 // world is a cluster with the driver installed. Tests get a view of it that
