@@ -20,8 +20,8 @@ type tools struct {
 }
 
 var (
-	made   tools  //nolint:gochecknoglobals // set by TestMain, before any test
-	shared *world //nolint:gochecknoglobals // the cluster that most tests use; nil until the first of them
+	made   tools  // set by TestMain, before any test
+	shared *world // the cluster that most tests use; nil until the first of them
 	// sharing guards shared.
 	sharing sync.Mutex
 )

@@ -70,14 +70,14 @@ func newWorld(t *testing.T, name string) *world {
 
 func begin(t *testing.T, name string) *world {
 	t.Helper()
-	ctx := context.Background() // the shared cluster outlives the test that begins it
+	ctx := context.Background() //nolint:usetesting // the shared cluster outlives the test that begins it
 	version := os.Getenv("PORTCULLIS_E2E_KUBERNETES")
 	l, err := lab.Up(ctx, lab.Config{Name: labName(name), Kubernetes: lab.Version(version), EndWithCaller: true, Progress: os.Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{T: t, lab: l}
-	if w.dir, err = os.MkdirTemp("", "portcullis-e2e"); err != nil {
+	if w.dir, err = os.MkdirTemp("", "portcullis-e2e"); err != nil { //nolint:usetesting // so does this
 		w.close()
 		t.Fatal(err)
 	}
