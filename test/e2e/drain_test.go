@@ -44,6 +44,9 @@ func TestPluginDrainedFirst(t *testing.T) {
 	if len(w.mounts(string(p.UID)+"/volumes/kubernetes.io~csi/")) == 0 {
 		t.Errorf("the volume is gone, with no plugin to unmount it")
 	}
+	if _, err := os.Lstat(w.lab.Path(registrationSocket)); err != nil {
+		t.Errorf("the registration socket, which kubelet needs to unmount the volume: %v", err)
+	}
 	for line := range strings.Lines(strings.TrimPrefix(w.events(p), before)) {
 		if strings.HasPrefix(line, "Warning") && !strings.Contains(before, line) {
 			t.Errorf("kubelet says %q: OPERATIONS.md says that it keeps silent", line)
