@@ -21,9 +21,7 @@ GENERATED_PACKAGES = $(shell grep -rlE 'flag\.Bool."update"' --include='*_test.g
 INTEGRATION_PACKAGES = $(shell grep -rlE '^//go:build .*\bintegration\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod test/*/*/go.mod test/*/*/*/go.mod deploy/*/go.mod))
 
-later = @echo "make $@: not yet: it comes with $(1)" >&2; exit 1
-
-.PHONY: help build demo test race root attack fuzz conformance integration e2e e2e-build lab lab-down bench nightly lint vuln generate verify image chart cover clean
+.PHONY: help build demo test race root attack fuzz conformance integration e2e lab lab-down bench nightly lint vuln generate verify image chart cover clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -68,15 +66,15 @@ e2e: e2e-build ## Run the end-to-end tests under a real kubelet (needs root)
 	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -parallel 8 -timeout 40m $(TESTFLAGS) ./test/e2e
 
 e2e-build: # What the end-to-end tests need beside their own program
-	@[ "$$(id -u)" = 0 ] || { echo 'make e2e: needs root: it starts a kubelet' >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo 'make $(or $(MAKECMDGOALS),e2e): needs root: it starts a kubelet' >&2; exit 1; }
 	CGO_ENABLED=0 go build -trimpath $(INSECURE) -o bin/insecure/ ./cmd/...
 	$(MAKE) image IMAGE='--insecure --platform linux/amd64'
 	go run ./test/cluster build
 	tools/tool.sh helm helm
 
-lab: ## Start a one-node Kubernetes to try things in (needs root)
+lab: e2e-build ## Start a one-node Kubernetes with the driver and a sample in it (needs root)
 	go run ./test/cluster up
-	@# The chart is installed here, from the images that make image made.
+	go run ./test/cluster install
 
 lab-down: ## Stop the one-node Kubernetes and leave nothing behind
 	go run ./test/cluster down
