@@ -21,7 +21,7 @@ GENERATED_PACKAGES = $(shell grep -rlE 'flag\.Bool."update"' --include='*_test.g
 INTEGRATION_PACKAGES = $(shell grep -rlE '^//go:build .*\bintegration\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod test/*/*/go.mod test/*/*/*/go.mod deploy/*/go.mod))
 
-.PHONY: help build demo test race root attack fuzz conformance integration e2e lab lab-down bench nightly lint vuln generate verify image chart cover clean
+.PHONY: help build demo test race root attack fuzz conformance integration e2e e2e-build lab lab-down bench nightly lint vuln generate verify image chart cover clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,18 +63,17 @@ integration: ## Run the tests against a real etcd and kube-apiserver (needs root
 	REQUIRE_ROOT=1 go test -tags insecure,integration -count=1 $(TESTFLAGS) $(or $(INTEGRATION_PACKAGES),no-package-has-an-integration-test)
 
 e2e: e2e-build ## Run the end-to-end tests under a real kubelet (needs root)
-	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -parallel 8 -timeout 40m $(TESTFLAGS) ./test/e2e
+	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -p 1 -parallel 8 -timeout 40m $(TESTFLAGS) ./test/cluster/lab ./test/e2e
 
 e2e-build: # What the end-to-end tests need beside their own program
 	@[ "$$(id -u)" = 0 ] || { echo 'make $(or $(MAKECMDGOALS),e2e): needs root: it starts a kubelet' >&2; exit 1; }
 	CGO_ENABLED=0 go build -trimpath $(INSECURE) -o bin/insecure/ ./cmd/...
-	$(MAKE) image IMAGE='--insecure --platform linux/amd64'
-	go run ./test/cluster build
+	$(MAKE) image IMAGE="--insecure --platform linux/$$(go env GOARCH)"
+	go run ./test/cluster build $(PORTCULLIS_E2E_KUBERNETES:%=--kubernetes %)
 	tools/tool.sh helm helm
 
 lab: e2e-build ## Start a one-node Kubernetes with the driver and a sample in it (needs root)
-	go run ./test/cluster up
-	go run ./test/cluster install
+	go run ./test/cluster up && go run ./test/cluster install
 
 lab-down: ## Stop the one-node Kubernetes and leave nothing behind
 	go run ./test/cluster down
@@ -82,9 +81,11 @@ lab-down: ## Stop the one-node Kubernetes and leave nothing behind
 bench: ## Run the benchmarks (BENCH=regexp, BENCHTIME=1s)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
 
-nightly: ## Run the long forms of fuzz, kill and flood tests
+nightly: ## Run the long forms of tests, and those on an older Kubernetes (needs root)
 	PORTCULLIS_NIGHTLY=1 go test -tags attack -count=1 -timeout 60m -v -run '^TestP7AFlood' ./audit/log
 	go test -count=10 -timeout 30m -run '^TestP7Kill' ./audit/log
+	cd deploy/image && PORTCULLIS_NIGHTLY=1 go test -count=1 -timeout 60m -run '^TestProductIsTheSameFromNothing$$' .
+	PORTCULLIS_NIGHTLY=1 PORTCULLIS_E2E_KUBERNETES=1.35 $(MAKE) e2e
 	@tools/fuzz.sh 5m
 
 lint: ## Run golangci-lint, opa check and regal

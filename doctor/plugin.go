@@ -12,7 +12,7 @@ func pluginChecks() []Check {
 	return []Check{
 		{"plugin.socket", OfNode, "the CSI socket, asked GetPluginInfo and Probe as kubelet asks", "this driver answers", "FAIL: nothing is mounted or unmounted on this node", judgeSocket},
 		{"plugin.version", OfNode, "the version of the plugin and of this command", "they are equal", "WARN: they differ, as in the middle of an upgrade", judgeVersion},
-		{"plugin.ready", OfNode, "every line of the plugin's /readyz", "the condition holds", "WARN: as there, it does not count; or nobody knows, as on the host, where a plugin with a network of its own is not at its usual address; FAIL: nothing is granted", judgeReady},
+		{"plugin.ready", OfNode, "every line of the plugin's /readyz; on the node itself, outside the plugin's container, whoever has its network can answer instead", "the condition holds", "WARN: as there, it does not count; or nobody knows, as on the host, where a plugin with a network of its own is not at its usual address; FAIL: nothing is granted", judgeReady},
 		{"providers.sockets", OfNode, "owner, mode and kind of each provider's socket, and its answer to Version", "the provider answers, and may be believed", "FAIL: its volumes are refused", judgeProviders},
 		{"providers.wanted", OfNode, "the providers that classes of the cluster name", "each has a socket on this node", "WARN: pods with such classes do not start on this node", judgeWanted},
 		{"node.volumes", OfNode, "the mount table, for volumes below <kubelet-root>/pods", "all are ours", "WARN: the upstream driver mounted some, which are neither protected nor rotated until their pods restart", judgeVolumes},

@@ -15,7 +15,7 @@ import (
 const providerAccount = "portcullis-provider-local"
 
 // refusals is what the chart's admission policies would refuse in a pod, with
-// the chart's own settings.
+// the chart's own settings. Which namespaces are exempt, their bindings say.
 func (o *doctorOptions) refusals(pod *corev1.Pod) []doctor.Refusal {
 	settings := refusals.Settings{
 		Driver: o.node.Driver, KubeletRoot: o.node.KubeletRoot, StateDir: o.node.StateDir,

@@ -185,3 +185,24 @@ linux: {kubeletRootDir: /data/kubelet, providersDir: /run/p, additionalProviders
 		t.Errorf("the notes have doctor %d times, want 2", len(got))
 	}
 }
+
+// A plugin that does not start unmounts nothing: names that it refuses are to be
+// refused before it is replaced.
+func TestClusterNamesAreThoseThatThePluginTakes(t *testing.T) {
+	file := program(t, "portcullis-node", "insecure")
+	args := install(t, newest(), "").plugin(t).Args
+	longest := strings.Repeat("x", 253)
+	for name, want := range map[string]bool{
+		"prod-eu1": true, "Prod.EU_1": true, "1": true, longest: true,
+		longest + "x": false, "arn:aws:eks:eu-west-1:123456789012:cluster/prod": false, "projects/p/locations/l": false, "a+b": false, "a b": false,
+		"a\u00a0b": false, "caf\u00e9": false, "-a": false, "a.": false, `a"b`: false, "{{x}}": false, "a\n": false,
+	} {
+		got := refusal(t, map[string]any{"clusterName": name})
+		if (got == "") != want || !want && (!strings.Contains(got, "clusterName") || !strings.Contains(got, "hint:")) {
+			t.Errorf("the chart says %q of clusterName %q, want that it takes it: %v", got, name, want)
+		}
+		if got := refusedArgs(t, file, append(slices.Clone(args), "--cluster-name="+name)); (got == "") != want {
+			t.Errorf("the plugin says %q of the name %q, want that it takes it: %v", got, name, want)
+		}
+	}
+}

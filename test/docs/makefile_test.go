@@ -40,6 +40,11 @@ func TestMakefileHasTheTargetsOfTheHouse(t *testing.T) {
 			t.Errorf("help of target %s is %q, want one sentence without a full stop", name, help)
 		}
 	}
+	// A target with a plain comment is a part of others, which help leaves out.
+	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9-]+):[^=\n#]*# `).FindAllStringSubmatch(read(t, "Makefile"), -1) {
+		want = append(want, m[1])
+	}
+	slices.Sort(want)
 	phony := regexp.MustCompile(`(?m)^\.PHONY: (.*)$`).FindStringSubmatch(read(t, "Makefile"))
 	if phony == nil {
 		t.Fatal("Makefile has no .PHONY line")
@@ -57,19 +62,6 @@ func TestMakeHelpListsEveryTarget(t *testing.T) {
 	for name := range targets(t) {
 		if !regexp.MustCompile(`(?m)^ +` + name + ` +\S`).MatchString(out) {
 			t.Errorf("make help does not list %s:\n%s", name, out)
-		}
-	}
-}
-
-func TestLaterTargetsFail(t *testing.T) {
-	later := regexp.MustCompile(`(?m)^([a-z0-9-]+): .*\n\t\$\(call later,`).FindAllStringSubmatch(read(t, "Makefile"), -1)
-	for _, m := range later {
-		out, err := exec.CommandContext(t.Context(), "make", "-C", root, m[1]).CombinedOutput()
-		if err == nil {
-			t.Errorf("make %s succeeded without doing anything", m[1])
-		}
-		if !strings.Contains(string(out), "make "+m[1]+": not yet") {
-			t.Errorf("make %s says %q, want that it is not there yet", m[1], out)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func TestDoctorOfAHealthyInstallation(t *testing.T) {
 	w := theWorld(t)
 	w.started(pod(w.namespace("healthy"), "app"))
 
-	onHost := w.doctor("--policy="+w.bundleOnNode(), "--health-addr="+w.plugin().Status.PodIP+":9808")
+	onHost := w.onNode()
 	inPlugin := w.report("kubectl", "exec", "-n", system, "ds/"+daemonSet, "-c", "secrets-store", "--", "/portcullis", "doctor")
 	restricted := w.report(made.portcullis, "doctor", "--only=cluster", "--kubeconfig="+w.viewer())
 
@@ -115,10 +115,10 @@ func (w *world) says(f findings, check string, status doctor.Status, text string
 	return doctor.Result{}
 }
 
-// bundleOnNode is the policy bundle as kubelet has put it onto the node.
-func (w *world) bundleOnNode() string {
-	w.Helper()
-	return fmt.Sprintf("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~configmap/policy/bundle.tar.gz", w.plugin().UID)
+// policyOnNode is the policy bundle as kubelet has put it onto the node, for the
+// plugin's pod with this UID.
+func policyOnNode(uid string) string {
+	return fmt.Sprintf("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~configmap/policy/bundle.tar.gz", uid)
 }
 
 // viewer is a kubeconfig, in the node, of an account that may view namespaces,

@@ -23,7 +23,7 @@ var (
 	made   tools  //nolint:gochecknoglobals // set by TestMain, before any test
 	shared *world //nolint:gochecknoglobals // the cluster that most tests use; nil until the first of them
 	// sharing guards shared.
-	sharing sync.Mutex //nolint:gochecknoglobals // see shared
+	sharing sync.Mutex
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }

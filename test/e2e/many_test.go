@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -147,8 +148,8 @@ func (w *world) leftNothing(p *corev1.Pod) {
 		if left := w.mounts(string(p.UID)); len(left) != 0 {
 			return fmt.Errorf("the mounts %q", left)
 		}
-		if _, err := os.Lstat(w.lab.Path("/var/lib/kubelet/pods/" + string(p.UID))); !os.IsNotExist(err) {
-			return fmt.Errorf("its directory: %v", err)
+		if _, err := os.Lstat(w.lab.Path("/var/lib/kubelet/pods/" + string(p.UID))); !errors.Is(err, fs.ErrNotExist) {
+			return errors.Join(errors.New("kubelet's directory of it is there"), err)
 		}
 		if w.recorded(p) {
 			return errors.New("a record in volumes.db")

@@ -132,13 +132,14 @@ func (w *world) close() {
 
 // installAll installs the driver as the documents say, with a policy that
 // grants namespaces with the label of grantedLabel what is below app/, and
-// waits until kubelet knows the driver.
-func (w *world) installAll() {
+// waits until kubelet knows the driver. The flags of helm are added to those of
+// every installation.
+func (w *world) installAll(settings ...string) {
 	w.Helper()
 	w.publishPolicy(w.policy(nil))
 	w.writeSecret("app/password", "first")
 	w.writeSecret("app/user", "scott")
-	w.helm(append([]string{"install", release, made.chart(), "--namespace", system, "--wait", "--timeout", "30s"}, w.values()...)...)
+	w.helm(append([]string{"install", release, made.chart(), "--namespace", system, "--wait", "--timeout", "30s"}, append(w.values(), settings...)...)...)
 	w.eventually(30*time.Second, "the driver is registered", w.registration)
 }
 

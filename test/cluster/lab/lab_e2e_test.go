@@ -22,8 +22,9 @@ import (
 	"github.com/portcullis-csi/portcullis/test/cluster/lab"
 )
 
-// version is that of the labs in these tests: LAB_KUBERNETES=1.35 tests another.
-func version() lab.Version { return lab.Version(os.Getenv("LAB_KUBERNETES")) }
+// version is that of the labs in these tests: PORTCULLIS_E2E_KUBERNETES=1.35
+// tests another.
+func version() lab.Version { return lab.Version(os.Getenv("PORTCULLIS_E2E_KUBERNETES")) }
 
 // up starts a lab of its own, which ends with the test.
 func up(t *testing.T, c lab.Config) *lab.Lab {
