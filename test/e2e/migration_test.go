@@ -20,7 +20,7 @@ import (
 func TestUpgradeInPlaceFromTheUpstreamDriver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "migration")
-	guide := w.reader("docs/MIGRATION.md", nil)
+	guide := w.follower("docs/MIGRATION.md", nil)
 	chart := filepath.Join(guide.dir, "secrets-store-csi-driver")
 	if err := os.CopyFS(chart, os.DirFS(filepath.Join(w.upstreamFiles(), "charts/secrets-store-csi-driver"))); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 func TestOperationsAreTrueWordForWord(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "operations")
-	guide := w.reader("docs/OPERATIONS.md", []string{"Install with the chart", "Upgrade", "Uninstall"})
+	guide := w.follower("docs/OPERATIONS.md", []string{"Install with the chart", "Upgrade", "Uninstall"})
 	guide.follow("Install with the chart")
 	w.registered()
 	if !strings.Contains(guide.printed, "correct horse") {

@@ -25,7 +25,7 @@ type reader struct {
 	printed string // by the last section
 }
 
-func (w *world) reader(document string, sections []string) *reader {
+func (w *world) follower(document string, sections []string) *reader {
 	w.Helper()
 	text, err := os.ReadFile(filepath.Join(made.repository, document))
 	if err != nil {
