@@ -66,14 +66,14 @@ e2e: e2e-build ## Run the end-to-end tests under a real kubelet (needs root)
 	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -p 1 -parallel 8 -timeout 40m $(TESTFLAGS) ./test/cluster/lab ./test/e2e
 
 e2e-build: # What the end-to-end tests need beside their own program
-	@[ "$$(id -u)" = 0 ] || { echo 'make e2e: needs root: it starts a kubelet' >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo 'make $(or $(MAKECMDGOALS),e2e): needs root: it starts a kubelet' >&2; exit 1; }
 	CGO_ENABLED=0 go build -trimpath $(INSECURE) -o bin/insecure/ ./cmd/...
 	$(MAKE) image IMAGE="--insecure --platform linux/$$(go env GOARCH)"
 	go run ./test/cluster build $(PORTCULLIS_E2E_KUBERNETES:%=--kubernetes %)
 	tools/tool.sh helm helm
 
-lab: ## Start a one-node Kubernetes to try things in (needs root)
-	go run ./test/cluster up
+lab: e2e-build ## Start a one-node Kubernetes with the driver and a sample in it (needs root)
+	go run ./test/cluster up && go run ./test/cluster install
 
 lab-down: ## Stop the one-node Kubernetes and leave nothing behind
 	go run ./test/cluster down

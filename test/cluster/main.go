@@ -2,6 +2,7 @@
 // or only its API server.
 //
 //	go run ./test/cluster up      starts it
+//	go run ./test/cluster install puts the driver and a sample into it
 //	go run ./test/cluster exec kubectl get nodes
 //	go run ./test/cluster down    leaves nothing behind
 package main
@@ -49,7 +50,7 @@ Programs are built once per version into ~/.cache/portcullis/cluster, or
 below PORTCULLIS_CLUSTER. That takes ten minutes; later starts take seconds.`,
 		SilenceUsage: true, SilenceErrors: true, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	c.AddCommand(buildCommand(), upCommand(), downCommand(), execCommand(), apiserverCommand())
+	c.AddCommand(buildCommand(), upCommand(), installCommand(), downCommand(), execCommand(), apiserverCommand())
 	return c
 }
 
@@ -57,8 +58,10 @@ func versionFlag(c *cobra.Command) *string {
 	return c.Flags().String("kubernetes", string(lab.V137), "version of Kubernetes: 1.37 or 1.35")
 }
 
+const defaultName = "lab"
+
 func nameFlag(c *cobra.Command) *string {
-	return c.Flags().String("name", "lab", "name of the lab: there can be several at once")
+	return c.Flags().String("name", defaultName, "name of the lab: there can be several at once")
 }
 
 func buildCommand() *cobra.Command {
@@ -86,10 +89,6 @@ func upCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		option := ""
-		if *name != "lab" {
-			option = " --name " + *name
-		}
 		fmt.Printf(`Kubernetes %[1]s is up, for %[2]v:
 
   go run ./test/cluster exec%[3]s kubectl get nodes   a command in the node, as administrator
@@ -100,7 +99,7 @@ func upCommand() *cobra.Command {
   the node's files:  %[5]s
   kubelet's log:     %[6]s
   audit log:         %[7]s
-`, *version, *limit, option, lab.BusyboxImage, l.Root(), l.Log(lab.Kubelet), l.AuditLog())
+`, *version, *limit, nameOption(*name), lab.BusyboxImage, l.Root(), l.Log(lab.Kubelet), l.AuditLog())
 		return nil
 	}
 	return c

@@ -18,8 +18,9 @@ import (
 // Whoever comes from the upstream driver as docs/MIGRATION.md says, word for
 // word, loses no running pod, gets protection pod by pod, and can go back.
 func TestUpgradeInPlaceFromTheUpstreamDriver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "migration")
-	guide := w.reader("docs/MIGRATION.md", nil)
+	guide := w.follower("docs/MIGRATION.md", nil)
 	chart := filepath.Join(guide.dir, "secrets-store-csi-driver")
 	if err := os.CopyFS(chart, os.DirFS(filepath.Join(w.upstreamFiles(), "charts/secrets-store-csi-driver"))); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,9 @@ import (
 // Whoever installs, upgrades and removes the driver as docs/OPERATIONS.md says,
 // word for word, gets what it says.
 func TestOperationsAreTrueWordForWord(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "operations")
-	guide := w.reader("docs/OPERATIONS.md", []string{"Install with the chart", "Upgrade", "Uninstall"})
+	guide := w.follower("docs/OPERATIONS.md", []string{"Install with the chart", "Upgrade", "Uninstall"})
 	guide.follow("Install with the chart")
 	w.registered()
 	if !strings.Contains(guide.printed, "correct horse") {

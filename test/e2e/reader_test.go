@@ -5,12 +5,12 @@ package e2e_test
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/portcullis-csi/portcullis/test/cluster/guide"
 	"github.com/portcullis-csi/portcullis/test/snippets"
 )
 
@@ -20,11 +20,12 @@ type reader struct {
 
 	name    string
 	dir     string
+	types   snippets.Reader
 	blocks  []snippets.Block
 	printed string // by the last section
 }
 
-func (w *world) reader(document string, sections []string) *reader {
+func (w *world) follower(document string, sections []string) *reader {
 	w.Helper()
 	text, err := os.ReadFile(filepath.Join(made.repository, document))
 	if err != nil {
@@ -34,16 +35,8 @@ func (w *world) reader(document string, sections []string) *reader {
 	if r.blocks, err = snippets.Extract(string(text), sections...); err != nil {
 		w.Fatalf("%s: %v", document, err)
 	}
-	for link, to := range map[string]string{
-		"bin/portcullis": made.portcullis, "bin/helm": made.helm, "deploy": filepath.Join(made.repository, "deploy"),
-	} {
-		link = filepath.Join(r.dir, link)
-		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
-			w.Fatal(err)
-		}
-		if err := os.Symlink(to, link); err != nil {
-			w.Fatal(err)
-		}
+	if r.types, err = guide.Reader(guide.Config{Lab: w.lab, Dir: r.dir, Clone: made.repository, Portcullis: made.portcullis, Helm: made.helm}); err != nil {
+		w.Fatal(err)
 	}
 	return r
 }
@@ -59,16 +52,8 @@ func (r *reader) follow(section string) {
 	defer cancel()
 	var printed strings.Builder
 	begin := time.Now()
-	err := snippets.Reader{Dir: r.dir, Printed: &printed, Command: func(ctx context.Context, name string, args ...string) *exec.Cmd {
-		cmd := r.lab.Command(ctx, name, args...)
-		cmd.Env = append(cmd.Env, "NODE="+node) // as OPERATIONS.md asks its reader to
-		for i, v := range cmd.Env {
-			if path, ok := strings.CutPrefix(v, "PATH="); ok {
-				cmd.Env[i] = "PATH=" + filepath.Join(r.dir, "bin") + ":" + path
-			}
-		}
-		return cmd
-	}}.Follow(ctx, blocks)
+	r.types.Printed = &printed
+	err := r.types.Follow(ctx, blocks)
 	r.printed = printed.String()
 	r.Logf("section %q, in %v, prints\n%s", section, time.Since(begin).Round(100*time.Millisecond), r.printed)
 	if err != nil {
