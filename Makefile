@@ -15,6 +15,8 @@ IMAGE ?=
 INSECURE := -tags insecure
 # Packages with tests that need root, and packages whose tests rewrite files.
 ROOT_PACKAGES = $(shell grep -rlE 'hardeningtest\.Need(Root|Kernel)' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
+# With ROOT_FOLLOWS=1 the unit stage leaves the packages of make root to it.
+UNIT_PACKAGES = $(if $(ROOT_FOLLOWS),$(filter-out $(patsubst ./%,github.com/portcullis-csi/portcullis/%,$(ROOT_PACKAGES)),$(shell go list ./...)),./...)
 GENERATED_PACKAGES = $(shell grep -rlE 'flag\.Bool."update"' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 INTEGRATION_PACKAGES = $(shell grep -rlE '^//go:build .*\bintegration\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 MODULES = . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod test/*/go.mod test/*/*/go.mod test/*/*/*/go.mod deploy/*/go.mod))
@@ -33,7 +35,7 @@ demo: ## Play allowed, denied and rotated mounts on real sockets (needs root)
 	bin/insecure/portcullis demo
 
 test: ## Check what needs no root: lint, unit and policy tests, race detector
-	@tools/stages.sh lint='$(MAKE) lint' unit='go test $(INSECURE) $(TESTFLAGS) ./...' race='$(MAKE) race'
+	@tools/stages.sh lint='$(MAKE) lint' unit='go test $(INSECURE) $(TESTFLAGS) $(UNIT_PACKAGES)' race='$(MAKE) race'
 
 race: ## Run all concurrent tests under the race detector, as release builds
 	@tools/race.sh $(TESTFLAGS)
@@ -61,7 +63,7 @@ integration: ## Run the tests against a real etcd and kube-apiserver (needs root
 	REQUIRE_ROOT=1 go test -tags insecure,integration -count=1 $(TESTFLAGS) $(or $(INTEGRATION_PACKAGES),no-package-has-an-integration-test)
 
 e2e: e2e-build ## Run the end-to-end tests under a real kubelet (needs root)
-	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -p 1 -timeout 40m $(TESTFLAGS) ./test/cluster/lab ./test/e2e
+	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -p 1 -parallel 8 -timeout 40m $(TESTFLAGS) ./test/cluster/lab ./test/e2e
 
 e2e-build: # What the end-to-end tests need beside their own program
 	@[ "$$(id -u)" = 0 ] || { echo 'make e2e: needs root: it starts a kubelet' >&2; exit 1; }

@@ -228,17 +228,21 @@ func TestTooManyWaitForTheDisk(t *testing.T) {
 	})
 }
 
+// TestP8OweNeverWaits has a clock that moves only while everybody waits, so that
+// it measures no load of the machine.
 func TestP8OweNeverWaits(t *testing.T) {
-	r, l := audittest.New(t)
-	release := l.Hang()
-	defer release()
-	begin := time.Now()
-	for range 2000 {
-		r.Owe(audit.Unmounted(claim(), ""))
-	}
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("2,000 x Owe() took %v, want far less than 5 s", took)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, l := audittest.New(t)
+		release := l.Hang()
+		defer release()
+		begin := time.Now()
+		for range 2000 {
+			r.Owe(audit.Unmounted(claim(), ""))
+		}
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("2,000 x Owe() waited for %v, want not at all", took)
+		}
+	})
 }
 
 func TestP7OwedEventsAreRetried(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // webhookName is the ValidatingWebhookConfiguration of the chart.
@@ -95,6 +96,20 @@ func (f *Facts) actions(policy string) []string {
 	return all
 }
 
+// exempt reports whether the binding of a policy that is of its name, which is the
+// one for pods, leaves a namespace out.
+func (f *Facts) exempt(policy, namespace string) bool {
+	return slices.ContainsFunc(f.Cluster.Bindings.Value, func(b admissionv1.ValidatingAdmissionPolicyBinding) bool {
+		m := b.Spec.MatchResources
+		if b.Name != policy || m == nil || m.NamespaceSelector == nil {
+			return false
+		}
+		return slices.ContainsFunc(m.NamespaceSelector.MatchExpressions, func(e metav1.LabelSelectorRequirement) bool {
+			return e.Key == corev1.LabelMetadataName && e.Operator == metav1.LabelSelectorOpNotIn && slices.Contains(e.Values, namespace)
+		})
+	})
+}
+
 func judgePolicies(f *Facts) []Result {
 	c := f.Cluster
 	for _, err := range []error{c.Policies.Err, c.Bindings.Err} {
@@ -148,6 +163,9 @@ func judgePreview(f *Facts) []Result {
 		for _, r := range f.Refusals(p) {
 			if slices.Contains(f.actions(r.Policy), string(admissionv1.Deny)) {
 				continue // in force, and the pod is older
+			}
+			if f.exempt(r.Policy, p.Namespace) {
+				continue
 			}
 			message, hint, found := strings.Cut(r.Message, sep)
 			if !found {

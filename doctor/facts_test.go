@@ -132,7 +132,10 @@ func bindings() []admissionv1.ValidatingAdmissionPolicyBinding {
 		if i >= 3 {
 			action = []admissionv1.ValidationAction{admissionv1.Warn, admissionv1.Audit}
 		}
-		list = append(list, admissionv1.ValidatingAdmissionPolicyBinding{Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{PolicyName: "portcullis-" + n, ValidationActions: action}})
+		list = append(list, admissionv1.ValidatingAdmissionPolicyBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "portcullis-" + n},
+			Spec:       admissionv1.ValidatingAdmissionPolicyBindingSpec{PolicyName: "portcullis-" + n, ValidationActions: action},
+		})
 	}
 	return list
 }

@@ -230,14 +230,29 @@ func badNodes() []bad {
 			status: doctor.OK, finding: version,
 		},
 		{
+			name: "insecure of the same stamped version", check: "plugin.version",
+			change: onNode(func(n *doctor.Node) { n.Plugin.Version = version + ".insecure" }),
+			status: doctor.OK, finding: version,
+		},
+		{
 			name: "no version", check: "plugin.version",
 			change: onNode(func(n *doctor.Node) { n.Plugin.Err = errBroken }),
 			status: doctor.NA, finding: "no plugin",
 		},
 		{
 			name: "no readiness", check: "plugin.ready",
-			change: onNode(func(n *doctor.Node) { n.Ready.Err = errors.New("nobody serves it") }),
+			change: onNode(func(n *doctor.Node) { n.Ready.Err, n.Plugin.Err = doctor.ErrUnserved, doctor.ErrUnserved }),
 			status: doctor.Fail, finding: "nobody serves it", hint: "--health-addr",
+		},
+		{
+			name: "readiness in another network", check: "plugin.ready",
+			change: onNode(func(n *doctor.Node) { n.Ready.Err = doctor.ErrUnserved }),
+			status: doctor.Warn, finding: "the plugin answers at its socket", hint: "in the plugin's container",
+		},
+		{
+			name: "readiness that answers nothing", check: "plugin.ready",
+			change: onNode(func(n *doctor.Node) { n.Ready.Err = errors.New("it answers 404") }),
+			status: doctor.Fail, finding: "404", hint: "--health-addr",
 		},
 		{
 			name: "empty readiness", check: "plugin.ready",

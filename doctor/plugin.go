@@ -1,12 +1,18 @@
 package doctor
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
+
+// ErrUnserved is the error of a socket or an address that refuses connections.
+var ErrUnserved = errors.New("nobody serves it")
 
 func pluginChecks() []Check {
 	return []Check{
 		{"plugin.socket", OfNode, "the CSI socket, asked GetPluginInfo and Probe as kubelet asks", "this driver answers", "FAIL: nothing is mounted or unmounted on this node", judgeSocket},
 		{"plugin.version", OfNode, "the version of the plugin and of this command", "they are equal", "WARN: they differ, as in the middle of an upgrade", judgeVersion},
-		{"plugin.ready", OfNode, "every line of the plugin's /readyz", "the condition holds", "WARN: as there, it does not count; FAIL: nothing is granted", judgeReady},
+		{"plugin.ready", OfNode, "every line of the plugin's /readyz; on the node itself, outside the plugin's container, whoever has its network can answer instead", "the condition holds", "WARN: as there, it does not count; or nobody knows, as on the host, where a plugin with a network of its own is not at its usual address; FAIL: nothing is granted", judgeReady},
 		{"providers.sockets", OfNode, "owner, mode and kind of each provider's socket, and its answer to Version", "the provider answers, and may be believed", "FAIL: its volumes are refused", judgeProviders},
 		{"providers.wanted", OfNode, "the providers that classes of the cluster name", "each has a socket on this node", "WARN: pods with such classes do not start on this node", judgeWanted},
 		{"node.volumes", OfNode, "the mount table, for volumes below <kubelet-root>/pods", "all are ours", "WARN: the upstream driver mounted some, which are neither protected nor rotated until their pods restart", judgeVolumes},
@@ -31,14 +37,29 @@ func judgeVersion(f *Facts) []Result {
 	switch p := f.Node.Plugin; {
 	case p.Err != nil:
 		return []Result{na("no plugin answers")}
-	case strings.TrimSuffix(p.Version, "+insecure") != f.Version:
+	case unmarked(p.Version) != f.Version:
 		return []Result{warn("use the command of the plugin's image: kubectl exec into its pod", "the plugin is %q and this command %q", Printable(p.Version), f.Version)}
 	}
 	return []Result{ok("both are %s", f.Version)}
 }
 
+// unmarked is the version of a plugin without the mark of a development build,
+// which is the only build metadata or the last part of it.
+func unmarked(version string) string {
+	for _, mark := range []string{"+insecure", ".insecure"} {
+		if v, found := strings.CutSuffix(version, mark); found {
+			return v
+		}
+	}
+	return version
+}
+
 func judgeReady(f *Facts) []Result {
 	ready := f.Node.Ready
+	// In a pod the plugin has a network of its own, and the host another.
+	if errors.Is(ready.Err, ErrUnserved) && f.Node.Plugin.Err == nil {
+		return []Result{warn("run doctor in the plugin's container, or give --health-addr the address of its pod, with the port", "/readyz at %s: %v, and the plugin answers at its socket", f.Node.ReadyAddr, ready.Err)}
+	}
 	if ready.Err != nil {
 		return []Result{refused("start the plugin, or give --health-addr its address", "/readyz at "+f.Node.ReadyAddr, ready.Err)}
 	}

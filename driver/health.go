@@ -19,13 +19,23 @@ type Check struct {
 // HealthHandler serves /healthz, which answers 200 while the process runs, and
 // /readyz, which answers 503 and says why while a check fails. Unmounting
 // works all the same: readiness is about granting (promise P8).
+//
+// Readiness is asked by one caller at a time: anybody may ask, checks may wait for
+// the API server, and kubelet's probe has its turn among them. Who has gone by then
+// is not answered.
 func HealthHandler(checks []Check) http.Handler {
+	turn := make(chan struct{}, 1)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		text, ready := readiness(checks)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case turn <- struct{}{}:
+		case <-r.Context().Done():
+			return
+		}
+		text, ready := inTurn(checks, turn)
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if !ready {
@@ -34,6 +44,12 @@ func HealthHandler(checks []Check) http.Handler {
 		_, _ = io.WriteString(w, text)
 	})
 	return mux
+}
+
+// inTurn gives the turn back whatever becomes of a check.
+func inTurn(checks []Check, turn <-chan struct{}) (text string, ready bool) {
+	defer func() { <-turn }()
+	return readiness(checks)
 }
 
 func readiness(checks []Check) (text string, ready bool) {

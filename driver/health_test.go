@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -33,5 +34,62 @@ func TestHealthHandler(t *testing.T) {
 	}
 	if code, _ := get("/debug/pprof/"); code != http.StatusNotFound {
 		t.Errorf("GET /debug/pprof/ = %d, want 404", code)
+	}
+}
+
+// A check that waits holds up neither /healthz nor whoever has gone away, and
+// however many ask for readiness, the check is made for one at a time.
+func TestReadinessIsAskedOneByOne(t *testing.T) {
+	entered, leave := make(chan struct{}, 8), make(chan struct{})
+	h := driver.HealthHandler([]driver.Check{{Name: "slow", Err: func() error { entered <- struct{}{}; <-leave; return nil }}})
+	ask := func(ctx context.Context, path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil))
+		return w
+	}
+	first := make(chan string)
+	go func() { first <- ask(t.Context(), "/readyz").Body.String() }()
+	<-entered
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if text := ask(gone, "/readyz").Body.String(); text != "" {
+		t.Errorf("GET /readyz of a caller that is gone = %q, want nothing", text)
+	}
+	if code := ask(t.Context(), "/healthz").Code; code != http.StatusOK {
+		t.Errorf("GET /healthz while a check waits = %d, want 200", code)
+	}
+	if len(entered) > 0 {
+		t.Error("the check was made for two callers at the same time")
+	}
+	close(leave)
+	if text := <-first; text != "[+] slow\nready\n" {
+		t.Errorf("GET /readyz = %q, want the check and ready", text)
+	}
+	if text := ask(t.Context(), "/readyz").Body.String(); text != "[+] slow\nready\n" {
+		t.Errorf("GET /readyz after that = %q, want it to be asked again", text)
+	}
+}
+
+// A check that panics does not keep the others from their turn.
+func TestReadinessSurvivesAPanic(t *testing.T) {
+	broken := true
+	h := driver.HealthHandler([]driver.Check{{Name: "broken", Err: func() error {
+		if broken {
+			panic("broken")
+		}
+		return nil
+	}}})
+	ask := func() (code int) {
+		defer func() { _ = recover() }()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+		return w.Code
+	}
+	if code := ask(); code != 0 {
+		t.Fatalf("GET /readyz = %d, want the panic", code)
+	}
+	broken = false
+	if code := ask(); code != http.StatusOK {
+		t.Errorf("GET /readyz after a panic = %d, want 200", code)
 	}
 }

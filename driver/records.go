@@ -58,6 +58,7 @@ func (r record) key() targetKey { return targetKey{r.PodUID, r.Volume} }
 
 const (
 	recordsFile = "volumes.db"
+	recordsNext = recordsFile + ".next"
 	// recordsDelay gathers the writes of a burst into one. A crash loses at
 	// most this much of a hint.
 	recordsDelay = 200 * time.Millisecond
@@ -239,13 +240,12 @@ func (r *Records) write(all []record) error {
 			return err
 		}
 	}
-	const next = recordsFile + ".next"
 	content := slices.Concat([]byte(digestOf(lines.Bytes())+"\n"), lines.Bytes())
-	if err := r.dir.WriteFile(next, content, 0o600); err != nil {
+	if err := r.dir.WriteFile(recordsNext, content, 0o600); err != nil {
 		return err
 	}
 	hardening.FaultPoint("records/written")
-	if err := r.dir.Rename(next, recordsFile); err != nil {
+	if err := r.dir.Rename(recordsNext, recordsFile); err != nil {
 		return err
 	}
 	hardening.FaultPoint("records/renamed")
@@ -269,8 +269,10 @@ func (r *Records) Retire() error {
 		r.timer.Stop()
 		r.timer = nil // a flush that has begun finds nothing to do
 	}
-	if err := r.dir.Remove(recordsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove %s: %w", recordsFile, err)
+	for _, name := range []string{recordsFile, recordsNext} { // the other where a plugin was killed while it wrote
+		if err := r.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove %s: %w", name, err)
+		}
 	}
 	return nil
 }

@@ -34,6 +34,10 @@ func TestRetiredRecords(t *testing.T) {
 			if err := old.Close(); err != nil {
 				t.Fatal(err)
 			}
+			next := filepath.Join(dir, "volumes.db.next") // of one that was killed
+			if err := os.WriteFile(next, []byte("half"), 0o600); err != nil {
+				t.Fatal(err)
+			}
 			r := openRecords(t, dir)
 			r.Remove("old", "v")
 			tt.change(r)
@@ -50,6 +54,9 @@ func TestRetiredRecords(t *testing.T) {
 			_, err := os.Lstat(filepath.Join(dir, "volumes.db"))
 			if tt.stays != (err == nil) || err != nil && !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("Lstat(volumes.db) = %v, want it to stay: %v", err, tt.stays)
+			}
+			if _, err := os.Lstat(next); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("Lstat(volumes.db.next) = %v, want it gone", err)
 			}
 		})
 	}

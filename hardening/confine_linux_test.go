@@ -146,8 +146,12 @@ func runConfined(verb, rest string) int {
 		return childConfine(rest, unix.CAP_CHOWN, unix.CAP_SETUID, unix.CAP_SYS_ADMIN)
 	case "confine-with-both-and-dropper":
 		return childConfine(rest, unix.CAP_CHOWN, unix.CAP_SETUID, unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP)
+	case "owners":
+		return childOwners(rest)
 	case "life":
 		return childLife(rest)
+	case "work":
+		return childConfined(workOfEveryKind)
 	case "x32":
 		const bit = 0x40000000
 		return childConfined(func() { fmt.Printf("x32 %d\n", errnoOf(unix.SYS_GETPID|bit)) })

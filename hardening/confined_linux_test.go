@@ -3,7 +3,10 @@ package hardening_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,4 +92,53 @@ dumpable: [0 <nil>]
 			t.Errorf("the child says\n%swant\n%s", out, want)
 		}
 	})
+}
+
+// childOwners reads a file of another user in many threads at once, as a process
+// that is confined and protected.
+func childOwners(name string) int {
+	return childConfined(func() {
+		if _, err := hardening.ProtectProcess(); err != nil {
+			fmt.Print(err)
+			return
+		}
+		var readers sync.WaitGroup
+		for range 8 {
+			readers.Go(func() {
+				runtime.LockOSThread()
+				for range 300 {
+					if err := hardening.Reopen(name); err != nil {
+						fmt.Println("reopen:", err)
+						return
+					}
+				}
+			})
+		}
+		readers.Wait()
+		dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+		fmt.Println("dumpable:", dumpable, err)
+	})
+}
+
+// TestP5OwnersAtTheSameTime: a thread that reads as an owner undoes neither what
+// another has just restored, nor takes a moment of another for what was before.
+func TestP5OwnersAtTheSameTime(t *testing.T) {
+	hardeningtest.NeedRoot(t)
+	const suidDumpable = "/proc/sys/fs/suid_dumpable"
+	before, err := os.ReadFile(suidDumpable)
+	if err != nil || os.WriteFile(suidDumpable, []byte("1"), 0) != nil {
+		t.Skip("the kernel's setting cannot be changed: a change of user makes no process dump core here")
+	}
+	t.Cleanup(func() { _ = os.WriteFile(suidDumpable, before, 0) })
+	name := t.TempDir() + "/secret"
+	check(t, "write", os.WriteFile(name, []byte("x"), 0o400))
+	check(t, "chown", os.Chown(name, 1000, 1000))
+	for dir := name; dir != "/"; dir = filepath.Dir(dir) {
+		if dir != name && strings.HasPrefix(dir, os.TempDir()+"/") {
+			check(t, "open the way to it", os.Chmod(dir, 0o755))
+		}
+	}
+	if out := confinedChild(t, "owners "+name); out != "dumpable: 0 <nil>\n" {
+		t.Errorf("the child says %q, want every file and dumpable 0", out)
+	}
 }

@@ -1,11 +1,22 @@
 package hardening
 
 import (
+	"errors"
 	"io/fs"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/sys/unix"
 )
+
+// Reopen opens path without looking into it, then for reading, as a rotation does.
+func Reopen(path string) error {
+	d, err := newDescriptor(unix.Open(path, openPath, 0))
+	if err != nil {
+		return err
+	}
+	opened, err := d.reopen(openRead)
+	return errors.Join(err, opened.Close(), d.Close())
+}
 
 // ScrubHere scrubs the volume on top of a target in the calling thread, whose
 // capabilities a test has dropped.

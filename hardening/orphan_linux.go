@@ -1,8 +1,11 @@
 package hardening
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -64,27 +67,52 @@ func (t *Target) Held() (bool, error) {
 // kubelet's directories, as the host's own processes and the likes of a node
 // exporter do, follow the target when it is unmounted.
 func (t *Target) heldBy(mountinfo, device string) (bool, error) {
-	text, err := os.ReadFile(mountinfo) //nolint:gosec // G304: a process of the table that the operator named
+	f, err := os.Open(mountinfo) //nolint:gosec // G304: a process of the table that the operator named
+	if err == nil {
+		defer func() { _ = f.Close() }()
+		var held bool
+		held, err = t.heldIn(f, device)
+		if held {
+			return true, nil
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
 		return false, nil // it has ended
 	}
 	if err != nil {
 		return false, fmt.Errorf("read mounts of a process: %w", err)
 	}
-	if !strings.Contains(string(text), " "+device+" ") {
-		return false, nil
-	}
-	table, err := parseMountTable(string(text))
-	if err != nil {
-		return false, err
-	}
+	return false, nil
+}
+
+// maxOwnLine is more than a line about a volume of ours has: two paths, each byte
+// of which the kernel may write as four.
+const maxOwnLine = 64 << 10
+
+// heldIn reads a mount table line by line: whoever may make a user namespace can
+// have one of hundreds of megabytes in it.
+func (t *Target) heldIn(table io.Reader, device string) (bool, error) {
 	mirror := "/" + path.Join(podsName, t.podUID, csiVolumes, t.volume, mountName)
-	for _, m := range table {
-		if m.device == device && (m.root != "/" || !strings.HasSuffix(m.point, mirror)) {
-			return true, nil
+	lines := bufio.NewReaderSize(table, maxOwnLine)
+	for cut := false; ; {
+		line, err := lines.ReadSlice('\n')
+		if whole := err == nil && !cut; whole && bytes.Contains(line, []byte(" "+device+" ")) {
+			m, err := parseMountLine(strings.TrimSuffix(string(line), "\n"))
+			if err != nil {
+				return false, err
+			}
+			if m.device == device && (m.root != "/" || !strings.HasSuffix(m.point, mirror)) {
+				return true, nil
+			}
+		}
+		cut = errors.Is(err, bufio.ErrBufferFull) // the rest of a line that is about something else
+		switch {
+		case errors.Is(err, io.EOF):
+			return false, nil
+		case err != nil && !cut:
+			return false, err
 		}
 	}
-	return false, nil
 }
 
 // DetachIdle removes a volume of ours that nobody uses, and the mount directory.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -109,6 +111,42 @@ func TestHeldNeedsTheNodesProcesses(t *testing.T) {
 	}
 	if _, err := target.Held(); err != nil {
 		t.Errorf("Held() = %v, want an answer", err)
+	}
+}
+
+// TestHeldInAHugeMountTable: a process in a user namespace of its own may have a
+// hundred thousand mounts with long names, and lines longer than any of ours.
+func TestHeldInAHugeMountTable(t *testing.T) {
+	n := newNode(t, hardening.SettingAuto)
+	_, _, dir := n.publish(t, "v", hardening.Limits{Bytes: 1 << 16}, valued("a", "secret"))
+	ours := strings.Replace(mountLines(t, dir)[0], dir, "/elsewhere", 1) + "\n"
+	other := "31 1 0:1 / /" + strings.Repeat("x", 4000) + " rw - overlay overlay rw\n"
+	long := "32 1 0:1 / /y rw - overlay overlay lowerdir=" + strings.Repeat(ours[:len(ours)-1], 4000) + "\n"
+	proc := t.TempDir()
+	for pid, table := range map[string]string{"2": "", "7": ""} {
+		check(t, "mkdir", os.Mkdir(filepath.Join(proc, pid), 0o700))
+		check(t, "write", os.WriteFile(filepath.Join(proc, pid, "mountinfo"), []byte(table), 0o600))
+	}
+	check(t, "write", os.WriteFile(filepath.Join(proc, "2", "comm"), []byte("kthreadd\n"), 0o600))
+	sys, err := hardening.Open(hardening.Config{KubeletRoot: n.root, Protection: hardening.SettingAuto, Proc: proc})
+	check(t, "open", err)
+	defer func() { check(t, "close", sys.Close()) }()
+	target, err := sys.Target(podUID, "v")
+	check(t, "target", err)
+	defer func() { check(t, "close", target.Close()) }()
+	huge := strings.Repeat(other, 8000) + long
+	for want, table := range map[bool]string{false: huge, true: huge + ours} {
+		check(t, "write", os.WriteFile(filepath.Join(proc, "7", "mountinfo"), []byte(table), 0o600))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		held, err := target.Held()
+		runtime.ReadMemStats(&after)
+		if held != want || err != nil {
+			t.Errorf("Held() = %t, %v, want %t", held, err, want)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 4<<20 {
+			t.Errorf("Held() took %d bytes of memory for a table of %d, want few", took, len(table))
+		}
 	}
 }
 

@@ -102,9 +102,14 @@ type condition struct {
 func is(argument uint32, value uint64) condition { return condition{argument, ^uint64(0), value} }
 
 // one is a use for each value of the first argument.
-func one(values ...uint64) (uses [][]condition) {
+func one(values ...uint64) [][]condition { return each(0, values) }
+
+// second is a use for each value of the second.
+func second(values ...uint64) [][]condition { return each(1, values) }
+
+func each(argument uint32, values []uint64) (uses [][]condition) {
 	for _, v := range values {
-		uses = append(uses, []condition{is(0, v)})
+		uses = append(uses, []condition{is(argument, v)})
 	}
 	return uses
 }
@@ -130,8 +135,10 @@ func conditionalCalls(pid uint64) []conditional {
 			one(unix.PR_GET_DUMPABLE, unix.PR_GET_NO_NEW_PRIVS, unix.PR_CAPBSET_READ, unix.PR_GET_SECCOMP, unix.PR_SET_NAME, unix.PR_GET_NAME, unix.PR_SET_VMA),
 			[]condition{is(0, unix.PR_SET_DUMPABLE), is(1, 0)},
 		)},
+		// Not whom a descriptor signals, nor by what: as root, anybody, by SIGKILL.
+		{"fcntl", unix.EINVAL, second(unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_GETPIPE_SZ, unix.F_SETPIPE_SZ)},
 		// Flags of hostile files, which are cleared before they are emptied.
-		{"ioctl", unix.ENOTTY, [][]condition{{is(1, unix.FS_IOC_GETFLAGS)}, {is(1, unix.FS_IOC_SETFLAGS)}}},
+		{"ioctl", unix.ENOTTY, second(unix.FS_IOC_GETFLAGS, unix.FS_IOC_SETFLAGS)},
 		{"socket", unix.EAFNOSUPPORT, one(unix.AF_UNIX, unix.AF_INET, unix.AF_INET6)},
 	}
 }

@@ -42,6 +42,8 @@ func wanted() map[string][]call {
 	pid := uintptr(os.Getpid())
 	return map[string][]call{
 		"other processes": append(list("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "kcmp", "process_madvise", "move_pages"),
+			call{name: "fcntl", args: []uintptr{nowhere, unix.F_SETOWN, pid}, want: unix.EINVAL}, call{name: "fcntl", args: []uintptr{nowhere, unix.F_SETOWN_EX, nowhere}, want: unix.EINVAL},
+			call{name: "fcntl", args: []uintptr{nowhere, unix.F_SETSIG, 9}, want: unix.EINVAL}, call{name: "fcntl", args: []uintptr{nowhere, unix.F_NOTIFY, 1}, want: unix.EINVAL},
 			call{name: "kill", args: []uintptr{pid + 1<<23, 0}}, call{name: "tgkill", args: []uintptr{pid + 1<<23, pid + 1<<23, 0}}),
 		"the kernel": append(list("bpf", "perf_event_open", "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "userfaultfd", "syslog", "reboot",
 			"swapon", "swapoff", "acct", "quotactl", "clock_settime", "settimeofday", "io_uring_setup", "io_uring_enter", "io_uring_register", "fanotify_init", "memfd_create", "memfd_secret"),
@@ -84,7 +86,7 @@ func calls() []call {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b call) int {
-		return strings.Compare(fmt.Sprint(a.name, a.args[:min(1, len(a.args))]), fmt.Sprint(b.name, b.args[:min(1, len(b.args))]))
+		return strings.Compare(fmt.Sprint(a.name, a.args[:min(2, len(a.args))]), fmt.Sprint(b.name, b.args[:min(2, len(b.args))]))
 	})
 	return all
 }

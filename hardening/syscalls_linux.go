@@ -27,7 +27,7 @@ func runtimeCalls() []string {
 func fileCalls() []string {
 	return []string{
 		"close", "copy_file_range", "dup", "dup3", "faccessat", "faccessat2", "fallocate", "fchdir", "fchmod", "fchmodat", "fchmodat2",
-		"fchown", "fchownat", "fcntl", "fdatasync", "fgetxattr", "flock", "fremovexattr", "fsetxattr", "fstat", "fstatat", "fstatfs",
+		"fchown", "fchownat", "fdatasync", "fgetxattr", "flock", "fremovexattr", "fsetxattr", "fstat", "fstatat", "fstatfs",
 		"fsync", "ftruncate", "getcwd", "getdents64", "getxattr", "lgetxattr", "linkat", "lremovexattr", "lseek", "lsetxattr",
 		"mkdirat", "newfstatat", "openat", "openat2", "pread64", "preadv", "pwrite64", "pwritev", "read", "readlinkat", "readv",
 		"removexattr", "renameat", "renameat2", "sendfile", "setfsuid", "setxattr", "splice", "statfs", "statx", "symlinkat", "unlinkat",

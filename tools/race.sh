@@ -9,7 +9,7 @@
 # test/docs/race_test.go fails when one of these starts to be concurrent.
 set -euo pipefail
 
-sequential='deploy policies policies/check policies/eval policies/explain policies/kube policies/kube/workload policies/learn policies/policiestest policies/rego policies/secretref policies/testrun'
+sequential='deploy policies policies/check policies/eval policies/explain policies/kube policies/kube/workload policies/learn policies/policiestest policies/rego policies/secretref policies/testrun test/docs test/rbac'
 
 module=github.com/portcullis-csi/portcullis
 all=$(go list ./...)

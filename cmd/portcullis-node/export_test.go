@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 
 	"github.com/spf13/pflag"
@@ -52,3 +53,14 @@ func Health() (h http.Handler, started func([]driver.Check)) {
 	answers.starting()
 	return answers, answers.set
 }
+
+// MaxGuests is how many connections an endpoint holds.
+const MaxGuests = maxGuests
+
+// Serve serves an HTTP endpoint until ctx ends.
+func Serve(ctx context.Context, addr string, h http.Handler) error {
+	return endpoint{"--health-addr", addr, h}.serveHTTP(ctx, slog.New(slog.DiscardHandler))
+}
+
+// OneByOne is what gathers metrics.
+func OneByOne(h http.Handler) http.Handler { return metricsOnly(h) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -148,6 +149,8 @@ func (o *options) check() error {
 		return &usageError{fmt.Sprintf("--drivername %q is not the name of a CSI driver", o.driverName), "give the name of the CSIDriver object: at most 63 letters, digits, dots and dashes"}
 	case o.clusterName == "":
 		return &usageError{"--cluster-name is missing", "name the cluster as your SIEM should show it, as in --cluster-name=prod-eu1"}
+	case !isClusterName(o.clusterName):
+		return &usageError{fmt.Sprintf("--cluster-name %q is no name that events can have", o.clusterName), "give at most 253 letters, digits, dots, dashes and underscores, with a letter or digit at both ends"}
 	case o.policy == "":
 		return &usageError{"--policy is missing", "name the policy bundle; there is no way to run without policy"}
 	case o.rotationInterval <= 0 || o.policyPoll <= 0 || o.healthInterval <= 0:
@@ -174,4 +177,10 @@ func (o *options) check() error {
 func isDriverName(name string) bool {
 	const most = 63
 	return len(name) <= most && len(validation.IsDNS1123Subdomain(strings.ToLower(name))) == 0
+}
+
+// isClusterName reports whether events, which everything is refused without, can
+// name this cluster.
+func isClusterName(name string) bool {
+	return regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9._]{0,251}[A-Za-z0-9])?$`).MatchString(name)
 }

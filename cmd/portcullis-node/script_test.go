@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,7 +55,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "build": build, "kubelet": kubelet, "mode": mode, "privileges": privileges, "snapshot": snapshot, "volume": volume, "unmount": unmount},
+		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "build": build, "gone": gone, "hangup": hangup, "hold": hold, "kubelet": kubelet, "mode": mode, "privileges": privileges, "snapshot": snapshot, "volume": volume, "unmount": unmount},
 		RequireUniqueNames: true,
 	})
 }
@@ -81,6 +82,35 @@ func kubelet(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = registrar.NotifyRegistrationStatus(ctx, &registerapi.RegistrationStatus{PluginRegistered: true})
 	ts.Check(err)
 	ts.Logf("registered %s of node %s", info.GetName(), node.GetNodeId())
+}
+
+// hangup sends SIGHUP to what runs in the background: hangup.
+func hangup(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: hangup")
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(syscall.SIGHUP))
+	}
+}
+
+// hold connects to a unix socket and says nothing, for as long as a file is there:
+// hold SOCKET FILE.
+func hold(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: hold SOCKET FILE")
+	}
+	conn, err := net.Dial("unix", ts.MkAbs(args[0])) //nolint:noctx // it is there
+	ts.Check(err)
+	file := ts.MkAbs(args[1])
+	go func() {
+		defer conn.Close()
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if _, err := os.Lstat(file); err != nil {
+				return
+			}
+		}
+	}()
 }
 
 // mode compares the mode of a file: mode FILE MODE.
@@ -112,6 +142,19 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s answers %q, want %s and %q", args[0], got, args[1], args[2])
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// gone asks until nobody answers: gone URL.
+func gone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: gone URL")
+	}
+	client := http.Client{Timeout: time.Second}
+	for end := time.Now().Add(20 * time.Second); strings.HasPrefix(ask(&client, args[0]), "200"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("%s still answers", args[0])
+		}
 	}
 }
 

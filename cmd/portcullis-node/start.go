@@ -49,6 +49,7 @@ type plugin struct {
 
 	activePolicy string       // digest of the bundle in force; used by one reload at a time
 	stopReason   audit.Reason // why the process ends
+	hup          chan os.Signal
 
 	logFailure   error                 // why log is nil
 	adminFailure atomic.Pointer[error] // why the admin socket is not served
@@ -59,7 +60,7 @@ type plugin struct {
 
 // start builds the plugin and serves until ctx ends.
 func start(ctx context.Context, o options) (err error) {
-	p := &plugin{o: o, logger: newLogger(o), stopReason: audit.ReasonSignal}
+	p := &plugin{o: o, logger: newLogger(o), stopReason: audit.ReasonSignal, hup: make(chan os.Signal, 1)}
 	if p.confinement, err = hardening.Confine(hardening.Profile{
 		OtherOwners: len(o.providerUIDs) > 0, Args: os.Args, Env: os.Environ(),
 	}); err != nil {
@@ -67,6 +68,8 @@ func start(ctx context.Context, o options) (err error) {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// From the first moment to the last: where nobody takes it, it ends the process.
+	signal.Notify(p.hup, syscall.SIGHUP)
 	o.development.warn(p.logger)
 	p.reportConfinement()
 	report, err := hardening.ProtectProcess()
@@ -200,12 +203,9 @@ func handler(w io.Writer, json bool, level slog.Level) slog.Handler {
 
 // reloads triggers a policy reload at every SIGHUP.
 func (p *plugin) reloads(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
-		case <-hup:
+		case <-p.hup:
 			p.policy.Trigger()
 		case <-ctx.Done():
 			return

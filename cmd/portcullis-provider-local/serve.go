@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -46,7 +47,9 @@ func start(ctx context.Context, o options) error {
 		return err
 	}
 	logger.InfoContext(ctx, "serving", slog.String(keyEndpoint, path), slog.Bool(keyLocked, report.Locked))
-	return serve(ctx, l, p)
+	// The plugin looks for the socket at each call, so that a provider which stops
+	// need not leave it; and nobody else would after an uninstallation.
+	return errors.Join(serve(ctx, l, p), l.Remove())
 }
 
 func newProvider(o options, logger *slog.Logger) (*provider, error) {

@@ -150,8 +150,8 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// The program serves, stops on SIGTERM with code 0, and starts again over the
-// socket that it left.
+// The program serves, stops on SIGTERM with code 0 and takes its socket along, and
+// starts over one that a killed program left.
 func TestProgram(t *testing.T) {
 	if swaps, err := os.ReadFile("/proc/swaps"); err == nil && strings.Count(string(swaps), "\n") > 1 {
 		hardeningtest.NeedRoot(t) // to lock memory, without which the program refuses where swap is on
@@ -160,7 +160,7 @@ func TestProgram(t *testing.T) {
 	mkdir(t, filepath.Join(dir, "secrets"))
 	write(t, filepath.Join(dir, "secrets", "a"), "Xcanary7", 0o600)
 	socket := filepath.Join(dir, "local.sock")
-	for range 2 {
+	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		var log lockedBuffer
 		cmd := program(t, "--endpoint=unix://"+socket, "--root="+filepath.Join(dir, "secrets"), "--state-dir="+filepath.Join(dir, "state"), "--log-format-json")
 		cmd.Stderr = &log
@@ -170,11 +170,14 @@ func TestProgram(t *testing.T) {
 		if got := fetch(t, socket); got != "Xcanary7" {
 			t.Errorf("Mount(a) = %q, want the secret; log:\n%s", got, log.String())
 		}
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("exit after SIGTERM = %v, want code 0; log:\n%s", err, log.String())
+		if err := cmd.Wait(); (err == nil) != (signal == syscall.SIGTERM) {
+			t.Errorf("exit after %v = %v, want code 0 for SIGTERM only; log:\n%s", signal, err, log.String())
+		}
+		if _, err := os.Lstat(socket); errors.Is(err, os.ErrNotExist) != (signal == syscall.SIGTERM) {
+			t.Errorf("the socket after %v: %v, want it gone after SIGTERM only", signal, err)
 		}
 		if strings.Contains(log.String(), "Xcanary7") || !strings.Contains(log.String(), `"serving"`) {
 			t.Errorf("log = %s, want a start line and no content", log.String())

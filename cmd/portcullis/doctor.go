@@ -146,7 +146,7 @@ func (o *doctorOptions) run(ctx context.Context) error {
 		return fmt.Errorf("write report: %w", err)
 	}
 	if o.kubeconfig+o.context != "" && facts.Cluster == nil {
-		return hinted(errors.New("look at the cluster: " + facts.ClusterWhy))
+		return hinted(errors.New("look at the cluster: " + doctor.Printable(facts.ClusterWhy)))
 	}
 	if !report.Healthy(o.strict) {
 		return errAnswerIsNo

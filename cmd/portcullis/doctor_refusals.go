@@ -10,15 +10,19 @@ import (
 	"github.com/portcullis-csi/portcullis/doctor/refusals"
 )
 
+// providerAccount is the service account of the chart's local provider, which the
+// policies exempt as the plugin's.
+const providerAccount = "portcullis-provider-local"
+
 // refusals is what the chart's admission policies would refuse in a pod, with
-// the chart's own settings.
+// the chart's own settings. Which namespaces are exempt, their bindings say.
 func (o *doctorOptions) refusals(pod *corev1.Pod) []doctor.Refusal {
 	settings := refusals.Settings{
 		Driver: o.node.Driver, KubeletRoot: o.node.KubeletRoot, StateDir: o.node.StateDir,
 		SocketDirs: slices.Concat(o.node.ProviderDirs, []string{
 			filepath.Join(o.node.KubeletRoot, "plugins", "csi-secrets-store"), filepath.Join(o.node.KubeletRoot, "plugins_registry"),
 		}),
-		Namespace: o.namespace, ServiceAccounts: []string{o.account},
+		Namespace: o.namespace, ServiceAccounts: []string{o.account, providerAccount},
 	}
 	var found []doctor.Refusal
 	for _, r := range refusals.Of(pod, settings) {

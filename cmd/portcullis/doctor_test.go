@@ -2,13 +2,22 @@ package main_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"io"
+	"log"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	portcullis "github.com/portcullis-csi/portcullis/cmd/portcullis"
 	"github.com/portcullis-csi/portcullis/doctor"
@@ -122,7 +131,8 @@ func TestDoctorPreviewsDenials(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		body := `{"items":[]}`
 		if r.URL.Path == "/api/v1/pods" {
-			body = `{"items":[{"metadata":{"namespace":"payments","name":"api"},"spec":{"hostPID":true,"containers":[{"name":"main"}],"volumes":[{"name":"s","csi":{"driver":"secrets-store.csi.k8s.io","readOnly":true}}]}}]}`
+			body = `{"items":[{"metadata":{"namespace":"payments","name":"api"},"spec":{"hostPID":true,"containers":[{"name":"main"}],"volumes":[{"name":"s","csi":{"driver":"secrets-store.csi.k8s.io","readOnly":true}}]}},
+				{"metadata":{"namespace":"kube-system","name":"local"},"spec":{"serviceAccountName":"portcullis-provider-local","containers":[{"name":"main"}],"volumes":[{"name":"s","hostPath":{"path":"/proc"}}]}}]}`
 		}
 		_, _ = w.Write([]byte(body))
 	}))
@@ -130,5 +140,32 @@ func TestDoctorPreviewsDenials(t *testing.T) {
 	text, _ := doctored(t, "--only=cluster", "--kubeconfig="+kubeconfig(t, s.URL))
 	if !strings.Contains(text, "WARN  admission.deny-preview       portcullis-privileged would refuse pod payments/api for spec.hostPID") {
 		t.Errorf("doctor does not say that deny would refuse the pod:\n%s", text)
+	}
+	if strings.Contains(text, "kube-system/local") {
+		t.Errorf("doctor says that deny would refuse the chart's own provider:\n%s", text)
+	}
+}
+
+// Whoever answers in the API server's place does not write to the terminal.
+func TestDoctorPrintsNoEscapeSequences(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"a\x1b]0;owned\x07.example"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	for _, only := range []string{"--only=cluster", "--only="} {
+		text, err := doctored(t, only, "--kubeconfig="+kubeconfig(t, strings.Replace(s.URL, "127.0.0.1", "localhost", 1)))
+		if err == nil || !strings.Contains(err.Error(), "owned") || strings.ContainsAny(err.Error()+text, "\x1b\x07") {
+			t.Errorf("doctor %s = %q and prints %q, want the name in the certificate, printable", only, err, text)
+		}
 	}
 }

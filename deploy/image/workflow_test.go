@@ -100,6 +100,15 @@ func TestBothBuildsAreTheSame(t *testing.T) {
 	if len(scripts) != 2 || scripts[0] != scripts[1] || !strings.Contains(scripts[0], "make image IMAGE=--release\n") {
 		t.Errorf("scripts of the two builds are %q", scripts)
 	}
+	// What is pushed is what was compared, and not made once more.
+	for _, want := range []string{"go run -C test/chart ./pack ", "images/*.digest images/*.cdx.json chart/*.tgz"} {
+		if strings.Count(text, want) != 3 {
+			t.Errorf("%q is %d times in the release, want it in both builds and before anything is published", want, strings.Count(text, want))
+		}
+	}
+	if strings.Contains(text, `helm" package`) {
+		t.Error("the chart is packaged with the time of day in it, after the comparison")
+	}
 	for _, want := range []string{"cosign sign --yes --recursive", "--type slsaprovenance1", "--type cyclonedx", `helm" push`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("release does not %s", want)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -271,5 +272,40 @@ func TestCanceled(t *testing.T) {
 	n, err := node.Gather(ctx, c)
 	if took := time.Since(began); err != nil || n.Plugin.Err == nil || took > 20*time.Second {
 		t.Errorf("Gather() = %v, plugin %v, after %v", err, n.Plugin.Err, took)
+	}
+}
+
+// Whoever may write to a directory of sockets leads doctor nowhere: it follows no
+// link, opens no FIFO, asks nobody who is not trusted, and prints no name that a
+// terminal would obey.
+func TestHostileProviderDirectory(t *testing.T) {
+	c := place(t)
+	dir := c.ProviderDirs[1]
+	elsewhere := filepath.Join(c.StateDir, "elsewhere.sock")
+	called := make(chan struct{}, 16)
+	each := func(conn net.Conn) { called <- struct{}{}; _ = conn.Close() }
+	serve(t, listen(t, "unix", elsewhere), each)
+	open := filepath.Join(dir, "open.sock")
+	serve(t, listen(t, "unix", open), each)
+	err := errors.Join(
+		os.Chmod(open, 0o777), os.Symlink(elsewhere, filepath.Join(dir, "link.sock")), os.Symlink("link2.sock", filepath.Join(dir, "link2.sock")),
+		syscall.Mkfifo(filepath.Join(dir, "fifo.sock"), 0o600), os.Mkdir(filepath.Join(dir, "dir.sock"), 0o700),
+		os.WriteFile(filepath.Join(dir, "a\x1b[2J.sock"), nil, 0o600), os.WriteFile(filepath.Join(dir, strings.Repeat("x", 200)+".sock"), nil, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var names []string
+	for _, p := range gather(t, c).Providers.Value {
+		names = append(names, p.Name)
+		if p.Err == nil || p.Hint == "" {
+			t.Errorf("%s: %v and the hint %q, want it refused with one", p.Name, p.Err, p.Hint)
+		}
+	}
+	if got := strings.Join(names, " "); got != "dir fifo link link2 open" {
+		t.Errorf("providers are %q, want those whose names a class could have", got)
+	}
+	if took := time.Since(began); took > 10*time.Second || len(called) > 0 {
+		t.Errorf("Gather() took %v and called %d of them, want none", took, len(called))
 	}
 }

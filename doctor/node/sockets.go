@@ -65,7 +65,7 @@ func reachable(ctx context.Context, path string) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return errors.New("nobody serves it")
+		return doctor.ErrUnserved
 	case errors.Is(err, fs.ErrPermission):
 		return errors.New("this user may not connect; hint: run doctor as root")
 	case err != nil:
@@ -201,7 +201,7 @@ func readiness(ctx context.Context, c Config, addr string) ([]doctor.Condition, 
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("no answer within %v", c.Probe)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return nil, errors.New("nobody serves it")
+		return nil, doctor.ErrUnserved
 	case err != nil:
 		return nil, err
 	}

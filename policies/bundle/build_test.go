@@ -231,3 +231,11 @@ func BenchmarkReadTarball(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(archive)), "bytes/archive")
 }
+
+// line is the usual grant or waiver with one line in place of another.
+func line(text, from, to string) string {
+	if !strings.Contains(text, from) {
+		return "no such line: " + from
+	}
+	return strings.Replace(text, from, to, 1)
+}

@@ -3,7 +3,6 @@ package bundle_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -34,34 +33,6 @@ func TestDepth(t *testing.T) {
 				t.Errorf("LoadFS(%s, %d lists) = %v, want accepted: %v", name, n, err, ok)
 			}
 		}
-	}
-}
-
-// TestBoundsOfADirectory: what fits exactly is read.
-func TestBoundsOfADirectory(t *testing.T) {
-	pad := func(n int) string { return "[]\n" + strings.Repeat("#", n-3) }
-	file := func(n int) fstest.MapFS {
-		return policiestest.Files(policiestest.Grants, policiestest.WithFile("portcullis/waivers/a.yaml", pad(n)))
-	}
-	if _, err := bundle.LoadFS(file(4 << 20)); err != nil {
-		t.Errorf("LoadFS(a file of 4 MiB) = %v, want nil", err)
-	}
-	if _, err := bundle.LoadFS(file(4<<20 + 1)); err == nil || !strings.Contains(err.Error(), `"portcullis/waivers/a.yaml" is larger than 4194304 bytes`) {
-		t.Errorf("LoadFS(one byte more) = %v, want a refusal", err)
-	}
-	many := policiestest.Files(policiestest.Grants)
-	for i := range 8 {
-		policiestest.WithFile(fmt.Sprintf("portcullis/waivers/%d.yaml", i), pad(4<<20))(many)
-	}
-	if _, err := bundle.LoadFS(many); err == nil || !strings.Contains(err.Error(), "holds more than 33554432 bytes") {
-		t.Errorf("LoadFS(more than 32 MiB) = %v, want a refusal", err)
-	}
-	small := policiestest.Files(policiestest.Grants) // two files
-	for i := range 2046 {
-		policiestest.WithFile(fmt.Sprintf("portcullis/waivers/%d.yaml", i), "[]")(small)
-	}
-	if _, err := bundle.LoadFS(small); err != nil {
-		t.Errorf("LoadFS(2048 files) = %v, want nil", err)
 	}
 }
 

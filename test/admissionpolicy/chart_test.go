@@ -96,14 +96,14 @@ func TestModesOfTheChart(t *testing.T) {
 // TestDirectoriesOfTheNode: paths follow the values.
 func TestDirectoriesOfTheNode(t *testing.T) {
 	w := newWorld(t, clustertest.Options{},
-		"linux.kubeletRootDir=/data/kubelet,stateDir=/data/state,linux.providersDir=/run/providers,linux.additionalProvidersDirs={/data/more}")
+		"linux.kubeletRootDir=/data/kubelet,stateDir=/data/state,linux.providersDir=/run/providers,linux.additionalProvidersDirs={/data/more},localProvider.enabled=true,localProvider.dir=/data/local")
 	s := refusals.Settings{
 		Driver: driver, KubeletRoot: "/data/kubelet", StateDir: "/data/state",
-		SocketDirs: []string{"/run/providers", "/data/more"},
+		SocketDirs: []string{"/run/providers", "/data/more", "/data/local"},
 	}
 	w.settles(t, outcome{warned: []string{refusals.HostPaths}}, w.dry(t, pod("payments", hostPath("/data"))))
 	for path, want := range map[string]bool{
-		"/data/kubelet/pods": true, "/data/state/audit": true, "/run/providers": true, "/var/run/providers/x.sock": true, "/data/more": true, "/proc": true,
+		"/data/kubelet/pods": true, "/data/state/audit": true, "/run/providers": true, "/var/run/providers/x.sock": true, "/data/more": true, "/data/local/secrets": true, "/proc": true,
 		"/data/kubelet/plugins/csi-secrets-store": true, "/var/lib/kubelet/pods": false, "/var/lib/portcullis": false,
 		"/var/run/secrets-store-csi-providers": false, "/etc/kubernetes": false, "/data/else": false,
 	} {
@@ -171,5 +171,22 @@ func TestUninstallCheck(t *testing.T) {
 	}
 	if forced := render(t, true, "uninstall.force=true"); len(forced) > 0 {
 		t.Errorf("with uninstall.force there are %d hooks, want none", len(forced))
+	}
+}
+
+// TestNamespaceCannotExemptItself: exemptions go by a label that the API server sets,
+// whatever the owner of a namespace writes there.
+func TestNamespaceCannotExemptItself(t *testing.T) {
+	w := newWorld(t, clustertest.Options{}, modes("deny"))
+	p := pod("payments", privileged)
+	denied := outcome{denied: []string{refusals.Privileged}}
+	w.settles(t, denied, w.dry(t, p))
+	for _, label := range []string{`"agents"`, `null`, `""`} {
+		patch := `{"metadata":{"labels":{"kubernetes.io/metadata.name":` + label + `}}}`
+		_, err := w.as.CoreV1().Namespaces().Patch(t.Context(), "payments", "application/merge-patch+json", []byte(patch), metav1.PatchOptions{})
+		t.Logf("label %s: %v", label, err)
+		if got := w.try(w.dry(t, p)); !got.matches(denied) {
+			t.Errorf("after the label %s: outcome = %v, want %v", label, got, denied)
+		}
 	}
 }

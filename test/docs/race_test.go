@@ -188,3 +188,40 @@ func TestRaceRunsTheRest(t *testing.T) {
 		t.Errorf("tools/race.sh without its first package = %q, %v, want a refusal", got, err)
 	}
 }
+
+// TestWhatTheUnitTestsLeaveToRootIsRun: with ROOT_FOLLOWS both stages together
+// run every package, with the same build tags.
+func TestWhatTheUnitTestsLeaveToRootIsRun(t *testing.T) {
+	// No --dry-run of test: make runs a line with $(MAKE) in it even then.
+	value := func(name string, args ...string) string {
+		cmd := exec.CommandContext(t.Context(), "make", append([]string{"--no-print-directory", "--eval", "value:;@echo $(" + name + ")", "value"}, args...)...)
+		cmd.Dir = root
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("make %q: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if got := value("UNIT_PACKAGES"); got != "./..." {
+		t.Errorf("make test runs the unit tests of %q, want all", got)
+	}
+	have := map[string]bool{}
+	for _, name := range strings.Fields(value("UNIT_PACKAGES", "ROOT_FOLLOWS=1") + " " + value("ROOT_PACKAGES")) {
+		have[strings.TrimPrefix(strings.TrimPrefix(name, "./"), module+"/")] = true
+	}
+	for _, f := range goFiles(t) {
+		if strings.HasSuffix(f.name, "_test.go") && built(t, f, "linux", "insecure") && !have[f.dir] {
+			t.Errorf("neither the unit stage with ROOT_FOLLOWS nor make root runs %s", f.dir)
+		}
+	}
+	makefile := read(t, "Makefile")
+	for _, command := range []string{"go test $(INSECURE) $(TESTFLAGS) $(UNIT_PACKAGES)'", "go test $(INSECURE) -count=1 $(TESTFLAGS) $(or $(ROOT_PACKAGES),"} {
+		if !strings.Contains(makefile, command) {
+			t.Errorf("Makefile does not run %q", command)
+		}
+	}
+	before, after, _ := strings.Cut(read(t, ".ci/run"), "ROOT_FOLLOWS=1")
+	if strings.Contains(before, "root='make root'") || !strings.Contains(after, "root='make root'") {
+		t.Error(".ci/run leaves tests to make root, and does not run it afterwards")
+	}
+}

@@ -8,5 +8,7 @@
 //
 // The tests are built with the tag e2e and need root. `make e2e` builds what
 // they need and runs them; with PORTCULLIS_E2E_KUBERNETES=1.35 in that version.
-// Most share one cluster; what breaks a cluster has one of its own.
+// Most share one cluster; what breaks a cluster has one of its own. A test that
+// waits more than it works, and changes nothing that others see, is parallel: it
+// begins when all others are through. One of them publishes policy.
 package e2e

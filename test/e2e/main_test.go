@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -21,6 +22,8 @@ type tools struct {
 var (
 	made   tools  //nolint:gochecknoglobals // set by TestMain, before any test
 	shared *world //nolint:gochecknoglobals // the cluster that most tests use; nil until the first of them
+	// sharing guards shared.
+	sharing sync.Mutex
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }

@@ -120,7 +120,7 @@ func (w *world) ready(p *corev1.Pod, limit time.Duration) {
 func (w *world) started(p *corev1.Pod) *corev1.Pod {
 	w.Helper()
 	made := w.create(p)
-	w.ready(made, 30*time.Second)
+	w.ready(made, 2*time.Minute)
 	return made
 }
 

@@ -14,8 +14,10 @@ const (
 	// grantedLabel is what a namespace has whose service account app may have
 	// every secret below app/.
 	grantedLabel = "portcullis.test/granted"
-	configMap    = "portcullis-policy"
-	secretsDir   = "/var/lib/portcullis-provider-local/secrets" // of the provider "local", on the node
+	// groupless is a namespace whose pods need no fsGroup.
+	groupless  = "groupless"
+	configMap  = "portcullis-policy"
+	secretsDir = "/var/lib/portcullis-provider-local/secrets" // of the provider "local", on the node
 )
 
 const grants = `- id: e2e-app
@@ -26,6 +28,13 @@ const grants = `- id: e2e-app
   provider: local
   secrets: ["local://node/app/*"]
   maxFileMode: "0444"
+- id: e2e-absent-provider
+  owner: e2e
+  expiry: 2099-12-31
+  namespaceSelector: {` + grantedLabel + `: "true"}
+  serviceAccounts: [app]
+  provider: akeyless
+  secrets: ["akeyless://default/app/*"]
 `
 
 // edit changes a copy of the starter policy in a directory.
@@ -45,6 +54,8 @@ func (w *world) policy(change edit) (bundle string) {
 	}
 	w.replaceIn(filepath.Join(policy, "portcullis/config/data.yaml"),
 		`namespace_label_keys: ["kubernetes.io/metadata.name"]`, `namespace_label_keys: ["kubernetes.io/metadata.name", "`+grantedLabel+`"]`)
+	w.replaceIn(filepath.Join(policy, "portcullis/config/data.yaml"),
+		"exempt: {namespaces: []}\n\n  capabilities:", "exempt: {namespaces: ["+groupless+"]}\n\n  capabilities:")
 	w.writeFile(filepath.Join(policy, "portcullis/grants/e2e.yaml"), grants)
 	if change != nil {
 		change(w, policy)

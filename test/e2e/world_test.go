@@ -41,6 +41,8 @@ type world struct {
 // does not break it.
 func theWorld(t *testing.T) *world {
 	t.Helper()
+	sharing.Lock() // of parallel tests
+	defer sharing.Unlock()
 	if shared == nil {
 		w := begin(t, "e2e")
 		shared = w
@@ -130,20 +132,27 @@ func (w *world) close() {
 
 // installAll installs the driver as the documents say, with a policy that
 // grants namespaces with the label of grantedLabel what is below app/, and
-// waits until kubelet knows the driver.
-func (w *world) installAll() {
+// waits until kubelet knows the driver. The flags of helm are added to those of
+// every installation.
+func (w *world) installAll(settings ...string) {
 	w.Helper()
 	w.publishPolicy(w.policy(nil))
 	w.writeSecret("app/password", "first")
 	w.writeSecret("app/user", "scott")
-	w.helm(append([]string{"install", release, made.chart(), "--namespace", system, "--wait", "--timeout", "30s"}, w.values()...)...)
-	w.eventually(30*time.Second, "the driver is registered", func() error {
-		out := w.kubectl("get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}")
-		if !strings.Contains(out, driverName) {
-			return fmt.Errorf("the node has the drivers %q", out)
-		}
-		return nil
-	})
+	w.helm(append([]string{"install", release, made.chart(), "--namespace", system, "--wait", "--timeout", "30s"}, append(w.values(), settings...)...)...)
+	w.eventually(30*time.Second, "the driver is registered", w.registration)
+}
+
+// registration is nil if kubelet knows the driver.
+func (w *world) registration() error {
+	out, err := w.run("", "kubectl", "get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(out, driverName) {
+		return fmt.Errorf("the node has the drivers %q", out)
+	}
+	return nil
 }
 
 // run runs a program inside the node, with the administrator's KUBECONFIG.
@@ -183,7 +192,7 @@ func (w *world) cli(args ...string) (string, error) { return w.run("", made.port
 // onHost runs a program outside of the node.
 func (w *world) onHost(name string, args ...string) string {
 	w.Helper()
-	out, err := exec.CommandContext(w.Context(), name, args...).CombinedOutput()
+	out, err := exec.CommandContext(context.WithoutCancel(w.Context()), name, args...).CombinedOutput()
 	if err != nil {
 		w.Fatalf("%s %s: %v\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,13 @@ import (
 type Reader struct {
 	Dir string   // where he works
 	Env []string // of what he runs
+
+	// Command makes what runs bash, where that is not simply this process's
+	// child.
+	Command func(ctx context.Context, name string, args ...string) *exec.Cmd
+
+	// Printed gets what is printed, if it is set.
+	Printed io.Writer
 }
 
 // Follow plays blocks one after the other, and returns an error that names the
@@ -57,9 +65,16 @@ func (r Reader) write(b Block, how int) error {
 
 // run returns what was printed, errors too: that is what the reader sees.
 func (r Reader) run(ctx context.Context, b Block) (string, error) {
-	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", b.Text)
-	cmd.Dir, cmd.Env = r.Dir, r.Env
+	command := exec.CommandContext
+	if r.Command != nil {
+		command = r.Command
+	}
+	cmd := command(ctx, "bash", "-euo", "pipefail", "-c", b.Text)
+	cmd.Dir, cmd.Env = r.Dir, append(cmd.Env, r.Env...)
 	out, err := cmd.CombinedOutput()
+	if r.Printed != nil {
+		_, _ = r.Printed.Write(out)
+	}
 	code := 0
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		code, err = exit.ExitCode(), nil

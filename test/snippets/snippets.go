@@ -3,6 +3,7 @@ package snippets
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -34,8 +35,9 @@ type Block struct {
 var fence = regexp.MustCompile("^```(\\S*)\\s*(.*)$")
 
 // Extract returns the blocks of a Markdown document in their order, or an error
-// that names the line of a block that says nothing of itself.
-func Extract(document string) ([]Block, error) {
+// that names the line of a block that says nothing of itself. Where sections are
+// named, it is their blocks alone, and those of others need say nothing.
+func Extract(document string, sections ...string) ([]Block, error) {
 	var blocks []Block
 	var open *Block
 	section := ""
@@ -44,7 +46,7 @@ func Extract(document string) ([]Block, error) {
 		switch {
 		case open == nil && m != nil:
 			b, err := begin(i+1, m[1], m[2])
-			if err != nil {
+			if err != nil && wanted(section, sections) {
 				return nil, err
 			}
 			b.Section = section
@@ -52,7 +54,9 @@ func Extract(document string) ([]Block, error) {
 		case open == nil && strings.HasPrefix(line, "## "):
 			section = strings.TrimPrefix(line, "## ")
 		case open != nil && line == "```":
-			blocks = append(blocks, *open)
+			if wanted(section, sections) {
+				blocks = append(blocks, *open)
+			}
 			open = nil
 		case open != nil:
 			open.Text += line + "\n"
@@ -62,6 +66,10 @@ func Extract(document string) ([]Block, error) {
 		return nil, fmt.Errorf("line %d: the block has no end", open.Line)
 	}
 	return blocks, nil
+}
+
+func wanted(section string, sections []string) bool {
+	return len(sections) == 0 || slices.Contains(sections, section)
 }
 
 func begin(line int, language, info string) (Block, error) {

@@ -21,6 +21,14 @@ func TestExtract(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Extract() differs (-want +got):\n%s", diff)
 	}
+	const mixed = "## Other\n```sh\nfalse\n```\n## First\n```sh run\ntrue\n```\n## Second\n```\nx\n```\n"
+	got, err = snippets.Extract(mixed, "First")
+	if diff := cmp.Diff([]snippets.Block{{Line: 6, Section: "First", Language: "sh", Kind: snippets.Run, Text: "true\n"}}, got); err != nil || diff != "" {
+		t.Errorf("Extract(First) = %v, differs (-want +got):\n%s", err, diff)
+	}
+	if _, err := snippets.Extract(mixed, "First", "Second"); err == nil {
+		t.Error("Extract(First, Second) = nil, want an error: a block of Second says nothing")
+	}
 	for _, bad := range []string{"```\nx\n```\n", "```sh\nx\n```\n", "```sh run\nx\n", "```yaml file=\nx\n```\n", "```sh run exit=x\nx\n```\n"} {
 		if _, err := snippets.Extract(bad); err == nil {
 			t.Errorf("Extract(%q) = nil, want an error", bad)

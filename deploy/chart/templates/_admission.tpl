@@ -107,6 +107,8 @@ most nodes, so either stands for both.
 {{- $root := .Values.linux.kubeletRootDir -}}
 {{- $paths := list (printf "%s/pods" $root) (include "portcullis.pluginDir" .) (printf "%s/plugins_registry" $root) .Values.stateDir .Values.linux.providersDir "/proc" -}}
 {{- range .Values.linux.additionalProvidersDirs }}{{ $paths = append $paths . }}{{ end -}}
+{{- /* Where the provider for trying keeps what others would have to ask for. */ -}}
+{{- if .Values.localProvider.enabled }}{{ $paths = append $paths .Values.localProvider.dir }}{{ end -}}
 {{- $all := list -}}
 {{- range $paths -}}
 {{- $path := printf "%s/" (clean (printf "/%s" .)) -}}

@@ -63,3 +63,16 @@ twice the last counts, and the manifest would say one thing and do another. */}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* What portcullis doctor has to be told of a release that is not as it expects. */}}
+{{- define "portcullis.doctorFlags" -}}
+{{- $v := .Values -}}
+{{- if ne .Release.Namespace "kube-system" }} --namespace={{ .Release.Namespace }}{{ end -}}
+{{- if ne $v.linux.kubeletRootDir "/var/lib/kubelet" }} --kubelet-root={{ $v.linux.kubeletRootDir }}{{ end -}}
+{{- if ne $v.stateDir "/var/lib/portcullis" }} --state-dir={{ $v.stateDir }}{{ end -}}
+{{- $dirs := join "," (append ($v.linux.additionalProvidersDirs | default list) $v.linux.providersDir) -}}
+{{- if ne $dirs "/etc/kubernetes/secrets-store-csi-providers,/var/run/secrets-store-csi-providers" }} --provider-dirs={{ $dirs }}{{ end -}}
+{{- with $v.providerUIDs }} --provider-uid={{ include "portcullis.integers" . }}{{ end -}}
+{{- if ne $v.policy.configMap.key "bundle.tar.gz" }} --policy=/policy/{{ $v.policy.configMap.key }}{{ end -}}
+{{- if ne (int $v.livenessProbe.port) 9808 }} --health-addr=127.0.0.1:{{ int $v.livenessProbe.port }}{{ end -}}
+{{- end -}}

@@ -7,7 +7,7 @@
   "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_" | trunc 63)
   "app.kubernetes.io/managed-by" .Release.Service
 -}}
-{{- merge $own .Values.commonLabels | toYaml -}}
+{{- merge $own (.Values.commonLabels | default dict) | toYaml -}}
 {{- end -}}
 
 {{/* Labels that find the plugin's pods, and never change: those of upstream. */}}
@@ -100,6 +100,10 @@ outlive its container, so that a kill for want of memory would repeat for ever. 
 {{- if not $requests.memory -}}
 {{- $_ := set $requests "memory" (include "portcullis.leastMemory" .) -}}
 {{- end -}}
+{{- $wanted := include "portcullis.bytes" (dict "name" "linux.driver.resources.requests.memory" "value" $requests.memory) | int64 -}}
+{{- if gt $wanted (include "portcullis.memoryLimit" . | int64) -}}
+{{- fail (printf "linux.driver.resources.requests.memory %v is above the limit, %v bytes; hint: leave the request out, or raise linux.driver.resources.limits.memory" $requests.memory (include "portcullis.memoryLimit" .)) -}}
+{{- end -}}
 {{- merge (dict "limits" $limits "requests" $requests) $resources | toYaml -}}
 {{- end -}}
 
@@ -114,9 +118,22 @@ outlive its container, so that a kill for want of memory would repeat for ever. 
 {{ .Values.priorityClass.create | ternary .Values.priorityClass.name .Values.linux.priorityClassName }}
 {{- end -}}
 
+{{/* Nodes that may run pods of the chart. */}}
+{{- define "portcullis.nodeSelector" -}}
+{{- merge (dict "kubernetes.io/os" "linux") (.Values.linux.nodeSelector | default dict) | toYaml -}}
+{{- end -}}
+
 {{/* Port of the metrics address, empty if there is none. */}}
 {{- define "portcullis.metricsPort" -}}
 {{- regexFind "[0-9]+$" .Values.linux.metricsAddr -}}
+{{- end -}}
+
+{{/* "yes" if one directory of the node is, or lies in, the other: dict "a" "b".
+/var/run leads to /run on most nodes. */}}
+{{- define "portcullis.overlap" -}}
+{{- $a := regexReplaceAll "^/var/run/" (printf "%s/" .a) "/run/" -}}
+{{- $b := regexReplaceAll "^/var/run/" (printf "%s/" .b) "/run/" -}}
+{{- if or (hasPrefix $a $b) (hasPrefix $b $a) }}yes{{ end -}}
 {{- end -}}
 
 {{/* Directory with the plugin's CSI socket, on the node. */}}

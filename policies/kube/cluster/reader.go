@@ -86,17 +86,18 @@ func (r *Reader) Class(ctx context.Context, namespace, name string) (*spcv1.Secr
 }
 
 // Pods calls each for every pod of a namespace, of all where it is "", that has
-// not ended. What each returns ends the list.
+// not ended and is not being deleted: neither mounts anything any more. What each
+// returns ends the list.
 func (r *Reader) Pods(ctx context.Context, namespace string, each func(*corev1.Pod) error) error {
 	return r.EveryPod(ctx, namespace, func(p *corev1.Pod) error {
-		if phase := p.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
+		if phase := p.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed || p.DeletionTimestamp != nil {
 			return nil
 		}
 		return each(p)
 	})
 }
 
-// EveryPod is Pods with those that have ended.
+// EveryPod is Pods with those that have ended or are being deleted.
 func (r *Reader) EveryPod(ctx context.Context, namespace string, each func(*corev1.Pod) error) error {
 	asked := question{resourcePods, namespace, ""}
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}

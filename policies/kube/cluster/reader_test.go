@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/portcullis-csi/portcullis/policies/kube"
@@ -163,7 +164,8 @@ func TestNobodyAnswers(t *testing.T) {
 
 func page(next string, pods ...string) answer {
 	type meta struct {
-		Name string `json:"name"`
+		Name    string       `json:"name"`
+		Deleted *metav1.Time `json:"deletionTimestamp,omitempty"`
 	}
 	type pod struct {
 		Metadata meta             `json:"metadata"`
@@ -172,7 +174,11 @@ func page(next string, pods ...string) answer {
 	var items []pod
 	for _, p := range pods {
 		name, phase, _ := strings.Cut(p, ":")
-		items = append(items, pod{meta{name}, corev1.PodStatus{Phase: corev1.PodPhase(phase)}})
+		var deleted *metav1.Time
+		if phase == "Terminating" { // as kubectl shows it: no phase of its own
+			phase, deleted = string(corev1.PodRunning), new(metav1.Now())
+		}
+		items = append(items, pod{meta{name, deleted}, corev1.PodStatus{Phase: corev1.PodPhase(phase)}})
 	}
 	text, err := json.Marshal(map[string]any{"kind": "PodList", "apiVersion": "v1", "metadata": map[string]string{"continue": next}, "items": items})
 	if err != nil {
@@ -181,9 +187,9 @@ func page(next string, pods ...string) answer {
 	return answer{http.StatusOK, string(text)}
 }
 
-func TestPodsComeInPagesWithoutThoseThatEnded(t *testing.T) {
+func TestPodsComeInPagesWithoutThoseThatEnd(t *testing.T) {
 	a := newAPI(t, map[string]answer{
-		podsPath: page("more", "a:Running", "b:Succeeded"), strings.Replace(podsPath, "?", "?continue=more&", 1): page("", "c:Pending", "d:Failed", "e"),
+		podsPath: page("more", "a:Running", "b:Succeeded"), strings.Replace(podsPath, "?", "?continue=more&", 1): page("", "c:Pending", "d:Failed", "e", "f:Terminating"),
 		"/api/v1/pods?limit=250": page("", "x"),
 	})
 	r := a.reader(t)

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"net"
+	"sync"
+)
+
+// maxGuests is how many connections an HTTP endpoint holds: kubelet's probes, a
+// scraper or two, and people. Every pod of the cluster can reach the plugin's,
+// and each connection costs 20 KiB of the memory that volumes live in.
+const maxGuests = 64
+
+// crowd is a listener that holds so many connections and no more. Another one is
+// let in all the same, so that whoever fills the room keeps no probe of kubelet
+// out: the oldest of the address that has the most goes.
+type crowd struct {
+	net.Listener
+	most int
+
+	mu     sync.Mutex
+	guests []*guest // the oldest first
+}
+
+// guest is one of the connections.
+type guest struct {
+	net.Conn
+	from  string
+	crowd *crowd
+}
+
+// Accept returns the next connection.
+func (c *crowd) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	g := &guest{Conn: conn, from: addressOf(conn), crowd: c}
+	c.admit(g).leave()
+	return g, nil
+}
+
+// addressOf returns the other side without its port.
+func addressOf(conn net.Conn) string {
+	address := conn.RemoteAddr().String()
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return address
+}
+
+// admit counts a connection, and returns the one that it takes the place of, if
+// there is none left.
+func (c *crowd) admit(g *guest) *guest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.guests = append(c.guests, g)
+	if len(c.guests) <= c.most {
+		return nil
+	}
+	counts := map[string]int{}
+	for _, in := range c.guests {
+		counts[in.from]++
+	}
+	out := c.guests[0]
+	for _, in := range c.guests {
+		if counts[in.from] > counts[out.from] {
+			out = in
+		}
+	}
+	c.remove(out)
+	return out
+}
+
+// remove is called with the lock held.
+func (c *crowd) remove(g *guest) {
+	for i, in := range c.guests {
+		if in == g {
+			c.guests = append(c.guests[:i], c.guests[i+1:]...)
+			return
+		}
+	}
+}
+
+// leave closes a connection, and has the kernel keep nothing of it: what was not
+// sent yet would wait for whoever does not read.
+func (g *guest) leave() {
+	if g == nil {
+		return
+	}
+	if conn, ok := g.Conn.(*net.TCPConn); ok {
+		_ = conn.SetLinger(0)
+	}
+	_ = g.Conn.Close()
+}
+
+// Close closes the connection, and makes room.
+func (g *guest) Close() error {
+	g.crowd.mu.Lock()
+	g.crowd.remove(g)
+	g.crowd.mu.Unlock()
+	return g.Conn.Close()
+}
