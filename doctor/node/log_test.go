@@ -35,7 +35,7 @@ func logs(t *testing.T, c node.Config) (*auditlog.Log, *audit.Recorder) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // ends after the test, whose own context ends before what is registered here
 	listener, err := hardening.ListenPrivate(ctx, filepath.Join(c.StateDir, admin.SocketName))
 	if err != nil {
 		t.Fatal(err)
