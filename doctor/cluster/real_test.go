@@ -55,7 +55,7 @@ func TestRealCluster(t *testing.T) {
 	want(t, empty, "classes.secret-objects", doctor.NA, "does not serve")
 	want(t, empty, "daemonset.ready", doctor.Fail, "portcullis-node")
 
-	c.ApplyFiles(t, files+"/crds/*.yaml")
+	c.ApplyFiles(t, files+"/../crds/*.yaml")
 	c.ApplyFiles(t, files+"/rbac/*.yaml")
 	c.ApplyFiles(t, files+"/csidriver.yaml")
 	c.CreateNamespace(t, "payments", nil)

@@ -35,19 +35,17 @@ func logs(t *testing.T, c node.Config) (*auditlog.Log, *audit.Recorder) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	listener, err := hardening.ListenPrivate(ctx, filepath.Join(c.StateDir, admin.SocketName))
+	listener, err := hardening.ListenPrivate(t.Context(), filepath.Join(c.StateDir, admin.SocketName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- admin.Serve(ctx, listener, admin.Config{
+		ended <- admin.Serve(t.Context(), listener, admin.Config{
 			Log: l, Logger: logger, Peer: func(c net.Conn) error { return hardening.CheckPeer(c, []int{os.Geteuid()}) },
 		})
 	}()
 	t.Cleanup(func() {
-		cancel()
 		if err := errors.Join(<-ended, recorder.Close(context.Background()), l.Close()); err != nil { //nolint:usetesting // the test's context has ended
 			t.Error(err)
 		}

@@ -39,7 +39,7 @@ type statusWorld struct {
 func newStatusWorld(t *testing.T) *statusWorld {
 	t.Helper()
 	w := newWorld(t, clustertest.Options{})
-	w.ApplyFiles(t, definitions(t))
+	w.ApplyFiles(t, filepath.Join(chart, "crds", "*.yaml"))
 	for _, name := range []string{"serviceaccount", "secretproviderclasses-role", "secretproviderclasses-rolebinding"} {
 		text, err := os.ReadFile(filepath.Join(chart, "files/rbac", name+".yaml"))
 		if err != nil {

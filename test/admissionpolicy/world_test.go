@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -288,16 +287,4 @@ func privilegedInit(p *corev1.Pod) {
 
 func as(serviceAccount string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Spec.ServiceAccountName = serviceAccount }
-}
-
-// definitions are the project's own, whichever directory of the chart has them.
-func definitions(t *testing.T) string {
-	t.Helper()
-	for _, dir := range []string{"crds", "files/crds"} {
-		if found, _ := filepath.Glob(filepath.Join(chart, dir, "*.yaml")); len(found) > 0 {
-			return filepath.Join(chart, dir, "*.yaml")
-		}
-	}
-	t.Fatal("the chart has no definitions")
-	return ""
 }
