@@ -101,7 +101,7 @@ func tryCalls() int {
 	}
 	confined := seccompMode() == unix.SECCOMP_MODE_FILTER
 	for _, c := range calls() {
-		errno := syscall.Errno(unix.ENOSYS + 1000)
+		errno := unix.ENOSYS + 1000
 		if confined || c.name != "clone" {
 			errno = errnoOf(uintptr(info.SyscallNames[c.name]), c.args...)
 		}
