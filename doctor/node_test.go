@@ -230,6 +230,16 @@ func badNodes() []bad {
 			status: doctor.OK, finding: version,
 		},
 		{
+			name: "insecure of another stamped version", check: "plugin.version",
+			change: onNode(func(n *doctor.Node) { n.Plugin.Version = "v0.0.9+abc.insecure" }),
+			status: doctor.Warn, finding: "v0.0.9+abc.insecure", hint: "kubectl exec",
+		},
+		{
+			name: "a mark in the middle is none", check: "plugin.version",
+			change: onNode(func(n *doctor.Node) { n.Plugin.Version = version + ".insecure.1" }),
+			status: doctor.Warn, finding: ".insecure.1", hint: "kubectl exec",
+		},
+		{
 			name: "insecure of the same stamped version", check: "plugin.version",
 			change: onNode(func(n *doctor.Node) { n.Plugin.Version = version + ".insecure" }),
 			status: doctor.OK, finding: version,

@@ -45,12 +45,14 @@ const (
 	statusesCRD    = "secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io"
 )
 
-// clusterTroubles are about objects of the cluster.
-func clusterTroubles() []trouble {
-	patched := func(object, broken, whole string) func(*world, *corev1.Pod) func() {
-		patch := []string{"patch", object, "-n", system, "--type=json", "-p"}
-		return kubectlUndone(append(slices.Clone(patch), broken), append(slices.Clone(patch), whole))
-	}
+// patched breaks with one JSON patch, and mends with another.
+func patched(object, broken, whole string) func(*world, *corev1.Pod) func() {
+	patch := []string{"patch", object, "-n", system, "--type=json", "-p"}
+	return kubectlUndone(append(slices.Clone(patch), broken), append(slices.Clone(patch), whole))
+}
+
+// objectTroubles are about what the chart made in the cluster.
+func objectTroubles() []trouble {
 	return []trouble{
 		{
 			"pods are not named to the driver",
@@ -92,6 +94,12 @@ subjects: [{kind: ServiceAccount, name: secrets-store-csi-driver, namespace: kub
 `),
 			[]doctor.Result{{Check: "rbac.excess", Status: doctor.Warn, Finding: "get secrets", Hint: "find the binding"}},
 		},
+	}
+}
+
+// neighborTroubles are about what others made beside it.
+func neighborTroubles() []trouble {
+	return []trouble{
 		{
 			"there is another driver of the name",
 			applied(`apiVersion: apps/v1
@@ -189,23 +197,27 @@ func nodeTroubles() []trouble {
 			},
 			[]doctor.Result{{Check: "policy.expiry", Status: doctor.Fail, Finding: "the bundle ended", Hint: "later not_after"}},
 		},
-		{
-			"there is no plugin for a pod that wants to end",
-			func(w *world, p *corev1.Pod) func() {
-				w.kubectl("patch", "daemonset", "-n", system, daemonSet, "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"nowhere":"true"}}}}}`)
-				w.pluginPodIsGone()
-				w.kubectl("delete", "pod", "-n", p.Namespace, p.Name, "--wait=false")
-				return func() {
-					w.kubectl("patch", "daemonset", "-n", system, daemonSet, "--type=json", "-p", `[{"op":"remove","path":"/spec/template/spec/nodeSelector/nowhere"}]`)
-					w.pluginRuns()
-					w.kubectl("wait", "pod", "-n", p.Namespace, p.Name, "--for=delete", "--timeout=150s")
-				}
-			},
-			[]doctor.Result{
-				{Check: "plugin.socket", Status: doctor.Fail, Finding: "nobody serves it", Hint: "start the plugin"},
-				{Check: "log.state", Status: doctor.Fail, Finding: stateDir, Hint: "start the plugin"},
-				{Check: "pods.terminating", Status: doctor.Fail, Finding: "pod broken/app is Terminating on node node1, whose plugin is absent", Hint: "bring the plugin back on node node1"},
-			},
+	}
+}
+
+// noPlugin is a node that was drained in the wrong order.
+func noPlugin() trouble {
+	return trouble{
+		"there is no plugin for a pod that wants to end",
+		func(w *world, p *corev1.Pod) func() {
+			w.kubectl("patch", "daemonset", "-n", system, daemonSet, "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"nowhere":"true"}}}}}`)
+			w.pluginPodIsGone()
+			w.kubectl("delete", "pod", "-n", p.Namespace, p.Name, "--wait=false")
+			return func() {
+				w.kubectl("patch", "daemonset", "-n", system, daemonSet, "--type=json", "-p", `[{"op":"remove","path":"/spec/template/spec/nodeSelector/nowhere"}]`)
+				w.pluginRuns()
+				w.kubectl("wait", "pod", "-n", p.Namespace, p.Name, "--for=delete", "--timeout=150s")
+			}
+		},
+		[]doctor.Result{
+			{Check: "plugin.socket", Status: doctor.Fail, Finding: "nobody serves it", Hint: "start the plugin"},
+			{Check: "log.state", Status: doctor.Fail, Finding: stateDir, Hint: "start the plugin"},
+			{Check: "pods.terminating", Status: doctor.Fail, Finding: "pod broken/app is Terminating on node node1, whose plugin is absent", Hint: "bring the plugin back on node node1"},
 		},
 	}
 }
@@ -213,7 +225,7 @@ func nodeTroubles() []trouble {
 // groups are troubles of which each hides no other of its group.
 func groups() [][]trouble {
 	n := nodeTroubles()
-	return [][]trouble{clusterTroubles(), n[:3], n[3:5], n[5:]}
+	return [][]trouble{append(objectTroubles(), neighborTroubles()...), n[:3], n[3:], {noPlugin()}}
 }
 
 // What is wrong is found under the id that the documents name, with what to do;
