@@ -91,20 +91,20 @@ func TestDoctorOfAHealthyInstallation(t *testing.T) {
 		"crds": doctor.OK, "rbac.needed": doctor.OK, "rbac.excess": doctor.OK, "daemonset.ready": doctor.OK, "daemonset.memory": doctor.OK, "daemonset.rival": doctor.OK,
 		"csinode": doctor.OK, "pods.pending": doctor.OK, "admission.policies": doctor.OK, "admission.deny-preview": doctor.OK, "webhook.certificate": doctor.NA,
 	} {
-		w.says(onHost, check, status, "")
+		w.finds(onHost, check, status, "")
 	}
 	for _, check := range []string{"plugin.socket", "plugin.version", "policy.active", "policy.bundle", "log.state", "kubelet.registry", "rbac.needed", "csidriver.fields"} {
-		w.says(inPlugin, check, doctor.OK, "")
+		w.finds(inPlugin, check, doctor.OK, "")
 	}
-	w.says(inPlugin, "pods.pending", doctor.NA, "the service account of this pod may not") // list events
-	w.says(w.doctor("--only=node"), "plugin.ready", doctor.Warn, "the plugin answers at its socket")
-	w.says(restricted, "rbac.needed", doctor.Warn, "")
-	w.says(restricted, "crds", doctor.Warn, "this account may not ask for it")
-	w.says(restricted, "daemonset.ready", doctor.OK, "")
+	w.finds(inPlugin, "pods.pending", doctor.NA, "the service account of this pod may not") // list events
+	w.finds(w.doctor("--only=node"), "plugin.ready", doctor.Warn, "the plugin answers at its socket")
+	w.finds(restricted, "rbac.needed", doctor.Warn, "")
+	w.finds(restricted, "crds", doctor.Warn, "this account may not ask for it")
+	w.finds(restricted, "daemonset.ready", doctor.OK, "")
 }
 
-// says fails the test unless a result of a check has this status and text.
-func (w *world) says(f findings, check string, status doctor.Status, text string) doctor.Result {
+// finds fails the test unless a result of a check has this status and text.
+func (w *world) finds(f findings, check string, status doctor.Status, text string) doctor.Result {
 	w.Helper()
 	for _, r := range f.of(check) {
 		if r.Status == status && strings.Contains(r.Finding, text) {

@@ -160,11 +160,11 @@ metadata: {name: app-every-right-app, namespace: every-right, labels: {internal.
 status: {podName: earlier}
 `)
 	p := w.started(pod(ns, "app"))
-	w.statusOf(ns, "app-every-right-app", func(s string) bool { return strings.Contains(s, string(p.UID)) })
+	w.writtenStatus(ns, "app-every-right-app", func(s string) bool { return strings.Contains(s, string(p.UID)) })
 
 	// Two rotations: the status changes, an event is made, and counted up.
 	for _, value := range []string{"second", "third"} {
-		before := w.statusOf(ns, "app-every-right-app", func(s string) bool { return strings.Contains(s, "app/password") })
+		before := w.writtenStatus(ns, "app-every-right-app", func(s string) bool { return strings.Contains(s, "app/password") })
 		w.writeSecret("app/password", value)
 		w.Cleanup(func() { w.writeSecret("app/password", "first") })
 		w.eventually(30*time.Second, "the pod reads "+value, func() error {
@@ -173,7 +173,7 @@ status: {podName: earlier}
 			}
 			return nil
 		})
-		w.statusOf(ns, "app-every-right-app", func(s string) bool { return s != before })
+		w.writtenStatus(ns, "app-every-right-app", func(s string) bool { return s != before })
 	}
 	w.eventually(30*time.Second, "the event of the rotation is counted up", func() error {
 		if counts := w.kubectl("get", "events", "-n", ns, "--field-selector=reason=MountRotationComplete", "-o", "jsonpath={.items[*].count}"); counts != "2" {
@@ -258,8 +258,8 @@ func (w *world) withoutRights(change func(*rbacv1.PolicyRule)) (mend func()) {
 	return mend
 }
 
-// statusOf waits until a status object is as the test says, and returns it.
-func (w *world) statusOf(namespace, name string, is func(string) bool) string {
+// writtenStatus waits until a status object is as the test says, and returns it.
+func (w *world) writtenStatus(namespace, name string, is func(string) bool) string {
 	w.Helper()
 	var now string
 	w.eventually(30*time.Second, "the status object "+name+" is written", func() error {

@@ -43,7 +43,7 @@ func TestP5ProviderUIDsCostOneCapability(t *testing.T) {
 // capabilities, no way to others, and a filter of its system calls.
 func (w *world) confined(capabilities uint64) {
 	w.Helper()
-	pid := w.process("/portcullis-node")
+	pid := w.processOf("/portcullis-node")
 	threads, err := filepath.Glob(w.lab.Path(fmt.Sprintf("/proc/%d/task/*/status", pid)))
 	if err != nil || len(threads) < 2 {
 		w.Fatalf("the plugin has the threads %v, %v, want some", threads, err)
@@ -62,8 +62,8 @@ func (w *world) confined(capabilities uint64) {
 	w.Logf("%d threads of the plugin have the capabilities %s, no_new_privs and a system call filter", len(threads), want)
 }
 
-// process is the process in the node that runs a program of this path.
-func (w *world) process(program string) int {
+// processOf is the process in the node that runs a program of this path.
+func (w *world) processOf(program string) int {
 	w.Helper()
 	files, err := filepath.Glob(w.lab.Path("/proc/[0-9]*/cmdline"))
 	if err != nil {
@@ -114,7 +114,7 @@ func (w *world) notDumpable() {
 	if got := peek("sleep 60 & cat /proc/$!/mem; r=$?; kill $!; exit $r"); !strings.Contains(got, "Input/output error") {
 		w.Fatalf("the memory of a process that hides nothing cannot be opened: %s", got)
 	}
-	if got := peek(fmt.Sprintf("cat /proc/%d/mem", w.process("/portcullis-node"))); !strings.Contains(got, "Permission denied") {
+	if got := peek(fmt.Sprintf("cat /proc/%d/mem", w.processOf("/portcullis-node"))); !strings.Contains(got, "Permission denied") {
 		w.Errorf("opening the plugin's memory without CAP_SYS_PTRACE: %s, want it refused", got)
 	}
 }
@@ -131,7 +131,7 @@ func TestPluginSeesLittleOfTheNode(t *testing.T) {
 	// What a container runtime mounts in any container, of which none is the
 	// node's but the sockets' names.
 	runtime := []string{"/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
-	table, err := os.ReadFile(w.lab.Path(fmt.Sprintf("/proc/%d/mountinfo", w.process("/portcullis-node"))))
+	table, err := os.ReadFile(w.lab.Path(fmt.Sprintf("/proc/%d/mountinfo", w.processOf("/portcullis-node"))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,13 +159,13 @@ func TestPluginSeesLittleOfTheNode(t *testing.T) {
 // test.
 func (w *world) upgraded(values ...string) {
 	w.Helper()
-	w.upgrade(values...)
-	w.Cleanup(func() { w.upgrade() })
+	w.upgradeWith(values...)
+	w.Cleanup(func() { w.upgradeWith() })
 }
 
-// upgrade gives the release the values of the tests and these, and waits for the
+// upgradeWith gives the release the values of the tests and these, and waits for the
 // plugin.
-func (w *world) upgrade(values ...string) {
+func (w *world) upgradeWith(values ...string) {
 	w.Helper()
 	args := append([]string{"upgrade", release, made.chart(), "--namespace", system, "--wait", "--timeout", "60s"}, w.values()...)
 	w.helm(append(args, values...)...)

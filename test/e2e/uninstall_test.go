@@ -33,7 +33,7 @@ func TestUninstall(t *testing.T) {
 	w.deleted(w.started(pod(ns, "later"))) // the driver does what it did
 
 	// With force the pod runs on, and the next installation takes it over.
-	w.upgrade("--set", "uninstall.force=true")
+	w.upgradeWith("--set", "uninstall.force=true")
 	w.helm("uninstall", release, "--namespace", system, "--wait", "--timeout", "60s")
 	w.pluginIsGone()
 	w.reads(p, "/secrets/password", "first")
