@@ -259,7 +259,7 @@ func (w *world) nothingLeft(pods ...*corev1.Pod) {
 				return fmt.Errorf("mounted is:\n%s", strings.Join(lines, "\n"))
 			}
 			if _, err := os.Lstat(w.lab.Path("/var/lib/kubelet/pods/" + string(p.UID))); !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("its directory: %v", err)
+				return fmt.Errorf("its directory: %w", err)
 			}
 			return nil
 		})
@@ -294,7 +294,7 @@ func (w *world) rotatedTo(p *corev1.Pod, want string) {
 	begin := time.Now()
 	w.eventually(patience, "pod "+p.Name+" reads "+want, func() error {
 		if got, err := w.sh(p, "", "cat /secrets/password"); err != nil || got != want {
-			return fmt.Errorf("it reads %q, %v", got, err)
+			return fmt.Errorf("it reads %q, %w", got, err)
 		}
 		return nil
 	})

@@ -66,7 +66,7 @@ func (w *world) memorySpent() {
 		w.eventually(patience, "the content is there", func() error {
 			size, err := w.sh(p, "", "cat /secrets-*/large | wc -c")
 			if want := fmt.Sprint(perNamespace * (1<<20 - 4096)); err != nil || size != want {
-				return fmt.Errorf("%s bytes, %v, want %s", size, err, want)
+				return fmt.Errorf("%s bytes, %w, want %s", size, err, want)
 			}
 			return nil
 		})

@@ -49,7 +49,7 @@ func TestOperationsAreTrueWordForWord(t *testing.T) {
 			return fmt.Errorf("mounts: %q", lines)
 		}
 		if entries, err := os.ReadDir(w.lab.Path("/var/lib/kubelet/plugins_registry")); err != nil || len(entries) > 0 {
-			return fmt.Errorf("registrations: %v, %v", entries, err)
+			return fmt.Errorf("registrations: %v, %w", entries, err)
 		}
 		return nil
 	})
