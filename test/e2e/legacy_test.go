@@ -84,7 +84,7 @@ func (w *world) endsCleanly(p *corev1.Pod) {
 			return fmt.Errorf("mounts are left: %q", lines)
 		}
 		if _, err := os.Lstat(w.lab.Path("/var/lib/kubelet/pods/" + string(p.UID))); !os.IsNotExist(err) {
-			return fmt.Errorf("its directory: %w, want %v", err, fs.ErrNotExist)
+			return fmt.Errorf("its directory: %w, want that there is none", err)
 		}
 		out, err := w.run("", "kubectl", "-n", p.Namespace, "get", "secretproviderclasspodstatuses", "-o", "name")
 		if err != nil || strings.Contains(out, p.Name) {
