@@ -4,7 +4,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"time"
