@@ -63,7 +63,7 @@ integration: ## Run the tests against a real etcd and kube-apiserver (needs root
 	REQUIRE_ROOT=1 go test -tags insecure,integration -count=1 $(TESTFLAGS) $(or $(INTEGRATION_PACKAGES),no-package-has-an-integration-test)
 
 e2e: e2e-build ## Run the end-to-end tests under a real kubelet (needs root)
-	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -p 1 -parallel 8 -timeout 40m $(TESTFLAGS) ./test/cluster/lab ./test/e2e
+	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -p 1 -parallel 64 -timeout 40m $(TESTFLAGS) ./test/cluster/lab ./test/e2e
 
 e2e-build: # What the end-to-end tests need beside their own program
 	@[ "$$(id -u)" = 0 ] || { echo 'make $(or $(MAKECMDGOALS),e2e): needs root: it starts a kubelet' >&2; exit 1; }

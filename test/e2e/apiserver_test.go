@@ -19,7 +19,7 @@ import (
 // word, and gets its volume when that is back.
 func TestP8APIServerAway(t *testing.T) {
 	const outage = 30 * time.Second
-	w := theWorld(t)
+	w := inTurn(t, failures)
 	w.pluginReady(patience)
 	t.Cleanup(func() { w.writeSecret("app/password", "first") })
 	namespace := w.namespace("outage")

@@ -231,6 +231,7 @@ func groups() [][]trouble {
 // What is wrong is found under the id that the documents name, with what to do;
 // and once it is mended, doctor finds it no more.
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "doctor")
 	w.installAll()
 	p := w.started(pod(w.namespace("broken"), "app"))

@@ -65,7 +65,7 @@ func (w *world) report(name string, args ...string) findings {
 // A healthy installation has no FAIL but that it is a development build, from
 // wherever doctor looks, and each n/a says why.
 func TestDoctorOfAHealthyInstallation(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, rights)
 	w.started(pod(w.namespace("healthy"), "app"))
 
 	onHost := w.onNode()

@@ -18,7 +18,7 @@ import (
 // itself when the plugin is back.
 func TestPluginDrainedFirst(t *testing.T) {
 	const away = 8 * time.Second
-	w := theWorld(t)
+	w := inTurn(t, failures)
 	w.pluginReady(patience)
 	w.restored()
 	p := w.started(pod(w.namespace("drained"), "waits"))

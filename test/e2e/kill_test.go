@@ -14,7 +14,7 @@ import (
 // being mounted is finished by the next one, and the log tells of each delivery
 // how it ended.
 func TestP7PluginKilledWhileItMounts(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, failures)
 	namespace := w.namespace("killed")
 	t.Cleanup(func() { w.writeSecret("app/password", "first") })
 	runs := w.reader(namespace, "runs", "first", "second")

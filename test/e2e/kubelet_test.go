@@ -17,7 +17,7 @@ import (
 // kubelet and the container runtime may die: pods and their volumes stay, and
 // the new kubelet finds the driver by itself.
 func TestP9KubeletAndRuntimeKilled(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, failures)
 	w.pluginReady(patience)
 	t.Cleanup(func() { w.writeSecret("app/password", "first") })
 	runs := w.reader(w.namespace("kubelet"), "runs", "first", "second", "third")

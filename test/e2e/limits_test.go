@@ -29,6 +29,7 @@ const (
 // fetch again what a test measures.
 func limited(t *testing.T) *world {
 	t.Helper()
+	t.Parallel()
 	w := newWorld(t, "limits")
 	w.must("", "mkdir", "-p", stateDir)
 	w.must("", "mount", "-t", "tmpfs", "-o", fmt.Sprintf("mode=700,size=%d", stateRoom), "state", stateDir)

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -20,10 +19,8 @@ type tools struct {
 }
 
 var (
-	made   tools  // set by TestMain, before any test
-	shared *world // the cluster that most tests use; nil until the first of them
-	// sharing guards shared.
-	sharing sync.Mutex
+	made   tools           // set by TestMain, before any test
+	shared *sharedClusters // made by TestMain
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -41,11 +38,8 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() {
-		if shared != nil {
-			shared.close()
-		}
-	}()
+	shared = newShared()
+	defer shared.close()
 	return m.Run()
 }
 

@@ -12,7 +12,7 @@ import (
 // kubelet read them. The lab's network enforces no NetworkPolicy, so that of the
 // chart is not tried here.
 func TestMetricsAndReadinessInThePodNetwork(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, rights)
 	p := w.started(pod(w.namespace("scrapes"), "app"))
 	plugin := w.plugin().Status.PodIP
 	read := func(port int, path string) string {

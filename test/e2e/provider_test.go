@@ -13,7 +13,7 @@ import (
 // A provider that is replaced is no more than a delay: for volumes that are
 // there, and for one that is asked for meanwhile.
 func TestProviderRestarted(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, failures)
 	w.pluginReady(patience)
 	t.Cleanup(func() { w.writeSecret("app/password", "first") })
 	runs := w.reader(w.namespace("provider"), "runs", "first", "second")

@@ -149,7 +149,7 @@ func (w *world) rightsAreUsed(account string, rules []rbacv1.PolicyRule, taken f
 // Every right of the plugin's role is used by a plugin that does its work, and no
 // other is missed: by the API server's audit log of all that the suite did so far.
 func TestEveryRightOfThePluginIsUsed(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, rights)
 	ns := w.namespace("every-right")
 
 	// A status object that an earlier pod of the name left, as in a StatefulSet:

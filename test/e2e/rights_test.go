@@ -24,7 +24,7 @@ const (
 // After its start the plugin has, in every thread, the rights that it needs and
 // no others, whatever its privileged container would allow.
 func TestP5PluginKeepsFewRights(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, rights)
 	p := w.started(pod(w.namespace("few-rights"), "app")) // it has worked as well
 	w.reads(p, "/secrets/password", "first")
 	w.confined(keptCapabilities)
@@ -34,7 +34,7 @@ func TestP5PluginKeepsFewRights(t *testing.T) {
 // Providers that are not root's cost one capability, and only where the chart
 // was told of them.
 func TestP5ProviderUIDsCostOneCapability(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, rights)
 	w.upgraded("--set", "providerUIDs={4711}")
 	w.confined(keptCapabilities | reachesProviders)
 }
@@ -122,7 +122,7 @@ func (w *world) notDumpable() {
 // The plugin's container sees of the node what the chart's README lists, and
 // writes nowhere else.
 func TestPluginSeesLittleOfTheNode(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, rights)
 	const state, providers, kubelet = "/var/lib/portcullis", "/var/run/secrets-store-csi-providers", "/var/lib/kubelet"
 	want := map[string]string{
 		"/": "ro", "/csi": "rw", "/registration": "rw", kubelet + "/pods": "rw", state: "rw", "/host/proc": "ro", "/policy": "ro",

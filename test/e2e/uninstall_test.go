@@ -21,6 +21,7 @@ import (
 // with force, and leaves nothing but its audit log once they are gone. What is
 // installed over that goes on with the log.
 func TestUninstall(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "uninstall")
 	filesBefore, mountsBefore := w.files(), w.mountPoints()
 	w.installAll()

@@ -56,7 +56,7 @@ func (w *world) revision() string {
 // The chart replaces the plugin, and pods read on: their volume stays the one
 // that it was, and the new plugin goes on with it.
 func TestP9PluginUpgradedWithLivePods(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, failures)
 	w.pluginReady(patience)
 	w.restored()
 	runs := w.reader(w.namespace("upgraded"), "runs", "first", "second", "third")
@@ -138,7 +138,7 @@ func (w *world) watchRegistration() (stop func() time.Duration) {
 // With OnDelete a new template changes no node until somebody deletes its
 // plugin: the canary of the documents.
 func TestPluginUpgradedByCanary(t *testing.T) {
-	w := theWorld(t)
+	w := inTurn(t, failures)
 	w.pluginReady(patience)
 	w.restored()
 	t.Cleanup(func() { _, _ = w.run("", "kubectl", "label", "node", node, "portcullis.dev/canary-") })

@@ -38,27 +38,6 @@ type world struct {
 	dir    string // policy, values: private
 }
 
-// theWorld is the cluster that tests share. Whoever uses it leaves no pod, and
-// does not break it.
-func theWorld(t *testing.T) *world {
-	t.Helper()
-	sharing.Lock() // of parallel tests
-	defer sharing.Unlock()
-	if shared == nil {
-		w := begin(t, "e2e")
-		shared = w
-		t.Cleanup(w.explain)
-		w.installAll()
-	}
-	if shared.T == t {
-		return shared
-	}
-	view := *shared
-	view.T = t
-	t.Cleanup(view.explain)
-	return &view
-}
-
 // newWorld is a cluster of the test's own, without the driver.
 func newWorld(t *testing.T, name string) *world {
 	t.Helper()
@@ -70,10 +49,12 @@ func newWorld(t *testing.T, name string) *world {
 
 func begin(t *testing.T, name string) *world {
 	t.Helper()
+	shared.room <- struct{}{}   // until close
 	ctx := context.Background() //nolint:usetesting // the shared cluster outlives the test that begins it
 	version := os.Getenv("PORTCULLIS_E2E_KUBERNETES")
 	l, err := lab.Up(ctx, lab.Config{Name: labName(name), Kubernetes: lab.Version(version), EndWithCaller: true, Progress: os.Stderr})
 	if err != nil {
+		<-shared.room
 		t.Fatal(err)
 	}
 	w := &world{T: t, lab: l}
@@ -123,6 +104,7 @@ func labName(name string) string {
 }
 
 func (w *world) close() {
+	defer func() { <-shared.room }()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	err := errors.Join(w.lab.Down(ctx), os.RemoveAll(w.dir))

@@ -1,0 +1,95 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"sync"
+	"testing"
+)
+
+// Clusters that tests share. What wants the same of a cluster shares one; the
+// tests of different ones run at the same time, since they wait more than they
+// work.
+const (
+	pods     = "pods"     // tests that leave the driver alone: all at once
+	failures = "failures" // tests that break something and mend it: in turn
+	rights   = "rights"   // tests of rights and of what is refused: in turn
+)
+
+// mostClusters is how many there are at the same time. Each takes 1.3 GB.
+const mostClusters = 6
+
+// shared are the clusters that tests share, by name.
+type sharedClusters struct {
+	mu   sync.Mutex
+	of   map[string]*sharedCluster
+	room chan struct{} // full while there are mostClusters
+}
+
+type sharedCluster struct {
+	name  string
+	turn  sync.Mutex // of tests that go one by one
+	mu    sync.Mutex // guards world
+	world *world     // nil until the first test
+}
+
+func newShared() *sharedClusters {
+	return &sharedClusters{of: map[string]*sharedCluster{}, room: make(chan struct{}, mostClusters)}
+}
+
+func (s *sharedClusters) named(name string) *sharedCluster {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[name] == nil {
+		s.of[name] = &sharedCluster{name: name}
+	}
+	return s.of[name]
+}
+
+func (s *sharedClusters) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.of {
+		if c.world != nil {
+			c.world.close()
+		}
+	}
+}
+
+// view is the cluster as a test sees it, which begins it if it is the first.
+func (c *sharedCluster) view(t *testing.T) *world {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.world == nil {
+		w := begin(t, c.name)
+		c.world = w
+		t.Cleanup(w.explain)
+		w.installAll()
+	}
+	if c.world.T == t {
+		return c.world
+	}
+	view := *c.world
+	view.T = t
+	t.Cleanup(view.explain)
+	return &view
+}
+
+// theWorld is the cluster of tests that leave the driver alone. Whoever uses it
+// leaves no pod.
+func theWorld(t *testing.T) *world {
+	t.Helper()
+	return shared.named(pods).view(t)
+}
+
+// inTurn is a shared cluster for this test alone, at the same time as tests of
+// other clusters. Whoever uses it leaves it as it was.
+func inTurn(t *testing.T, name string) *world {
+	t.Helper()
+	t.Parallel()
+	c := shared.named(name)
+	c.turn.Lock()
+	t.Cleanup(c.turn.Unlock)
+	return c.view(t)
+}
