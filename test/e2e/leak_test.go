@@ -67,7 +67,7 @@ func (w *world) holding(texts ...string) [][]string {
 	w.Helper()
 	// The images as they were loaded, what only looks like files, and a second
 	// view of what containers wrote.
-	skipped := []string{"io.containerd.content.v1.content", "netns", "rootfs"}
+	skipped := []string{"io.containerd.content.v1.content", "netns", "pinned-namespaces", "rootfs"}
 	found := make([][]string, len(texts))
 	visit := func(path string, entry fs.DirEntry, err error) error {
 		switch {

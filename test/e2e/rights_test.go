@@ -127,6 +127,7 @@ func TestPluginSeesLittleOfTheNode(t *testing.T) {
 	want := map[string]string{
 		"/": "ro", "/csi": "rw", "/registration": "rw", kubelet + "/pods": "rw", state: "rw", "/host/proc": "ro", "/policy": "ro",
 		"/etc/kubernetes/secrets-store-csi-providers": "ro", providers: "ro", "/var/run/secrets/kubernetes.io/serviceaccount": "ro",
+		"/tmp": "rw", // of the pod's own: snapshots that audit verify makes
 	}
 	// What a container runtime mounts in any container, of which none is the
 	// node's but the sockets' names.
