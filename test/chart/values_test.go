@@ -207,7 +207,10 @@ func upstreamValues(t *testing.T) map[string]any {
 // is refused with the reason, one after the other; the rest keeps its meaning.
 func TestUpstreamsValuesFileIsTakenOrSaysWhatChanged(t *testing.T) {
 	values := upstreamValues(t)
-	linux := values["linux"].(map[string]any)
+	linux, ok := values["linux"].(map[string]any)
+	if !ok {
+		t.Fatalf("upstream's values have no linux: %v", values)
+	}
 	steps := []struct {
 		want string
 		mend func()

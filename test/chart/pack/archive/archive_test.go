@@ -144,7 +144,7 @@ func TestArchiveRendersLikeTheDirectory(t *testing.T) {
 
 func TestWhatIsNoChartIsRefused(t *testing.T) {
 	for name, change := range map[string][2]string{
-		"no version":        {"version: 0", "versoin: 0"},
+		"no version":        {"version: 0", "edition: 0"},
 		"with a dependency": {"type: application", "type: application\ndependencies: [{name: a, version: 1.0.0, repository: https://example.org}]"},
 	} {
 		dir := copyOf(t)
