@@ -16,15 +16,14 @@ const (
 	rights   = "rights"   // tests of rights and of what is refused: in turn
 )
 
-// mostOwn is how many tests with a cluster of their own go on at the same time,
-// beside the shared ones. Each cluster takes 1.3 GB.
-const mostOwn = 4
+// mostClusters is how many there are at the same time. Each takes 1.3 GB.
+const mostClusters = 6
 
 // shared are the clusters that tests share, by name.
 type sharedClusters struct {
 	mu   sync.Mutex
 	of   map[string]*sharedCluster
-	room chan struct{} // full while there are mostOwn others
+	room chan struct{} // full while there are mostClusters
 }
 
 type sharedCluster struct {
@@ -35,7 +34,7 @@ type sharedCluster struct {
 }
 
 func newShared() *sharedClusters {
-	return &sharedClusters{of: map[string]*sharedCluster{}, room: make(chan struct{}, mostOwn)}
+	return &sharedClusters{of: map[string]*sharedCluster{}, room: make(chan struct{}, mostClusters)}
 }
 
 func (s *sharedClusters) named(name string) *sharedCluster {

@@ -41,8 +41,6 @@ type world struct {
 // newWorld is a cluster of the test's own, without the driver.
 func newWorld(t *testing.T, name string) *world {
 	t.Helper()
-	shared.room <- struct{}{}
-	t.Cleanup(func() { <-shared.room })
 	w := begin(t, name)
 	t.Cleanup(w.close)
 	t.Cleanup(w.explain)
@@ -56,6 +54,7 @@ func begin(t *testing.T, name string) *world {
 	version := os.Getenv("PORTCULLIS_E2E_KUBERNETES")
 	l, err := lab.Up(ctx, lab.Config{Name: labName(name), Kubernetes: lab.Version(version), EndWithCaller: true, Progress: os.Stderr})
 	if err != nil {
+		<-shared.room
 		t.Fatal(err)
 	}
 	w := &world{T: t, lab: l}
@@ -105,6 +104,7 @@ func labName(name string) string {
 }
 
 func (w *world) close() {
+	defer func() { <-shared.room }()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	err := errors.Join(w.lab.Down(ctx), os.RemoveAll(w.dir))
