@@ -29,7 +29,11 @@ func (p *plugin) withdraw(csi *hardening.Socket) error {
 	if p.registrar != nil {
 		err = p.registrar.Withdraw() // first, since kubelet would call the other
 	}
-	err = errors.Join(err, csi.Remove(), p.records.Retire())
+	err = errors.Join(err, csi.Remove())
+	if failure := p.records.Retire(); failure != nil {
+		// They are a hint, and somebody put something in their place: no stop fails for that.
+		p.logger.Warn("volume records are left behind", slog.Any(keyError, failure))
+	}
 	p.logger.Info("no volume is mounted: sockets removed", slog.String(keyEndpoint, p.o.endpoint))
 	return err
 }
