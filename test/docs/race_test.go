@@ -197,7 +197,9 @@ func TestWhatTheUnitTestsLeaveToRootIsRun(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), "make", append([]string{"--no-print-directory", "--eval", "value:;@echo $(" + name + ")", "value"}, args...)...)
 		cmd.Dir = root
 		// Not what a make that runs this test was told.
-		cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS") || strings.HasPrefix(v, "ROOT_FOLLOWS") })
+		cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+			return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS") || strings.HasPrefix(v, "ROOT_FOLLOWS")
+		})
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("make %q: %v\n%s", args, err, out)
