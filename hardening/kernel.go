@@ -17,7 +17,7 @@ type Kernel struct {
 	MountAPI Answer // fsopen, fsmount, move_mount and mount_setattr
 	Missing  string // the first of these that is missing
 	Openat2  Answer
-	// Fchmodat2 is used by no volume; it came with the same kernels as noswap.
+	// Fchmodat2 takes a file back for a scrub; without it that goes by /proc.
 	Fchmodat2 Answer
 	Noswap    Answer
 	Xattr     Answer // user attributes on tmpfs, which say whose a volume is

@@ -29,7 +29,10 @@ func ProbeKernel() Kernel {
 	_, _, errno := unix.Syscall6(unix.SYS_FCHMODAT2, ^uintptr(0), 0, 0, 0, 0, 0)
 	k.Fchmodat2 = served(errno)
 	k.Landlock = landlockABI()
-	k.Seccomp = seccompFilters()
+	k.Seccomp = AnswerYes
+	if filtersAvailable() != nil {
+		k.Seccomp = AnswerNo
+	}
 	k.Noswap, k.Xattr, k.Refused = tmpfsOffers()
 	k.Probed = k.Refused == nil
 	if errors.Is(k.Refused, unix.EPERM) {
@@ -82,17 +85,6 @@ func landlockABI() int {
 		return 0
 	}
 	return int(n)
-}
-
-// seccompFilters asks whether filters can be installed: with no filter at all
-// the kernel reads a null pointer, if it knows the mode (seccomp(2)).
-func seccompFilters() Answer {
-	const setModeFilter = 1
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, setModeFilter, 0, 0)
-	if errors.Is(errno, unix.ENOSYS) || errors.Is(errno, unix.EINVAL) {
-		return AnswerNo
-	}
-	return AnswerYes
 }
 
 // tmpfsOffers makes what every publish makes, detached.

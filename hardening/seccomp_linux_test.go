@@ -3,7 +3,6 @@ package hardening_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portcullis-csi/portcullis/hardening"
-	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
 )
 
 // nowhere is an argument that no call can use: a bad descriptor, a bad address
@@ -124,47 +122,6 @@ func seccompMode() int {
 	return mode
 }
 
-// TestP5RefusedCalls: each is refused by the filter, and would not be without.
-func TestP5RefusedCalls(t *testing.T) {
-	if hardening.ViolationsEnd {
-		t.Skip("in this build the first of them ends the process: TestViolationsAreSeen")
-	}
-	confined := strings.Split(confinedChild(t, "calls-confined"), "\n")
-	free := strings.Split(confinedChild(t, "calls"), "\n")
-	list := calls()
-	if len(confined) != len(list)+2 || len(free) != len(list)+2 || confined[len(list)] != "unix socket <nil>" {
-		t.Fatalf("the child with a filter made %d calls, the other %d, want %d, and a socket: %q", len(confined)-2, len(free)-2, len(list), confined)
-	}
-	for i, c := range list {
-		want := c.want
-		if want == 0 {
-			want = unix.EPERM
-		}
-		answer := fmt.Sprintf("%s %d", c.name, want)
-		if confined[i] != answer {
-			t.Errorf("%s%x answers %q with the filter, want %q (%v)", c.name, c.args, confined[i], answer, want)
-		}
-		if free[i] == answer {
-			t.Errorf("%s%x answers %q without the filter too: this shows nothing", c.name, c.args, free[i])
-		}
-	}
-}
-
-// TestViolationsAreSeen: in the builds for tests a call without a rule ends the
-// process, which no suite that starts the plugin overlooks.
-func TestViolationsAreSeen(t *testing.T) {
-	hardeningtest.NeedRoot(t)
-	if !hardening.ViolationsEnd {
-		t.Skip("only in builds with the tag faultpoints")
-	}
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
-	cmd.Env = childEnviron("calls-confined")
-	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "SIGSYS") {
-		t.Errorf("child ends with %v (%s), want SIGSYS", err, out)
-	}
-}
-
 // TestFilterNamesExist: a name that is misspelt would be a call that is refused.
 func TestFilterNamesExist(t *testing.T) {
 	always, conditional := hardening.AllowedCalls()
@@ -219,17 +176,5 @@ func TestFilterPrograms(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// TestX32CallsAreRefused: the numbers of the other ABI of amd64 name the same
-// calls, past a filter that does not know them.
-func TestX32CallsAreRefused(t *testing.T) {
-	if info, err := arch.GetInfo(""); err != nil || info.ID != arch.X86_64.ID {
-		t.Skip("amd64 only")
-	}
-	out := confinedChild(t, "x32")
-	if want := fmt.Sprintf("x32 %d\n", unix.ENOSYS); out != want {
-		t.Errorf("getpid by its x32 number answers %q, want %q", out, want)
 	}
 }

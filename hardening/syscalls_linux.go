@@ -3,7 +3,7 @@ package hardening
 import "slices"
 
 // allowedCalls are the system calls that the plugin makes, whatever their
-// arguments; those with a condition are in allowedWith. Names of one
+// arguments; those with a condition are in conditionalCalls. Names of one
 // architecture alone are fine here. What is not listed is refused: ptrace, bpf,
 // keyctl, setns, chroot, mknod, io_uring, execve and all that has yet to be invented.
 func allowedCalls() []string {
@@ -35,7 +35,7 @@ func fileCalls() []string {
 	}
 }
 
-// networkCalls are those on sockets; socket(2) itself is in allowedWith.
+// networkCalls are those on sockets; socket(2) itself is in conditionalCalls.
 func networkCalls() []string {
 	return []string{
 		"accept", "accept4", "bind", "connect", "getpeername", "getsockname", "getsockopt", "listen", "recvfrom", "recvmmsg", "recvmsg",

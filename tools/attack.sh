@@ -14,3 +14,7 @@ for dir in $(xargs -n1 dirname <<<"$files" | sort -u); do
 	echo "== $dir"
 	REQUIRE_ROOT=1 go test -tags insecure,attack -count=1 -timeout 20m -run "^($names)\$" "$@" "$dir"
 done
+# A confined process at its work, where a system call that the filter does not
+# know ends it.
+echo "== ./hardening, with a filter that kills"
+REQUIRE_ROOT=1 go test -tags insecure,faultpoints -count=1 -run 'Violations|Confined|TheRuntimeNeeds' "$@" ./hardening
