@@ -24,32 +24,20 @@ type Check struct {
 // the API server, and kubelet's probe has its turn among them. Who has gone by then
 // is not answered.
 func HealthHandler(checks []Check) http.Handler {
-	turn := make(chan struct{}, 1)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case turn <- struct{}{}:
-		case <-r.Context().Done():
-			return
-		}
-		text, ready := inTurn(checks, turn)
+	mux.Handle("GET /readyz", OneByOne(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		text, ready := readiness(checks)
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if !ready {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 		_, _ = io.WriteString(w, text)
-	})
+	})))
 	return mux
-}
-
-// inTurn gives the turn back whatever becomes of a check.
-func inTurn(checks []Check, turn <-chan struct{}) (text string, ready bool) {
-	defer func() { <-turn }()
-	return readiness(checks)
 }
 
 func readiness(checks []Check) (text string, ready bool) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,40 +65,9 @@ func (e endpoint) serveHTTP(ctx context.Context, logger *slog.Logger) error {
 // metricsOnly serves /metrics and nothing else.
 func metricsOnly(h http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", oneByOne(h))
+	mux.Handle("GET /metrics", driver.OneByOne(h))
 	return mux
 }
-
-// oneByOne has one request handled at a time, however slowly an answer is read.
-// Who has gone by then gets none.
-func oneByOne(h http.Handler) http.Handler {
-	turn := make(chan struct{}, 1)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case turn <- struct{}{}:
-		case <-r.Context().Done():
-			return
-		}
-		kept := &answer{header: w.Header(), code: http.StatusOK}
-		func() {
-			defer func() { <-turn }()
-			h.ServeHTTP(kept, r)
-		}()
-		w.WriteHeader(kept.code)
-		_, _ = kept.body.WriteTo(w)
-	})
-}
-
-// answer keeps an answer until there is time to send it.
-type answer struct {
-	header http.Header
-	code   int
-	body   bytes.Buffer
-}
-
-func (a *answer) Header() http.Header         { return a.header }
-func (a *answer) WriteHeader(code int)        { a.code = code }
-func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
 // profiles serves what go tool pprof reads, as upstream's --enable-pprof does.
 func profiles() http.Handler {
