@@ -83,7 +83,7 @@ func (o *doctorOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.nodeName, "node-name", "", "name of this node in the API server (default: the environment variable NODE_NAME, or the host's name)")
 	f.StringVar(&o.namespace, "namespace", "kube-system", "namespace of the plugin")
 	f.StringVar(&o.account, "service-account", "secrets-store-csi-driver", "service account of the plugin")
-	f.StringVar(&o.node.Driver, "drivername", "secrets-store.csi.k8s.io", "name of the CSI driver, as for the plugin")
+	f.StringVar(&o.node.Driver, "drivername", defaultDriver, "name of the CSI driver, as for the plugin")
 	f.StringVar(&o.node.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "kubelet's root directory, as for the plugin")
 	f.StringVar(&o.node.CSISocket, "csi-socket", "", "CSI socket (default: /csi/csi.sock, or plugins/csi-secrets-store/csi.sock of the kubelet root)")
 	f.StringVar(&o.node.Registry, "registration-dir", "", "kubelet's plugins_registry (default: /registration, or plugins_registry of the kubelet root)")

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"path/filepath"
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/portcullis-csi/portcullis/doctor"
@@ -19,10 +16,8 @@ const providerAccount = "portcullis-provider-local"
 func (o *doctorOptions) refusals(pod *corev1.Pod) []doctor.Refusal {
 	settings := refusals.Settings{
 		Driver: o.node.Driver, KubeletRoot: o.node.KubeletRoot, StateDir: o.node.StateDir,
-		SocketDirs: slices.Concat(o.node.ProviderDirs, []string{
-			filepath.Join(o.node.KubeletRoot, "plugins", "csi-secrets-store"), filepath.Join(o.node.KubeletRoot, "plugins_registry"),
-		}),
-		Namespace: o.namespace, ServiceAccounts: []string{o.account, providerAccount},
+		SocketDirs: o.node.ProviderDirs,
+		Namespace:  o.namespace, ServiceAccounts: []string{o.account, providerAccount},
 	}
 	var found []doctor.Refusal
 	for _, r := range refusals.Of(pod, settings) {
