@@ -63,7 +63,7 @@ integration: ## Run the tests against a real etcd and kube-apiserver (needs root
 	REQUIRE_ROOT=1 go test -tags insecure,integration -count=1 $(TESTFLAGS) $(or $(INTEGRATION_PACKAGES),no-package-has-an-integration-test)
 
 e2e: e2e-build ## Run the end-to-end tests under a real kubelet (needs root)
-	REQUIRE_ROOT=1 go test -tags insecure,e2e -count=1 -p 1 -parallel 64 -timeout 40m $(TESTFLAGS) ./test/cluster/lab ./test/e2e
+	REQUIRE_ROOT=1 go test -tags insecure,e2e$(NIGHTLY:%=,nightly) -count=1 -p 1 -parallel 64 -timeout 40m $(TESTFLAGS) ./test/cluster/lab ./test/e2e
 
 e2e-build: # What the end-to-end tests need beside their own program
 	@[ "$$(id -u)" = 0 ] || { echo 'make $(or $(MAKECMDGOALS),e2e): needs root: it starts a kubelet' >&2; exit 1; }
@@ -84,8 +84,8 @@ bench: ## Run the benchmarks (BENCH=regexp, BENCHTIME=1s)
 nightly: ## Run the long forms of tests, and those on an older Kubernetes (needs root)
 	PORTCULLIS_NIGHTLY=1 go test -tags attack -count=1 -timeout 60m -v -run '^TestP7AFlood' ./audit/log
 	go test -count=10 -timeout 30m -run '^TestP7Kill' ./audit/log
-	cd deploy/image && PORTCULLIS_NIGHTLY=1 go test -count=1 -timeout 60m -run '^TestProductIsTheSameFromNothing$$' .
-	PORTCULLIS_NIGHTLY=1 PORTCULLIS_E2E_KUBERNETES=1.35 $(MAKE) e2e
+	cd deploy/image && go test -tags nightly -count=1 -timeout 60m -run '^TestProductIsTheSameFromNothing$$' .
+	PORTCULLIS_E2E_KUBERNETES=1.35 $(MAKE) e2e NIGHTLY=1
 	@tools/fuzz.sh 5m
 
 lint: ## Run golangci-lint, opa check and regal

@@ -15,13 +15,13 @@ golangci=$(tools/tool.sh golangci golangci-lint)
 # And the tests against a real API server.
 tagged integration | xargs "$golangci" run --build-tags insecure,integration
 # And the tests on a whole node.
-tagged e2e | xargs -r "$golangci" run --build-tags insecure,e2e
+tagged e2e | xargs -r "$golangci" run --build-tags insecure,e2e,nightly
 # And the tests that only make attack runs, and what only they are built with.
 tagged 'attack|faultpoints' | xargs "$golangci" run --build-tags insecure,attack,faultpoints
 # And the modules of their own, which ./... does not see: same rules, but for
 # what they exist for. Not those of test/cluster, which would mean all of Kubernetes.
 for module in test/*/go.mod deploy/*/go.mod; do
-	(cd "$(dirname "$module")" && "$golangci" run ./...)
+	(cd "$(dirname "$module")" && "$golangci" run --build-tags nightly ./...)
 done
 
 # Policy is tested by go test, which also demands full rule coverage; here is

@@ -139,7 +139,7 @@ func TestEveryPackageSaysWhatItPromises(t *testing.T) {
 }
 
 func TestBuildTagsAreKnownAndPaired(t *testing.T) {
-	known := []string{"linux", "insecure", "race", "attack", "integration", "faultpoints", "e2e"}
+	known := []string{"linux", "insecure", "race", "attack", "integration", "faultpoints", "e2e", "nightly"}
 	seen := map[string]map[string]bool{} // directory -> expressions
 	for _, f := range goFiles(t) {
 		for _, group := range f.syntax.Comments {
