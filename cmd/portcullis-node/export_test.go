@@ -2,17 +2,15 @@ package main
 
 import (
 	"context"
-	"log/slog"
-	"net/http"
 
 	"github.com/spf13/pflag"
 	storagev1 "k8s.io/api/storage/v1"
 
-	"github.com/portcullis-csi/portcullis/driver"
+	"github.com/portcullis-csi/portcullis/daemon"
 )
 
-// InsecureBuild is insecureBuild.
-const InsecureBuild = insecureBuild
+// InsecureBuild is that of package daemon.
+const InsecureBuild = daemon.Insecure
 
 // Run is the program.
 func Run(args []string) int { return run(args) }
@@ -45,22 +43,3 @@ func DriverObject(read func(context.Context) (*storagev1.CSIDriver, error)) (gra
 	d := newDriverObject(read)
 	return d.granting, d.otherwise
 }
-
-// Health answers as --health-addr does while the plugin starts, and after
-// started was called.
-func Health() (h http.Handler, started func([]driver.Check)) {
-	answers := &health{}
-	answers.starting()
-	return answers, answers.set
-}
-
-// MaxGuests is how many connections an endpoint holds.
-const MaxGuests = maxGuests
-
-// Serve serves an HTTP endpoint until ctx ends.
-func Serve(ctx context.Context, addr string, h http.Handler) error {
-	return endpoint{"--health-addr", addr, h}.serveHTTP(ctx, slog.New(slog.DiscardHandler))
-}
-
-// OneByOne is what gathers metrics.
-func OneByOne(h http.Handler) http.Handler { return metricsOnly(h) }

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	"github.com/portcullis-csi/portcullis/daemon"
 	"github.com/portcullis-csi/portcullis/driver"
 	"github.com/portcullis-csi/portcullis/driver/identity"
 	"github.com/portcullis-csi/portcullis/driver/podstatus"
@@ -50,13 +51,13 @@ func (p *plugin) openFacts(context.Context) error {
 	dir := p.o.development.manifestDir()
 	switch {
 	case dir != "" && p.o.kubeconfig != "":
-		return &usageError{"--manifests and --kubeconfig are both set", "name one source of Kubernetes facts"}
+		return daemon.Misuse("--manifests and --kubeconfig are both set", "name one source of Kubernetes facts")
 	case dir != "":
 		return p.openManifests(dir)
 	}
 	config, err := apiserver.Load(p.o.kubeconfig)
 	if errors.Is(err, apiserver.ErrNoConfig) {
-		return &usageError{"no source of Kubernetes facts: there is no --kubeconfig, and this is no pod of a cluster", noFactsHint}
+		return daemon.Misuse("no source of Kubernetes facts: there is no --kubeconfig, and this is no pod of a cluster", noFactsHint)
 	}
 	if err != nil {
 		return p.unreadable(err)
@@ -68,9 +69,9 @@ func (p *plugin) openFacts(context.Context) error {
 // unreadable is the error of a way to the API server that cannot be used.
 func (p *plugin) unreadable(err error) error {
 	if p.o.kubeconfig == "" {
-		return &usageError{err.Error(), inClusterHint}
+		return daemon.Misuse(err.Error(), inClusterHint)
 	}
-	return &usageError{err.Error(), kubeconfigHint}
+	return daemon.Misuse(err.Error(), kubeconfigHint)
 }
 
 func (p *plugin) openManifests(dir string) error {

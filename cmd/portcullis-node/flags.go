@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/portcullis-csi/portcullis/daemon"
 	"github.com/portcullis-csi/portcullis/hardening"
 )
 
@@ -21,8 +20,7 @@ type options struct {
 	endpoint           string
 	driverName         string
 	nodeID             string
-	logJSON            bool
-	verbosity          int
+	log                daemon.LogFlags
 	providerDir        string
 	extraProviderDirs  string
 	metricsAddr        string
@@ -37,8 +35,7 @@ type options struct {
 	policy             string
 	policyPoll         time.Duration
 	stateDir           string
-	auditRetention     int64
-	auditEpoch         int64
+	audit              daemon.AuditFlags
 	healthAddr         string
 	swapProtection     string
 	selinuxContext     string
@@ -54,14 +51,6 @@ type options struct {
 	registrationDir    string
 	development        development
 }
-
-// usageError is a flag that is missing or wrong.
-type usageError struct {
-	problem, hint string
-}
-
-// Error says what is wrong.
-func (e *usageError) Error() string { return e.problem }
 
 const seeHelp = "see portcullis-node --help"
 
@@ -92,7 +81,7 @@ and starts itself anew. Signals: SIGTERM finishes what runs and stops; SIGHUP re
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &usageError{err.Error(), unknownFlagHint}
+		return daemon.Misuse(err.Error(), unknownFlagHint)
 	})
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	o.add(cmd)
@@ -105,8 +94,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.StringVar(&o.endpoint, "endpoint", "unix:///csi/csi.sock", "CSI endpoint: unix:///path of the socket that kubelet calls")
 	f.StringVar(&o.driverName, "drivername", "secrets-store.csi.k8s.io", "name of the CSI driver, as in the CSIDriver object and in pods")
 	f.StringVar(&o.nodeID, "nodeid", os.Getenv("NODE_NAME"), "name of this node in the API server (default: the environment variable NODE_NAME)")
-	f.BoolVar(&o.logJSON, "log-format-json", false, "log in JSON")
-	f.IntVarP(&o.verbosity, "v", "v", 0, "log verbosity; 4 and more logs every call")
+	o.log.Add(f)
 	f.StringVar(&o.providerDir, "provider-volume", "/var/run/secrets-store-csi-providers", "directory with the providers' sockets, <provider>.sock")
 	f.StringVar(&o.extraProviderDirs, "additional-provider-volume-paths", "/etc/kubernetes/secrets-store-csi-providers", "comma separated directories that are searched for sockets before --provider-volume; given twice, the last counts")
 	f.StringVar(&o.metricsAddr, "metrics-addr", ":8095", "address of the Prometheus endpoint /metrics; empty switches it off")
@@ -121,8 +109,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory, or a tar.gz of portcullis policy build"+unsignedNote)
 	f.DurationVar(&o.policyPoll, "policy-poll-interval", 30*time.Second, "time between looks at the policy source")
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis", "directory for the audit log, the inputs of decisions, volumes.db and admin.sock: on the node's disk, mode 0700, kept over restarts")
-	f.Int64Var(&o.auditRetention, "audit-retention-bytes", 1<<30, "room for the audit log on the disk, in bytes; the oldest epoch is deleted first. A tenth more is for the inputs of decisions")
-	f.Int64Var(&o.auditEpoch, "audit-epoch-bytes", 64<<20, "size at which a file of the audit log ends and the next one begins, in bytes: 1 MiB or more, and at most half of --audit-retention-bytes. Refusals of one namespace may fill a quarter of it, and are counted beyond that")
+	o.audit.Add(f)
 	f.StringVar(&o.healthAddr, "health-addr", "127.0.0.1:9809", "address of /healthz and /readyz; empty switches them off")
 	f.StringVar(&o.swapProtection, "swap-protection", string(hardening.SettingAuto), "how volumes are kept out of swap: auto, noswap (Linux 6.4) or mlock (protects only while this process runs)")
 	f.StringVar(&o.selinuxContext, "selinux-context", "", "SELinux context= option of volumes, on nodes that need one")
@@ -140,47 +127,43 @@ func (o *options) add(cmd *cobra.Command) {
 }
 
 func (o *options) check() error {
-	switch {
-	case o.nodeID == "":
-		return &usageError{"--nodeid is missing", "set it to the node's name, or the environment variable NODE_NAME from spec.nodeName"}
-	case len(validation.IsDNS1123Subdomain(o.nodeID)) > 0:
-		return &usageError{fmt.Sprintf("--nodeid %q is not the name of a node", o.nodeID), "set it to the node's name in the API server"}
-	case !isDriverName(o.driverName):
-		return &usageError{fmt.Sprintf("--drivername %q is not the name of a CSI driver", o.driverName), "give the name of the CSIDriver object: at most 63 letters, digits, dots and dashes"}
-	case o.clusterName == "":
-		return &usageError{"--cluster-name is missing", "name the cluster as your SIEM should show it, as in --cluster-name=prod-eu1"}
-	case !isClusterName(o.clusterName):
-		return &usageError{fmt.Sprintf("--cluster-name %q is no name that events can have", o.clusterName), "give at most 253 letters, digits, dots, dashes and underscores, with a letter or digit at both ends"}
-	case o.policy == "":
-		return &usageError{"--policy is missing", "name the policy bundle; there is no way to run without policy"}
-	case o.rotationInterval <= 0 || o.policyPoll <= 0 || o.healthInterval <= 0:
-		return &usageError{"--rotation-poll-interval, --policy-poll-interval and --provider-health-check-interval must be positive", seeHelp}
-	case o.maxVolumeBytes <= 0 || o.maxNodeBytes < o.maxVolumeBytes:
-		return &usageError{fmt.Sprintf("--max-volume-bytes %d does not fit into --max-node-bytes %d", o.maxVolumeBytes, o.maxNodeBytes), seeHelp}
-	case o.auditEpoch < 1<<20 || o.auditEpoch > o.auditRetention/2:
-		return &usageError{fmt.Sprintf("--audit-epoch-bytes %d is below 1 MiB or more than half of --audit-retention-bytes %d", o.auditEpoch, o.auditRetention), seeHelp}
-	case o.maxReceiveBytes <= 0 || o.providerConcurrent <= 0:
-		return &usageError{"--max-call-recv-msg-size and --provider-concurrency must be positive", seeHelp}
-	}
-	if err := o.checkPaths(); err != nil {
-		return err
+	for _, check := range []func() error{
+		o.checkNames, o.checkBounds, func() error { return o.audit.Check(seeHelp) }, o.checkPaths,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	_, err := hardening.ParseSetting(o.swapProtection)
 	if wrong, ok := errors.AsType[*hardening.ConfigError](err); ok {
-		return &usageError{wrong.Field + ": " + wrong.Reason, wrong.Remedy}
+		return daemon.Misuse(wrong.Field+": "+wrong.Reason, wrong.Remedy)
 	}
 	return err
 }
 
-// isDriverName reports whether the CSI specification lets GetPluginInfo answer
-// with this name, and the API server would take a CSIDriver object of it.
-func isDriverName(name string) bool {
-	const most = 63
-	return len(name) <= most && len(validation.IsDNS1123Subdomain(strings.ToLower(name))) == 0
+func (o *options) checkNames() error {
+	switch {
+	case o.nodeID == "":
+		return daemon.Misuse("--nodeid is missing", "set it to the node's name, or the environment variable NODE_NAME from spec.nodeName")
+	case len(validation.IsDNS1123Subdomain(o.nodeID)) > 0:
+		return daemon.Misuse(fmt.Sprintf("--nodeid %q is not the name of a node", o.nodeID), "set it to the node's name in the API server")
+	}
+	if err := daemon.CheckDriverName(o.driverName); err != nil {
+		return err
+	}
+	return daemon.CheckClusterName(o.clusterName)
 }
 
-// isClusterName reports whether events, which everything is refused without, can
-// name this cluster.
-func isClusterName(name string) bool {
-	return regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9._]{0,251}[A-Za-z0-9])?$`).MatchString(name)
+func (o *options) checkBounds() error {
+	switch {
+	case o.policy == "":
+		return daemon.Misuse("--policy is missing", "name the policy bundle; there is no way to run without policy")
+	case o.rotationInterval <= 0 || o.policyPoll <= 0 || o.healthInterval <= 0:
+		return daemon.Misuse("--rotation-poll-interval, --policy-poll-interval and --provider-health-check-interval must be positive", seeHelp)
+	case o.maxVolumeBytes <= 0 || o.maxNodeBytes < o.maxVolumeBytes:
+		return daemon.Misuse(fmt.Sprintf("--max-volume-bytes %d does not fit into --max-node-bytes %d", o.maxVolumeBytes, o.maxNodeBytes), seeHelp)
+	case o.maxReceiveBytes <= 0 || o.providerConcurrent <= 0:
+		return daemon.Misuse("--max-call-recv-msg-size and --provider-concurrency must be positive", seeHelp)
+	}
+	return nil
 }

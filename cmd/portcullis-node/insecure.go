@@ -8,10 +8,6 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// insecureBuild marks builds for development: start line, readiness, metric
-// and every event say so.
-const insecureBuild = true
-
 const (
 	unsignedNote    = ", which is unsigned and needs --allow-unsigned-policy"
 	unknownFlagHint = seeHelp

@@ -9,7 +9,6 @@ const (
 	keyEndpoint  = "endpoint"
 	keyError     = "error"
 	keyFiltered  = "systemCallsFiltered"
-	keyFlag      = "flag"
 	keyNoNew     = "noNewPrivs"
 	keyLocked    = "memoryLocked"
 	keyManifests = "manifests"

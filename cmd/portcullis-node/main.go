@@ -4,9 +4,9 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
+
+	"github.com/portcullis-csi/portcullis/daemon"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -16,15 +16,5 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	cmd := newCommand(start)
 	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(context.Background())
-	if err == nil {
-		return 0
-	}
-	fmt.Fprintf(os.Stderr, "portcullis-node: %v\n", err)
-	var usage *usageError
-	if errors.As(err, &usage) {
-		fmt.Fprintf(os.Stderr, "hint: %s\n", usage.hint)
-		return 2
-	}
-	return 1
+	return daemon.ExitCode(os.Stderr, "portcullis-node", cmd.ExecuteContext(context.Background()))
 }

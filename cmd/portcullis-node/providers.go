@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/portcullis-csi/portcullis/daemon"
 )
 
 // providerDirs returns the directories of provider sockets in the order of
@@ -29,19 +31,19 @@ func (o options) checkPaths() error {
 	dirs := o.providerDirs()
 	for _, d := range dirs {
 		if !filepath.IsAbs(d) {
-			return &usageError{fmt.Sprintf("--provider-volume and --additional-provider-volume-paths: %q is not an absolute path", d), "give directories that begin with a slash, separated by commas"}
+			return daemon.Misuse(fmt.Sprintf("--provider-volume and --additional-provider-volume-paths: %q is not an absolute path", d), "give directories that begin with a slash, separated by commas")
 		}
 	}
 	clean := func(path string) bool { return filepath.IsAbs(path) && filepath.Clean(path) == path }
 	switch {
 	case len(dirs) == 0:
-		return &usageError{"--provider-volume and --additional-provider-volume-paths name no directory", "name the directory in which providers make their sockets"}
+		return daemon.Misuse("--provider-volume and --additional-provider-volume-paths name no directory", "name the directory in which providers make their sockets")
 	case o.registrationPath == "":
 		return nil
 	case !clean(o.registrationPath):
-		return &usageError{fmt.Sprintf("--kubelet-registration-path %q is not the absolute path of a socket", o.registrationPath), "give the CSI socket as kubelet sees it, as in /var/lib/kubelet/plugins/csi-secrets-store/csi.sock"}
+		return daemon.Misuse(fmt.Sprintf("--kubelet-registration-path %q is not the absolute path of a socket", o.registrationPath), "give the CSI socket as kubelet sees it, as in /var/lib/kubelet/plugins/csi-secrets-store/csi.sock")
 	case !clean(o.registrationDir):
-		return &usageError{fmt.Sprintf("--plugin-registration-dir %q is not the absolute path of a directory", o.registrationDir), "mount kubelet's plugins_registry directory and name where"}
+		return daemon.Misuse(fmt.Sprintf("--plugin-registration-dir %q is not the absolute path of a directory", o.registrationDir), "mount kubelet's plugins_registry directory and name where")
 	}
 	return nil
 }

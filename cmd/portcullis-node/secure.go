@@ -8,9 +8,6 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// insecureBuild is false: this build has no flag that weakens anything.
-const insecureBuild = false
-
 const (
 	unsignedNote    = ""
 	noFactsHint     = "give --kubeconfig, or run the plugin as its DaemonSet"

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
-	"github.com/portcullis-csi/portcullis/driver"
+	"github.com/portcullis-csi/portcullis/daemon"
 	"github.com/portcullis-csi/portcullis/hardening"
 )
 
@@ -27,7 +27,7 @@ func (p *plugin) serve(ctx context.Context) error {
 		return err
 	}
 	p.watchCluster(ctx)
-	intents, err := p.announce(ctx)
+	intents, err := p.audit.Announce(ctx)
 	if err != nil {
 		// Their ends stay owed to a later start; volumes must be unmounted now.
 		p.logger.Error("interrupted deliveries not found in the log", slog.Any(keyError, err))
@@ -69,19 +69,19 @@ func (p *plugin) serve(ctx context.Context) error {
 }
 
 func (p *plugin) serveEndpoints(ctx context.Context) error {
-	endpoints := []endpoint{
-		{"--metrics-addr", p.o.metricsAddr, metricsOnly(p.metrics)},
+	endpoints := []daemon.Endpoint{
+		{Flag: "--metrics-addr", Addr: p.o.metricsAddr, Handler: daemon.MetricsOnly(p.metrics)},
 	}
 	if p.o.pprof {
 		// Upstream listens on every interface; here profiles stay on the node.
-		endpoints = append(endpoints, endpoint{"--pprof-port", net.JoinHostPort("127.0.0.1", p.o.pprofPort), profiles()})
+		endpoints = append(endpoints, daemon.Endpoint{Flag: "--pprof-port", Addr: net.JoinHostPort("127.0.0.1", p.o.pprofPort), Handler: daemon.Profiles()})
 	}
 	for _, e := range endpoints {
-		if err := e.serveHTTP(ctx, p.logger); err != nil {
+		if err := e.Serve(ctx, p.logger); err != nil {
 			return err
 		}
 	}
-	p.health.set(p.checks())
+	p.health.Set(p.checks())
 	return nil
 }
 
@@ -106,21 +106,21 @@ func (p *plugin) watchPolicy(ctx context.Context) {
 }
 
 // checks are the conditions of readiness: of granting, not of unmounting.
-func (p *plugin) checks() []driver.Check {
-	return []driver.Check{
+func (p *plugin) checks() []daemon.Check {
+	return []daemon.Check{
 		{Name: "policy", Err: p.policyReady},
 		{Name: "policy source", Warning: true, Err: p.policy.Failure},
-		{Name: "audit log", Err: p.recorder.Healthy},
-		{Name: "inputs of decisions", Warning: true, Err: p.inputsReady},
+		{Name: "audit log", Err: p.audit.Healthy},
+		{Name: "inputs of decisions", Warning: true, Err: p.audit.InputsReady},
 		{Name: "kubelet registration", Err: p.registered},
 		{Name: "CSIDriver object", Err: p.driverObjectReady},
 		{Name: "CSIDriver object's other fields", Warning: true, Err: p.driverObjectComplete},
 		{Name: "API server", Warning: true, Err: p.clusterAnswers},
 		{Name: "API server caches", Warning: true, Err: p.clusterReady},
 		{Name: "provider sockets", Warning: true, Err: p.providersPresent},
-		{Name: "admin socket", Warning: true, Err: p.adminServed},
+		{Name: "admin socket", Warning: true, Err: p.audit.AdminServed},
 		{Name: "release build", Warning: true, Err: func() error {
-			if insecureBuild {
+			if daemon.Insecure {
 				return errInsecure
 			}
 			return nil

@@ -3,19 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
-	"github.com/portcullis-csi/portcullis/audit/inputs"
-	auditlog "github.com/portcullis-csi/portcullis/audit/log"
+	"github.com/portcullis-csi/portcullis/daemon"
 	"github.com/portcullis-csi/portcullis/driver"
 	"github.com/portcullis-csi/portcullis/driver/provider"
 	"github.com/portcullis-csi/portcullis/driver/registration"
@@ -23,18 +18,19 @@ import (
 	"github.com/portcullis-csi/portcullis/policies/bundle"
 )
 
-// drainTimeout bounds how long a stopping plugin writes owed events.
-const drainTimeout = 10 * time.Second
+// What readiness says of a plugin that is not ready.
+const (
+	startingText = "the log and the mount table are being read; hint: wait, and see the plugin's log if it takes minutes"
+	unreadyText  = "nothing is granted; unmounting works"
+)
 
 // plugin is everything that runs, in the order it was made.
 type plugin struct {
 	o         options
 	logger    *slog.Logger
 	volumes   *hardening.System
-	log       *auditlog.Log
+	audit     *daemon.Audit
 	recorder  *audit.Recorder
-	inputs    *inputs.Store // nil where inputsErr says why
-	inputsErr error
 	policy    *bundle.Source
 	facts     facts
 	cluster   *cluster // nil with --manifests
@@ -45,14 +41,11 @@ type plugin struct {
 	closers   []func() error
 
 	confinement hardening.Confinement
-	health      health
+	health      *daemon.Health
 
 	activePolicy string       // digest of the bundle in force; used by one reload at a time
 	stopReason   audit.Reason // why the process ends
 	hup          chan os.Signal
-
-	logFailure   error                 // why log is nil
-	adminFailure atomic.Pointer[error] // why the admin socket is not served
 
 	providers *provider.Watch
 	registrar *registration.Registrar // nil where a sidecar registers the plugin
@@ -60,7 +53,7 @@ type plugin struct {
 
 // start builds the plugin and serves until ctx ends.
 func start(ctx context.Context, o options) (err error) {
-	p := &plugin{o: o, logger: newLogger(o), stopReason: audit.ReasonSignal, hup: make(chan os.Signal, 1)}
+	p := &plugin{o: o, logger: o.log.Logger(os.Stderr), health: daemon.NewHealth(startingText, unreadyText), stopReason: audit.ReasonSignal, hup: make(chan os.Signal, 1)}
 	if p.confinement, err = hardening.Confine(hardening.Profile{
 		OtherOwners: len(o.providerUIDs) > 0, Args: os.Args, Env: os.Environ(),
 	}); err != nil {
@@ -78,7 +71,7 @@ func start(ctx context.Context, o options) (err error) {
 	}
 	p.logger.Info("process protected", slog.Bool(keyDumpable, report.Dumpable), slog.Bool(keyLocked, report.Locked), slog.String(keyUnlocked, report.LockReason))
 	defer func() { err = errors.Join(err, p.close()) }()
-	if err := p.serveHealth(ctx); err != nil {
+	if err := (daemon.Endpoint{Flag: "--health-addr", Addr: p.o.healthAddr, Handler: p.health}).Serve(ctx, p.logger); err != nil {
 		return err
 	}
 	if err := p.build(ctx); err != nil {
@@ -91,11 +84,11 @@ func start(ctx context.Context, o options) (err error) {
 // build makes the parts. What refuses to start refuses before the socket is
 // there, so that kubelet never meets half a plugin.
 func (p *plugin) build(ctx context.Context) error {
-	if err := stateDirectory(p.o.stateDir); err != nil {
+	if err := daemon.StateDirectory(p.o.stateDir); err != nil {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		p.openAudit, p.openAdmin, p.openPolicy, p.openFacts, p.openVolumes, p.makeDriver,
+		p.openAudit, p.openPolicy, p.openFacts, p.openVolumes, p.makeDriver,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -159,7 +152,7 @@ func (p *plugin) makeDriver(context.Context) error {
 	}
 	p.closers = append(p.closers, func() error { p.deliverer.Close(); return nil })
 	p.providers = provider.NewWatch(p.deliverer)
-	meter, metrics, err := meter()
+	meter, metrics, err := daemon.Meter(daemon.Metering{Scope: driver.MeterScope, Version: version()})
 	if err != nil {
 		return err
 	}
@@ -174,31 +167,6 @@ func (p *plugin) makeDriver(context.Context) error {
 	p.tell(&config)
 	p.driver, err = driver.New(config)
 	return err
-}
-
-// stateDirectory makes the directory for log and records, for root alone.
-func stateDirectory(dir string) error {
-	err := hardening.PrivateDirectory("--state-dir", filepath.Clean(dir))
-	if wrong, ok := errors.AsType[*hardening.ConfigError](err); ok {
-		return &usageError{wrong.Field + ": " + wrong.Reason, wrong.Remedy}
-	}
-	return err
-}
-
-func newLogger(o options) *slog.Logger {
-	level := slog.LevelInfo
-	if o.verbosity >= 4 {
-		level = slog.LevelDebug
-	}
-	return slog.New(handler(os.Stderr, o.logJSON, level))
-}
-
-func handler(w io.Writer, json bool, level slog.Level) slog.Handler {
-	options := &slog.HandlerOptions{Level: level}
-	if json {
-		return slog.NewJSONHandler(w, options)
-	}
-	return slog.NewTextHandler(w, options)
 }
 
 // reloads triggers a policy reload at every SIGHUP.

@@ -1,4 +1,4 @@
-package driver_test
+package daemon_test
 
 import (
 	"context"
@@ -8,15 +8,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/portcullis-csi/portcullis/driver"
+	"github.com/portcullis-csi/portcullis/daemon"
 )
 
 func TestHealthHandler(t *testing.T) {
 	var missing error
-	h := driver.HealthHandler([]driver.Check{
+	h := daemon.HealthHandler([]daemon.Check{
 		{Name: "policy", Err: func() error { return missing }},
 		{Name: "providers", Warning: true, Err: func() error { return errors.New("no socket; hint: install one") }},
-	})
+	}, "nothing is granted")
 	get := func(path string) (int, string) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
@@ -41,7 +41,7 @@ func TestHealthHandler(t *testing.T) {
 // however many ask for readiness, the check is made for one at a time.
 func TestReadinessIsAskedOneByOne(t *testing.T) {
 	entered, leave := make(chan struct{}, 8), make(chan struct{})
-	h := driver.HealthHandler([]driver.Check{{Name: "slow", Err: func() error { entered <- struct{}{}; <-leave; return nil }}})
+	h := daemon.HealthHandler([]daemon.Check{{Name: "slow", Err: func() error { entered <- struct{}{}; <-leave; return nil }}}, "")
 	ask := func(ctx context.Context, path string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil))
@@ -73,12 +73,12 @@ func TestReadinessIsAskedOneByOne(t *testing.T) {
 // A check that panics does not keep the others from their turn.
 func TestReadinessSurvivesAPanic(t *testing.T) {
 	broken := true
-	h := driver.HealthHandler([]driver.Check{{Name: "broken", Err: func() error {
+	h := daemon.HealthHandler([]daemon.Check{{Name: "broken", Err: func() error {
 		if broken {
 			panic("broken")
 		}
 		return nil
-	}}})
+	}}}, "")
 	ask := func() (code int) {
 		defer func() { _ = recover() }()
 		w := httptest.NewRecorder()

@@ -1,14 +1,14 @@
-package main
+package daemon
 
 import (
 	"net"
 	"sync"
 )
 
-// maxGuests is how many connections an HTTP endpoint holds: kubelet's probes, a
+// MaxGuests is how many connections an HTTP endpoint holds: kubelet's probes, a
 // scraper or two, and people. Every pod of the cluster can reach the plugin's,
 // and each connection costs 20 KiB of the memory that volumes live in.
-const maxGuests = 64
+const MaxGuests = 64
 
 // crowd is a listener that holds so many connections and no more. Another one is
 // let in all the same, so that whoever fills the room keeps no probe of kubelet
@@ -20,6 +20,9 @@ type crowd struct {
 	mu     sync.Mutex
 	guests []*guest // the oldest first
 }
+
+// Crowd returns a listener that holds at most so many connections of another.
+func Crowd(l net.Listener, most int) net.Listener { return &crowd{Listener: l, most: most} }
 
 // guest is one of the connections.
 type guest struct {

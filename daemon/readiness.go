@@ -1,4 +1,4 @@
-package driver
+package daemon
 
 import (
 	"fmt"
@@ -17,19 +17,20 @@ type Check struct {
 }
 
 // HealthHandler serves /healthz, which answers 200 while the process runs, and
-// /readyz, which answers 503 and says why while a check fails. Unmounting
-// works all the same: readiness is about granting (promise P8).
+// /readyz, which answers 503 and says why while a check fails, and with otherwise
+// what does not happen until then. Readiness is about granting: unmounting works
+// all the same (promise P8).
 //
 // Readiness is asked by one caller at a time: anybody may ask, checks may wait for
 // the API server, and kubelet's probe has its turn among them. Who has gone by then
 // is not answered.
-func HealthHandler(checks []Check) http.Handler {
+func HealthHandler(checks []Check, otherwise string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	})
 	mux.Handle("GET /readyz", OneByOne(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		text, ready := readiness(checks)
+		text, ready := readiness(checks, otherwise)
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if !ready {
@@ -40,7 +41,7 @@ func HealthHandler(checks []Check) http.Handler {
 	return mux
 }
 
-func readiness(checks []Check) (text string, ready bool) {
+func readiness(checks []Check, otherwise string) (text string, ready bool) {
 	var b strings.Builder
 	ready = true
 	for _, c := range checks {
@@ -58,5 +59,5 @@ func readiness(checks []Check) (text string, ready bool) {
 	if ready {
 		return b.String() + "ready\n", true
 	}
-	return b.String() + "not ready: nothing is granted; unmounting works\n", false
+	return b.String() + "not ready: " + otherwise + "\n", false
 }

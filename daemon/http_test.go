@@ -1,4 +1,4 @@
-package main_test
+package daemon_test
 
 import (
 	"bufio"
@@ -6,15 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	node "github.com/portcullis-csi/portcullis/cmd/portcullis-node"
+	"github.com/portcullis-csi/portcullis/daemon"
 )
 
 // served starts an endpoint that says ok, and returns its address.
@@ -29,7 +31,7 @@ func served(t *testing.T) string {
 		t.Fatal(err)
 	}
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	if err := node.Serve(t.Context(), addr, h); err != nil {
+	if err := (daemon.Endpoint{Flag: "--health-addr", Addr: addr, Handler: h}).Serve(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	return addr
@@ -74,7 +76,7 @@ func TestP8AFloodOfConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	var flood []net.Conn
-	for range node.MaxGuests + 40 {
+	for range daemon.MaxGuests + 40 {
 		conn := enter(t, addr, "127.0.0.3")
 		if err := asked(conn); err != nil {
 			t.Fatalf("a new connection is refused: %v", err)
@@ -93,10 +95,10 @@ func TestP8AFloodOfConnections(t *testing.T) {
 			t.Errorf("connection %d: %v, want the first ones to be reset", i, err)
 		}
 	}
-	if open != node.MaxGuests-1 {
-		t.Errorf("%d connections of the flood are open, want %d", open, node.MaxGuests-1)
+	if open != daemon.MaxGuests-1 {
+		t.Errorf("%d connections of the flood are open, want %d", open, daemon.MaxGuests-1)
 	}
-	for range 3 * node.MaxGuests { // those that leave make room
+	for range 3 * daemon.MaxGuests { // those that leave make room
 		conn := enter(t, addr, "127.0.0.4")
 		if err := errors.Join(asked(conn), conn.Close()); err != nil {
 			t.Fatal(err)
@@ -110,7 +112,7 @@ func TestP8AFloodOfConnections(t *testing.T) {
 // Metrics are gathered for one at a time, and not for whoever has gone.
 func TestMetricsAreGatheredOneByOne(t *testing.T) {
 	entered, leave := make(chan struct{}, 8), make(chan struct{})
-	h := node.OneByOne(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	h := daemon.MetricsOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		entered <- struct{}{}
 		<-leave
 		w.Header().Set("Content-Type", "text/x-metrics")
@@ -137,5 +139,49 @@ func TestMetricsAreGatheredOneByOne(t *testing.T) {
 	}
 	if w := ask(t.Context()); !strings.Contains(w.Body.String(), "up 1") {
 		t.Errorf("GET /metrics after that = %q, want it gathered again", w.Body)
+	}
+}
+
+// An address that is empty serves nothing, and one that is taken names its flag.
+func TestEndpointAddresses(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	if err := (daemon.Endpoint{Flag: "--metrics-addr", Handler: http.NotFoundHandler()}).Serve(t.Context(), quiet); err != nil {
+		t.Errorf("an endpoint that is switched off: %v", err)
+	}
+	err := (daemon.Endpoint{Flag: "--metrics-addr", Addr: served(t), Handler: http.NotFoundHandler()}).Serve(t.Context(), quiet)
+	if err == nil || !strings.Contains(err.Error(), "listen on --metrics-addr: ") || !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("an endpoint whose address is taken: %v, want the flag and why", err)
+	}
+}
+
+// An endpoint ends with its program.
+func TestEndpointEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := (daemon.Endpoint{Flag: "--pprof-port", Addr: addr, Handler: daemon.Profiles()}).Serve(ctx, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	conn := enter(t, addr, "127.0.0.1")
+	if _, err := io.WriteString(conn, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: node\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("GET /debug/pprof/cmdline = %v, %v, want 200", resp, err)
+	}
+	resp.Body.Close()
+	cancel()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read of an endpoint that ended = %d, %v, want that it is closed", n, err)
 	}
 }

@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// UsageError is a flag that is missing or wrong.
+type UsageError struct {
+	Problem string // what is refused and why
+	Hint    string // what to do
+}
+
+// Error says what is wrong.
+func (e *UsageError) Error() string { return e.Problem }
+
+// Misuse returns a UsageError.
+func Misuse(problem, hint string) error { return &UsageError{problem, hint} }
+
+// ExitCode tells why a program ends and returns what it exits with: 0 stopped as
+// told, 1 refused or failed, 2 wrong flags.
+func ExitCode(w io.Writer, program string, err error) int {
+	if err == nil {
+		return 0
+	}
+	_, _ = fmt.Fprintf(w, "%s: %v\n", program, err)
+	if usage, ok := errors.AsType[*UsageError](err); ok {
+		_, _ = fmt.Fprintf(w, "hint: %s\n", usage.Hint)
+		return 2
+	}
+	return 1
+}
+
+// CheckClusterName refuses a --cluster-name that events, which everything is
+// refused without, cannot have.
+func CheckClusterName(name string) error {
+	switch {
+	case name == "":
+		return Misuse("--cluster-name is missing", "name the cluster as your SIEM should show it, as in --cluster-name=prod-eu1")
+	case !regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9._]{0,251}[A-Za-z0-9])?$`).MatchString(name):
+		return Misuse(fmt.Sprintf("--cluster-name %q is no name that events can have", name), "give at most 253 letters, digits, dots, dashes and underscores, with a letter or digit at both ends")
+	}
+	return nil
+}
+
+// CheckDriverName refuses a --drivername that the CSI specification does not let
+// GetPluginInfo answer with, or that no CSIDriver object can have.
+func CheckDriverName(name string) error {
+	const most = 63
+	if len(name) > most || len(validation.IsDNS1123Subdomain(strings.ToLower(name))) > 0 {
+		return Misuse(fmt.Sprintf("--drivername %q is not the name of a CSI driver", name), "give the name of the CSIDriver object: at most 63 letters, digits, dots and dashes")
+	}
+	return nil
+}
