@@ -17,7 +17,6 @@ const (
 	MaxRules       = maxRules
 	MaxVolumes     = maxVolumes
 	SharePart      = sharePart
-	Others         = others
 )
 
 // DecideBy replaces how the candidate is asked.

@@ -9,7 +9,11 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-const noRule = "none"
+// Labels that are no rule.
+const (
+	noRule    = "none"
+	otherRule = "other"
+)
 
 // totals are the counters of the process, over all periods.
 type totals struct {
@@ -41,7 +45,7 @@ func (t *totals) add(o outcome) {
 // label bounds the different labels: ids are written by authors of bundles.
 func (t *totals) label(rule string) string {
 	if !t.rules[rule] && len(t.rules) >= maxRules {
-		return others
+		return otherRule
 	}
 	t.rules[rule] = true
 	return rule
@@ -85,11 +89,11 @@ func (s *Shadow) Register(m metric.Meter) error {
 }
 
 func (s *Shadow) missing() int64 {
-	both := s.sides()
+	both, p := s.now()
 	if both.candidate == nil || both.idle() {
 		return 0
 	}
-	if l := s.live(s.periodOf(both)); l != nil {
+	if l := s.live(p); l != nil {
 		return l.Volumes - l.Compared
 	}
 	return 0

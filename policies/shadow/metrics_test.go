@@ -114,12 +114,12 @@ func TestLabelsAreBounded(t *testing.T) {
 	for _, line := range read() {
 		if strings.HasPrefix(line, "divergence{") {
 			series++
-			if strings.Contains(line, shadow.Others) {
+			if strings.Contains(line, "rule=other,") {
 				beyond = line
 			}
 		}
 	}
-	if series != shadow.MaxRules+1 || beyond != fmt.Sprintf("divergence{from=allow,rule=(others),to=deny} %d", 200-shadow.MaxRules) {
+	if series != shadow.MaxRules+1 || beyond != fmt.Sprintf("divergence{from=allow,rule=other,to=deny} %d", 200-shadow.MaxRules) {
 		t.Errorf("%d series, the last %q; want %d and the rest in the last", series, beyond, shadow.MaxRules+1)
 	}
 	if r := g.Report(); len(r.Rules) != shadow.MaxRules+1 || r.Total() != 200 {

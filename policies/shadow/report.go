@@ -137,8 +137,7 @@ func (s *Shadow) JSON() ([]byte, error) { return json.Marshal(s.Report()) }
 
 // Report returns what is known now.
 func (s *Shadow) Report() Report {
-	both := s.sides()
-	p := s.periodOf(both)
+	both, p := s.now()
 	problem := ""
 	if err := s.trouble(both); err != nil {
 		problem = err.Error()

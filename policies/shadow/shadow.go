@@ -28,7 +28,7 @@ const panicked = "EvaluationPanicked"
 // Config of a Shadow. What may be absent says so.
 type Config struct {
 	// Active returns the engine in force, and Candidate that which is only asked;
-	// nil where there is none.
+	// nil where there is none. They must not wait for anything.
 	Active, Candidate func() *policies.Engine
 	// Failure returns why the candidate was not loaded last time. May be absent.
 	Failure func() error
@@ -150,8 +150,7 @@ func (s *Shadow) Run(ctx context.Context) {
 }
 
 func (s *Shadow) compare(ctx context.Context, before policies.Decision) {
-	both := s.sides()
-	p := s.periodOf(both)
+	both, p := s.now()
 	switch {
 	case both.candidate == nil || both.idle():
 		return // it was taken back, or is in force now
@@ -196,19 +195,21 @@ func (s *Shadow) sides() sides { return sides{s.c.Active(), s.c.Candidate()} }
 // idle reports whether there is nothing to compare with: both are one bundle.
 func (a sides) idle() bool { return a.candidate != nil && a.candidate.Digest() == a.active.Digest() }
 
-// periodOf returns the period of two bundles, a new one where one is not that of
-// the current period.
-func (s *Shadow) periodOf(both sides) *period {
+// now returns the bundles of now and their period, a new one where a bundle has
+// changed. Both are read with the lock held: whoever came with those of before would
+// begin their period again.
+func (s *Shadow) now() (sides, *period) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	both := s.sides()
 	if s.current.of(both) {
-		return s.current
+		return both, s.current
 	}
 	if s.current.compared > 0 {
 		s.previous, s.current.until = s.current, s.c.Clock()
 	}
 	s.current = newPeriod(both, s.c.Clock())
-	return s.current
+	return both, s.current
 }
 
 // Trouble returns why the candidate is of no use as it is, nil for nothing: for
