@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,15 +39,16 @@ func (w *words) count(what string) int {
 	return strings.Count(w.text.String(), what)
 }
 
-// publish puts a bundle where a source looks.
-func publish(t *testing.T, dir, serial, grants string) {
+// publish puts a bundle where a source looks, as one step.
+func publish(t *testing.T, path, serial, grants string) {
 	t.Helper()
 	manifest := strings.Replace(policiestest.Manifest, `"serial":1`, `"serial":`+serial, 1)
-	for name, file := range policiestest.Files(grants, policiestest.WithFile(".manifest", manifest)) {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, file.Data, 0o600)); err != nil {
-			t.Fatal(err)
-		}
+	b, err := bundle.LoadFS(policiestest.Files(grants, policiestest.WithFile(".manifest", manifest)))
+	if err == nil {
+		err = bundle.WriteFile(path, b, true)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -74,11 +74,11 @@ func report(t *testing.T, c *daemon.Candidate, f func(shadow.Report) bool) shado
 // A candidate is refused, mended, compared, and overtaken by the bundle in force;
 // the process goes on all the while.
 func TestACandidateComesAndGoes(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "candidate")
+	path := filepath.Join(t.TempDir(), "candidate.tar.gz")
 	active := policiestest.Engine(t, policiestest.Grants)
 	said := &words{}
 	c, err := daemon.NewCandidate(daemon.CandidateConfig{
-		Source: bundle.Config{Verifier: bundle.Path(dir), AllowUnsigned: true},
+		Source: bundle.Config{Verifier: bundle.Path(path), AllowUnsigned: true},
 		Active: func() *policies.Engine { return active }, Logger: slog.New(slog.NewTextHandler(said, nil)),
 	})
 	if err != nil {
@@ -91,7 +91,7 @@ func TestACandidateComesAndGoes(t *testing.T) {
 	if err := c.Ready(); err == nil {
 		t.Error("Ready() = nil without a candidate, want a warning")
 	}
-	publish(t, dir, "2", "")
+	publish(t, path, "2", "")
 	c.Trigger()
 	report(t, c, func(r shadow.Report) bool { return r.Candidate.Serial == 2 && r.Problem == "" })
 	if err := c.Ready(); err != nil {
@@ -102,7 +102,7 @@ func TestACandidateComesAndGoes(t *testing.T) {
 	if r.Flips[shadow.Breaks] != 1 || r.Live != nil {
 		t.Errorf("the report is %+v, want one flip and no live volumes: nobody knows them", r)
 	}
-	publish(t, dir, "1", "") // as if the active one had been published meanwhile
+	publish(t, path, "1", "") // as if the active one had been published meanwhile
 	report(t, c, func(r shadow.Report) bool { return strings.Contains(r.Problem, "serial 1 is not above") })
 	cancel()
 	running.Wait()
@@ -115,10 +115,10 @@ func TestACandidateComesAndGoes(t *testing.T) {
 
 // A release build takes no candidate that nobody signed, as it takes no policy.
 func TestAnUnsignedCandidateIsRefused(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "candidate")
-	publish(t, dir, "2", policiestest.Grants)
+	path := filepath.Join(t.TempDir(), "candidate.tar.gz")
+	publish(t, path, "2", policiestest.Grants)
 	c, err := daemon.NewCandidate(daemon.CandidateConfig{
-		Source: bundle.Config{Verifier: bundle.Path(dir)}, Active: func() *policies.Engine { return nil }, Logger: slog.New(slog.DiscardHandler),
+		Source: bundle.Config{Verifier: bundle.Path(path)}, Active: func() *policies.Engine { return nil }, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -38,8 +38,9 @@ mounted volume is decided on again within five minutes, or within
 --rotation-poll-interval where that is longer: until all were compared, the answer
 is not that nothing flips.
 
-Exit code 0: all volumes of the node were compared and nothing flips. 1: failed, or
-too little was compared to say so. 2: wrong usage. 3: something flips.`,
+Exit code 0: all volumes of the node were compared and nothing flips. 1: failed, too
+little was compared to say so, or the candidate could never be put in force. 2: wrong
+usage. 3: something flips.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return shadowMain(cmd.Context(), o) },
 	}

@@ -94,22 +94,27 @@ func restAfter(ctx context.Context, spent time.Duration) {
 	}
 }
 
-// Loaded remembers who owns the grants of a bundle, of either side. Without it
-// differences have no owners.
+// Loaded tells of a bundle, of either side, that is there now: its period begins, and
+// who owns its grants is remembered. Without it differences have no owners, and a
+// period begins with the first look at it.
 func (s *Shadow) Loaded(b policies.Bundle) {
 	if s == nil || b.Digest == "" {
 		return
 	}
-	owners := b.Owners()
+	s.remember(bundleOwners{b.Digest, b.Owners()})
+	s.now()
+}
+
+func (s *Shadow) remember(b bundleOwners) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := []bundleOwners{}
 	for _, known := range s.owners {
-		if known.digest != b.Digest {
+		if known.digest != b.digest {
 			kept = append(kept, known)
 		}
 	}
-	kept = append(kept, bundleOwners{b.Digest, owners})
+	kept = append(kept, b)
 	s.owners = kept[max(0, len(kept)-knownBundles):]
 }
 

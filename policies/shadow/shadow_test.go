@@ -334,3 +334,24 @@ func TestObserveFromManyGoroutinesLosesNothing(t *testing.T) {
 		t.Errorf("%d and %d compared, want %d in all", r.Compared, r.Previous.Compared, goroutines*each)
 	}
 }
+
+// A period is as old as its bundles, whenever somebody looks at it; and bundles
+// that are long gone are forgotten.
+func TestAPeriodBeginsWhenItsBundleIsLoaded(t *testing.T) {
+	g := newGate(t, load(t, policiestest.Grants, serial("1")), load(t, "", serial("2")))
+	loaded := g.now
+	g.now = g.now.Add(time.Hour)
+	if r := g.Report(); !r.Since.Equal(loaded) || !r.Until.Equal(g.now) {
+		t.Errorf("the period is from %v to %v, want from %v to %v", r.Since, r.Until, loaded, g.now)
+	}
+	first := load(t, policiestest.Grants+shopGrant, serial("3"))
+	for n := range 4 {
+		g.load(&g.candidate, load(t, "", serial(fmt.Sprint(n+4))))
+	}
+	g.load(&g.candidate, first)
+	g.decide(t, asksShop)
+	g.Drain(t.Context())
+	if r := g.Report(); len(r.Owners) != 1 || r.Owners[0].Name != "team-shop" {
+		t.Errorf("owners are %v, want those of the bundle that was loaded last", r.Owners)
+	}
+}
