@@ -19,8 +19,8 @@ const (
 	maxNamespaces = 1000
 	maxOwners     = 1000
 	maxRules      = 64
-	maxVolumes    = 20_000
-	maxWorkloads  = 20_000
+	maxVolumes    = 10_000
+	maxWorkloads  = 10_000
 	// maxChangeBytes is the most that one group may take: a quarter of what a
 	// namespace has.
 	maxChangeBytes = maxGroupBytes / sharePart / sharePart
