@@ -28,9 +28,11 @@ import (
 )
 
 // liveAPI is an API server with n pods, a hundred on a page, whose class, service
-// account and namespace there are. Pages from failsAt on answer 500.
+// account and namespace there are. Pages from failsAt on answer 500; what has one of
+// the names answers a code of its own.
 type liveAPI struct {
 	n, failsAt int
+	codes      map[string]int
 	mu         sync.Mutex
 	asked      map[string]int
 }
@@ -41,7 +43,10 @@ func (a *liveAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	name := path.Base(r.URL.Path)
-	switch {
+	switch code := a.codes[name]; {
+	case code != 0:
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","details":{"name":%q},"code":%d}`, name, code))
 	case strings.HasSuffix(r.URL.Path, "/pods"):
 		a.list(w, r)
 	case strings.Contains(r.URL.Path, "/secretproviderclasses/"):
@@ -95,15 +100,15 @@ func (a *liveAPI) serve(t *testing.T) string {
 	return kubeconfig
 }
 
-// diffOver compares two bundles, one of which grants nothing, over the cluster.
-func diffOver(t *testing.T, kubeconfig string) (string, error) {
+// diffOver compares two bundles over the cluster: one lets everybody of the namespace
+// have what all ask for, the other has these grants.
+func diffOver(t *testing.T, kubeconfig, grants string) (string, error) {
 	t.Helper()
 	cmd := portcullis.Command()
 	var out bytes.Buffer
 	cmd.SetOut(&out)
 	cmd.SetErr(io.Discard)
-	everybody := strings.Replace(policiestest.Grants, "[api]", `["*"]`, 1)
-	cmd.SetArgs([]string{"policy", "diff", "--old", bundleDir(t, everybody), "--new", bundleDir(t, ""), "--cluster", "-A", "--kubeconfig", kubeconfig})
+	cmd.SetArgs([]string{"policy", "diff", "--old", bundleDir(t, everybody()), "--new", bundleDir(t, grants), "--cluster", "-A", "--kubeconfig", kubeconfig})
 	err := cmd.ExecuteContext(t.Context())
 	return out.String(), err
 }
@@ -112,7 +117,7 @@ func diffOver(t *testing.T, kubeconfig string) (string, error) {
 // pods share is asked for once.
 func TestPodsOfAClusterAreReadAheadAndOnce(t *testing.T) {
 	a := &liveAPI{n: 730}
-	out, err := diffOver(t, a.serve(t))
+	out, err := diffOver(t, a.serve(t), "")
 	if !portcullis.AnswerIsNo(err) {
 		t.Fatalf("policy diff = %v, want that something flips", err)
 	}
@@ -136,9 +141,32 @@ func TestPodsOfAClusterAreReadAheadAndOnce(t *testing.T) {
 
 // A list that breaks off is no shorter list.
 func TestAListOfPodsThatBreaksOffIsAnError(t *testing.T) {
-	out, err := diffOver(t, (&liveAPI{n: 730, failsAt: 300}).serve(t))
+	out, err := diffOver(t, (&liveAPI{n: 730, failsAt: 300}).serve(t), "")
 	if err == nil || portcullis.AnswerIsNo(err) || !strings.Contains(err.Error(), "list pods: the API server answered 500") || out != "" {
 		t.Errorf("policy diff = %v and says %q, want the error of the list and nothing else", err, out)
+	}
+}
+
+func everybody() string { return strings.Replace(policiestest.Grants, "[api]", `["*"]`, 1) }
+
+// What could not be read may flip: that nothing else does is no good answer. A class
+// that does not exist is another matter: no bundle lets it be mounted.
+func TestVolumesThatCannotBeReadAreNoConsent(t *testing.T) {
+	for name, tt := range map[string]struct {
+		api   *liveAPI
+		wants string // in the error; "" for none
+	}{
+		"all read":        {&liveAPI{n: 20}, ""},
+		"no class":        {&liveAPI{n: 20, codes: map[string]int{"class-3": http.StatusNotFound}}, ""},
+		"forbidden":       {&liveAPI{n: 20, codes: map[string]int{"account-2": http.StatusForbidden}}, "3 volumes were not compared, the first for this: get serviceaccounts account-2 in namespace payments: the API server answered 403"},
+		"no class exists": {&liveAPI{n: 3, codes: map[string]int{"class-0": 404, "class-1": 404, "class-2": 404}}, "none of 3 volumes could be compared"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := diffOver(t, tt.api.serve(t), everybody())
+			if (err != nil) != (tt.wants != "") || err != nil && !strings.Contains(err.Error(), tt.wants) || portcullis.AnswerIsNo(err) {
+				t.Errorf("policy diff = %v, want an error with %q; it says\n%s", err, tt.wants, out)
+			}
+		})
 	}
 }
 
