@@ -18,6 +18,18 @@ import (
 type adminSocket struct {
 	failure atomic.Pointer[error] // why it is not served
 	end     func()                // nil where it never was
+	shadow  atomic.Pointer[func() ([]byte, error)]
+}
+
+// ServeShadow has the admin socket, which is there before policy is, hand out what
+// a candidate would have decided.
+func (a *Audit) ServeShadow(report func() ([]byte, error)) { a.admin.shadow.Store(&report) }
+
+func (a *Audit) shadowForAdmin() ([]byte, error) {
+	if report := a.admin.shadow.Load(); report != nil {
+		return (*report)()
+	}
+	return nil, admin.ErrNoCandidate
 }
 
 // ServeAdmin serves the admin socket from now until Close. Without it nobody can
@@ -30,7 +42,7 @@ func (a *Audit) ServeAdmin(ctx context.Context) {
 		a.c.Logger.Error("admin socket not served", slog.Any(keyError, err))
 		return
 	}
-	config := admin.Config{Log: a.logForAdmin(), Inputs: a.inputsForAdmin(), Peer: ownUser, Logger: a.c.Logger}
+	config := admin.Config{Log: a.logForAdmin(), Inputs: a.inputsForAdmin(), Shadow: a.shadowForAdmin, Peer: ownUser, Logger: a.c.Logger}
 	// Not ended by the signal that stops the process, but when the log is about
 	// to be closed: what is recorded until then can still be followed.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -82,6 +82,9 @@ type Config struct {
 	MaxNodeBytes   int64       // tmpfs of all volumes of the node
 	Statuses       PodStatuses // absent: no status objects are written
 	Events         PodEvents   // absent: pods are told nothing beyond kubelet's events
+	// Decided is called after each decision, with it, and must not block; absent:
+	// nobody is.
+	Decided func(policies.Decision)
 	// Providers is what health checks of providers found, by name; absent where
 	// none are made.
 	Providers func() map[string]provider.Status
@@ -115,6 +118,9 @@ func New(c Config) (*Driver, error) {
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
+	}
+	if c.Decided == nil {
+		c.Decided = func(policies.Decision) {}
 	}
 	if c.Providers == nil {
 		c.Providers = func() map[string]provider.Status { return nil }

@@ -83,6 +83,7 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 	}
 	hardening.FaultPoint("decide/decided")
 	d.countDecision(ctx, phase, a.decision.Verdict())
+	d.c.Decided(a.decision)
 	event := audit.Decided(a.decision).SawObjects(a.seen)
 	a.intent = event.ID
 	err = d.record(ctx, a.decision, event)

@@ -44,13 +44,15 @@ func (e *Error) Error() string {
 	return e.Text + "; hint: " + e.Hint
 }
 
-// Unwrap returns ErrGone or ErrNotKept where it is that.
+// Unwrap returns ErrGone, ErrNotKept or ErrNoCandidate where it is that.
 func (e *Error) Unwrap() error {
 	switch e.code {
 	case codeGone:
 		return ErrGone
 	case codeNotKept:
 		return ErrNotKept
+	case codeNothing:
+		return ErrNoCandidate
 	}
 	return nil
 }
@@ -95,6 +97,10 @@ func (c *Client) Epochs(ctx context.Context) ([]Epoch, error) {
 
 // Checkpoint has the log sign itself as it is now.
 func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) { return c.get(ctx, pathCheckpoint) }
+
+// Shadow returns what the candidate bundle would have decided, as JSON, or
+// ErrNoCandidate.
+func (c *Client) Shadow(ctx context.Context) ([]byte, error) { return c.get(ctx, pathShadow) }
 
 // Input returns an input by the SHA-256 of its canonical text, or ErrNotKept.
 func (c *Client) Input(ctx context.Context, sha256 string) ([]byte, error) {

@@ -1,4 +1,5 @@
-// Package admin lets root look at the audit log of a node plugin that runs:
+// Package admin lets root look at the audit log of a node plugin that runs, and at
+// what a candidate policy would have decided there:
 // HTTP/1.1 over a unix socket, and the client for it. bbolt locks its files, so
 // nobody else can read them meanwhile.
 //

@@ -24,6 +24,7 @@ const (
 	pathInputs     = "/v1/audit/inputs"
 	pathBundles    = "/v1/audit/bundles"
 	pathRotateKey  = "/v1/audit/rotate-key"
+	pathShadow     = "/v1/shadow"
 )
 
 const (
@@ -49,6 +50,7 @@ type refusal struct {
 const (
 	codeGone    = "gone"
 	codeNotKept = "not-kept"
+	codeNothing = "no-candidate"
 )
 
 // Error says what was refused.
@@ -106,6 +108,8 @@ func (h *handler) find(path string) (answer func(http.ResponseWriter, *http.Requ
 		return h.inputs, http.MethodGet
 	case pathRotateKey:
 		return h.rotateKey, http.MethodPost
+	case pathShadow:
+		return h.shadow, http.MethodGet
 	}
 	switch {
 	case strings.HasPrefix(path, pathInputs+"/"):
@@ -138,6 +142,8 @@ func (h *handler) described(r *http.Request, err error) *refusal {
 		reply.status, reply.Code = http.StatusGone, codeGone
 	case errors.Is(err, ErrNotKept):
 		reply.status, reply.Code = http.StatusNotFound, codeNotKept
+	case errors.Is(err, ErrNoCandidate):
+		reply.status, reply.Code = http.StatusNotFound, codeNothing
 	default:
 		h.c.Logger.Error("request to the admin socket failed", slog.String(keyRequest, clip(r.URL.Path)), slog.Any(keyError, err))
 	}
@@ -175,6 +181,18 @@ func (h *handler) checkpoint(w http.ResponseWriter, _ *http.Request) error {
 		return err
 	}
 	h.reply(w, http.StatusOK, typeText, text)
+	return nil
+}
+
+func (h *handler) shadow(w http.ResponseWriter, _ *http.Request) error {
+	if h.c.Shadow == nil {
+		return ErrNoCandidate
+	}
+	report, err := h.c.Shadow()
+	if err != nil {
+		return err
+	}
+	h.reply(w, http.StatusOK, typeJSON, report)
 	return nil
 }
 

@@ -25,6 +25,9 @@ const (
 type Config struct {
 	Log    Log
 	Inputs Inputs // absent: nothing is kept
+	// Shadow returns what a candidate bundle would have decided, as JSON, or
+	// ErrNoCandidate. Absent: there never is one.
+	Shadow func() ([]byte, error)
 	// Peer returns why a connection is refused. It must look at who the kernel
 	// says is at the other end.
 	Peer   func(net.Conn) error

@@ -19,6 +19,8 @@ var (
 	ErrGone = auditlog.ErrGone
 	// ErrNotKept says that an input or a bundle is not kept any more, or never was.
 	ErrNotKept = errors.New("not kept on this node")
+	// ErrNoCandidate says that no candidate bundle decides beside the active one.
+	ErrNoCandidate = errors.New("no candidate policy is compared; hint: start the plugin with --policy-shadow")
 	// ErrBrokenOff says that an answer ended before its end.
 	ErrBrokenOff = errors.New("the plugin's answer broke off; hint: see the plugin's log, then try again")
 )

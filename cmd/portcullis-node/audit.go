@@ -33,6 +33,7 @@ func (p *plugin) reportPolicy(r bundle.Report) {
 	if r.Err == nil {
 		p.logger.Info("policy active", slog.String(keyDigest, r.Digest), slog.Int64(keySerial, r.Manifest.Serial), slog.Bool(keySigned, r.Signed))
 		p.audit.KeepBundle(r.Digest, r.Bundle)
+		p.candidate.Loaded(r.Bundle)
 		p.recorder.Owe(audit.PolicyLoaded(b))
 		return
 	}

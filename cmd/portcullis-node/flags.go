@@ -34,6 +34,7 @@ type options struct {
 	hostProc           string
 	policy             string
 	policyPoll         time.Duration
+	policyShadow       string
 	stateDir           string
 	audit              daemon.AuditFlags
 	healthAddr         string
@@ -107,6 +108,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.StringVar(&o.hostProc, "host-proc", "/proc", "proc file system that shows the processes of the node; without it, volumes whose pod is gone are left alone")
 	f.StringVar(&o.clusterName, "cluster-name", "", "name of this cluster in policy input and audit events (required)")
 	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory, or a tar.gz of portcullis policy build"+unsignedNote)
+	f.StringVar(&o.policyShadow, "policy-shadow", "", "candidate policy bundle, named as with --policy: it decides beside the one in force and is only compared, see portcullis policy shadow; empty: none")
 	f.DurationVar(&o.policyPoll, "policy-poll-interval", 30*time.Second, "time between looks at the policy source")
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis", "directory for the audit log, the inputs of decisions, volumes.db and admin.sock: on the node's disk, mode 0700, kept over restarts")
 	o.audit.Add(f)

@@ -50,6 +50,7 @@ func (p *plugin) serve(ctx context.Context) error {
 	}
 	go p.reloads(ctx)
 	go p.watchPolicy(ctx)
+	go p.candidate.Run(ctx, p.o.policyPoll)
 	go p.watchProviders(ctx)
 	registered := make(chan struct{})
 	go func() {
@@ -110,6 +111,7 @@ func (p *plugin) checks() []daemon.Check {
 	return []daemon.Check{
 		{Name: "policy", Err: p.policyReady},
 		{Name: "policy source", Warning: true, Err: p.policy.Failure},
+		{Name: "policy shadow", Warning: true, Err: p.candidate.Ready},
 		{Name: "audit log", Err: p.audit.Healthy},
 		{Name: "inputs of decisions", Warning: true, Err: p.audit.InputsReady},
 		{Name: "kubelet registration", Err: p.registered},

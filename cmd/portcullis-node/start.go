@@ -32,6 +32,7 @@ type plugin struct {
 	audit     *daemon.Audit
 	recorder  *audit.Recorder
 	policy    *bundle.Source
+	candidate *daemon.Candidate // nil without --policy-shadow
 	facts     facts
 	cluster   *cluster // nil with --manifests
 	records   *driver.Records
@@ -88,7 +89,7 @@ func (p *plugin) build(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		p.openAudit, p.openPolicy, p.openFacts, p.openVolumes, p.makeDriver,
+		p.openAudit, p.openCandidate, p.openPolicy, p.openFacts, p.openVolumes, p.makeDriver,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -165,6 +166,9 @@ func (p *plugin) makeDriver(context.Context) error {
 		MaxVolumeBytes: p.o.maxVolumeBytes, MaxNodeBytes: p.o.maxNodeBytes, Providers: p.providers.Statuses,
 	}
 	p.tell(&config)
+	if err := p.compare(&config); err != nil {
+		return err
+	}
 	p.driver, err = driver.New(config)
 	return err
 }
@@ -175,6 +179,7 @@ func (p *plugin) reloads(ctx context.Context) {
 		select {
 		case <-p.hup:
 			p.policy.Trigger()
+			p.candidate.Trigger()
 		case <-ctx.Done():
 			return
 		}

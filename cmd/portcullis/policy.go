@@ -24,6 +24,7 @@ failed test, a decision that changes.`,
 	cmd.AddCommand(policyEvalCommand())
 	cmd.AddCommand(policyExplainCommand())
 	cmd.AddCommand(policyDiffCommand())
+	cmd.AddCommand(policyShadowCommand())
 	cmd.AddCommand(replayCommand())
 	return cmd
 }

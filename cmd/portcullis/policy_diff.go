@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/portcullis-csi/portcullis/policies/diff"
 	"github.com/portcullis-csi/portcullis/policies/eval"
 	"github.com/portcullis-csi/portcullis/policies/explain"
+	"github.com/portcullis-csi/portcullis/policies/kube/cluster"
 	"github.com/portcullis-csi/portcullis/policies/kube/workload"
 )
 
@@ -45,7 +47,8 @@ with --recorded-time at that of each recorded decision. A bundle in monitor mode
 --old and the same without it as --new shows what enforcing would refuse.
 --verbose also shows changes of rules, grants and obligations that flip nothing.
 
-Exit code 0: nothing flips. 1: refused or failed. 2: wrong usage. 3: something flips.`,
+Exit code 0: nothing flips. 1: refused, failed, or too little could be read to say so.
+2: wrong usage. 3: something flips.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return diffMain(cmd, o) },
 	}
@@ -83,6 +86,11 @@ type diffReport struct {
 	InputGone    int64         `json:"inputGone"`   // recorded decisions whose input was dropped
 	NotCompared  []notCompared `json:"notCompared"` // volumes without an input, at most a thousand
 	NotComparedN int64         `json:"notComparedCount"`
+	// Unanswered are those of them of which the API server would not say what they
+	// refer to: they may flip.
+	Unanswered int64 `json:"unanswered"`
+
+	refused *cluster.RefusedError // the first of them
 }
 
 // notCompared is a volume that neither bundle is asked about.
@@ -128,6 +136,10 @@ func diffMain(cmd *cobra.Command, o diffOptions) (err error) {
 	switch {
 	case r.Flips > 0:
 		return errAnswerIsNo
+	case r.Unanswered > 0:
+		return withHint(fmt.Errorf("%d volumes were not compared, the first for this: %w", r.Unanswered, r.refused))
+	case r.Cases == 0 && r.NotComparedN > 0:
+		return &hintedError{fmt.Errorf("none of %d volumes could be compared", r.NotComparedN), "the lines above say why; none of them can be mounted as it is"}
 	case o.inputs != "" && r.Cases == 0:
 		return nothingRecorded(r.InputGone)
 	default:
@@ -173,6 +185,7 @@ func (r *diffReport) ofObjects(found *objects) diff.Source {
 			seen = true
 			w := diff.Workload{Namespace: v.Workload.Namespace, Kind: v.Workload.Kind, Name: v.Workload.Name}
 			if v.Err != nil {
+				r.unanswered(v.Err)
 				if r.NotComparedN++; r.NotComparedN <= maxNotCompared {
 					r.NotCompared = append(r.NotCompared, notCompared{w, v.Name, explain.ProblemOf(v.Err)})
 				}
@@ -188,6 +201,15 @@ func (r *diffReport) ofObjects(found *objects) diff.Source {
 			return found.noVolumes()
 		}
 		return err
+	}
+}
+
+// unanswered counts what nobody could say anything about.
+func (r *diffReport) unanswered(err error) {
+	if refused, ok := errors.AsType[*cluster.RefusedError](err); ok {
+		if r.Unanswered++; r.refused == nil {
+			r.refused = refused
+		}
 	}
 }
 

@@ -121,7 +121,7 @@ func (o *objects) volumes(ctx context.Context, each func(workload.Volume) error)
 	}
 	workloads := o.manifests.Workloads()
 	if len(workloads) == 0 && o.live != nil {
-		err := o.live.Pods(ctx, o.podsOf, func(p *corev1.Pod) error { return visit(workload.FromPod(p)) })
+		err := o.livePods(ctx, each)
 		if _, ok := errors.AsType[*cluster.RefusedError](err); ok {
 			return withHint(err)
 		}

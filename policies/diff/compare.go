@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/portcullis-csi/portcullis/policies"
-	"github.com/portcullis-csi/portcullis/policies/explain"
 )
 
 // maxMessages bounds the findings that one flip shows in words.
@@ -17,20 +16,20 @@ const maxMessages = 3
 
 // Change is one difference of decisions that workloads may have many of.
 type Change struct {
-	Workload       Workload       `json:"workload"`
-	ServiceAccount string         `json:"serviceAccount"`
-	Volume         string         `json:"volume"`
-	Class          string         `json:"class"`
-	From           explain.Effect `json:"from"`
-	To             explain.Effect `json:"to"`
-	Undecided      string         `json:"undecided,omitempty"` // why there is no verdict on one side
+	Workload       Workload        `json:"workload"`
+	ServiceAccount string          `json:"serviceAccount"`
+	Volume         string          `json:"volume"`
+	Class          string          `json:"class"`
+	From           policies.Effect `json:"from"`
+	To             policies.Effect `json:"to"`
+	Undecided      string          `json:"undecided,omitempty"` // why there is no verdict on one side
 
-	RulesAdded    []string           `json:"rulesAdded"` // that refuse, or would but for monitor mode or a waiver
-	RulesGone     []string           `json:"rulesGone"`
-	GrantsAdded   []explain.GrantRef `json:"grantsAdded"`
-	GrantsGone    []explain.GrantRef `json:"grantsGone"`
-	WarningsAdded []string           `json:"warningsAdded"`
-	WarningsGone  []string           `json:"warningsGone"`
+	RulesAdded    []string            `json:"rulesAdded"` // that refuse, or would but for monitor mode or a waiver
+	RulesGone     []string            `json:"rulesGone"`
+	GrantsAdded   []policies.GrantRef `json:"grantsAdded"`
+	GrantsGone    []policies.GrantRef `json:"grantsGone"`
+	WarningsAdded []string            `json:"warningsAdded"`
+	WarningsGone  []string            `json:"warningsGone"`
 	// Obligations differ where both sides allow.
 	Obligations *ObligationChange `json:"obligations,omitempty"`
 	// Owners answer for the grants that changed, or for those that served before.
@@ -44,6 +43,15 @@ type Change struct {
 	key string
 }
 
+// Owners say who answers for a grant, "" for one that they do not know.
+type Owners interface{ Owner(grant string) string }
+
+// Answer is the decision of one of the bundles, and who owns its grants.
+type Answer struct {
+	policies.Decision
+	Owners Owners
+}
+
 // Flips reports whether the effect is another one.
 func (c Change) Flips() bool { return c.From != c.To }
 
@@ -53,11 +61,16 @@ type ObligationChange struct {
 	To   policies.Obligations `json:"to"`
 }
 
-// compare decides by both engines' answers what changed, nil for nothing.
-func (c Config) compare(k Case, before, after policies.Decision) *Change {
+// Key is equal for changes that are one line of a report: all but the words and
+// the count.
+func (c Change) Key() string { return c.key }
+
+// Compare says what changed between the answers of two bundles to one input, nil
+// for nothing. The grants of both are needed to name their owners.
+func Compare(k Case, before, after Answer) *Change {
 	change := &Change{
 		Workload: k.Workload, ServiceAccount: k.Input.Subject.ServiceAccount, Volume: k.Input.Volume.Name, Class: k.Input.SPC.Name,
-		From: explain.EffectOf(before), To: explain.EffectOf(after), Count: max(k.Weight, 1), Example: k.Example,
+		From: before.Effect(), To: after.Effect(), Count: max(k.Weight, 1), Example: k.Example,
 	}
 	if change.Workload == (Workload{}) {
 		change.Workload = WorkloadOf(k.Input)
@@ -65,18 +78,18 @@ func (c Config) compare(k Case, before, after policies.Decision) *Change {
 	if change.From != change.To {
 		change.Undecided = string(cmp.Or(after.Undecided, before.Undecided))
 	}
-	change.RulesAdded, change.RulesGone = rules(before, after)
-	change.WarningsAdded, change.WarningsGone = split(warning(before), warning(after))
+	change.RulesAdded, change.RulesGone = rules(before.Decision, after.Decision)
+	change.WarningsAdded, change.WarningsGone = split(warning(before.Decision), warning(after.Decision))
 	added, gone := split(before.Grants, after.Grants)
-	change.GrantsAdded, change.GrantsGone = refs(added, c.New.Grants), refs(gone, c.Old.Grants)
-	if before.Verdict() == policies.VerdictAllow && after.Verdict() == policies.VerdictAllow && !sameObligations(before, after) {
+	change.GrantsAdded, change.GrantsGone = refs(added, after.Owners), refs(gone, before.Owners)
+	if before.Verdict() == policies.VerdictAllow && after.Verdict() == policies.VerdictAllow && !sameObligations(before.Decision, after.Decision) {
 		change.Obligations = &ObligationChange{before.Obligations, after.Obligations}
 	}
 	if !change.differs() {
 		return nil
 	}
-	change.Owners = c.owners(change, before, after)
-	change.Findings = messages(change.RulesAdded, after)
+	change.Owners = owners(change, before, after)
+	change.Findings = messages(change.RulesAdded, after.Decision)
 	change.key = change.identify()
 	return change
 }
@@ -87,10 +100,10 @@ func (c *Change) differs() bool {
 }
 
 // owners are whom to call.
-func (c Config) owners(change *Change, before, after policies.Decision) []string {
+func owners(change *Change, before, after Answer) []string {
 	concerned := slices.Concat(change.GrantsAdded, change.GrantsGone)
 	if len(concerned) == 0 {
-		concerned = slices.Concat(refs(before.Grants, c.Old.Grants), refs(after.Grants, c.New.Grants))
+		concerned = slices.Concat(refs(before.Grants, before.Owners), refs(after.Grants, after.Owners))
 	}
 	owners := []string{}
 	for _, g := range concerned {
@@ -156,10 +169,10 @@ func split(before, after []string) (added, gone []string) {
 	return added, gone
 }
 
-func refs(ids []string, grants *explain.Grants) []explain.GrantRef {
-	all := []explain.GrantRef{}
+func refs(ids []string, grants Owners) []policies.GrantRef {
+	all := []policies.GrantRef{}
 	for _, id := range ids {
-		all = append(all, explain.GrantRef{ID: id, Owner: grants.Owner(id)})
+		all = append(all, policies.GrantRef{ID: id, Owner: grants.Owner(id)})
 	}
 	return all
 }

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/portcullis-csi/portcullis/policies"
-	"github.com/portcullis-csi/portcullis/policies/explain"
 )
 
 // MaxGroups bounds the different changes that are listed.
@@ -23,7 +22,7 @@ const windowPerWorker = 32
 // Side is one of the bundles.
 type Side struct {
 	Engine *policies.Engine
-	Grants *explain.Grants
+	Grants Owners // of the bundle's grants
 }
 
 // Config of a comparison. Both sides are required.
@@ -128,10 +127,10 @@ func feed(ctx context.Context, source Source, window chan<- struct{}, jobs chan<
 func (c Config) work(ctx context.Context, jobs <-chan job, done chan<- outcome) {
 	for j := range jobs {
 		before, after := c.Old.Engine.Decide(ctx, j.k.Input), c.New.Engine.Decide(ctx, j.k.Input)
-		from, to := explain.EffectOf(before), explain.EffectOf(after)
+		from, to := before.Effect(), after.Effect()
 		done <- outcome{
-			number: j.number, weight: max(j.k.Weight, 1), both: from == explain.Undecided && to == explain.Undecided,
-			effect: string(from) + "->" + string(to), change: c.compare(j.k, before, after),
+			number: j.number, weight: max(j.k.Weight, 1), both: from == policies.EffectUndecided && to == policies.EffectUndecided,
+			effect: string(from) + "->" + string(to), change: Compare(j.k, Answer{before, c.Old.Grants}, Answer{after, c.New.Grants}),
 		}
 	}
 }

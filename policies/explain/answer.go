@@ -12,30 +12,18 @@ import (
 )
 
 // Effect is the outcome for one volume, in the words of the audit log.
-type Effect string
+type Effect = policies.Effect
 
 // The effects. The zero value is none of them.
 const (
-	Allow            Effect = "allow"
-	AllowedMonitored Effect = "allowed_monitored"
-	Deny             Effect = "deny"
-	Undecided        Effect = "error"
+	Allow            = policies.EffectAllow
+	AllowedMonitored = policies.EffectAllowedMonitored
+	Deny             = policies.EffectDeny
+	Undecided        = policies.EffectUndecided
 )
 
 // EffectOf returns the effect of a decision.
-func EffectOf(d policies.Decision) Effect {
-	switch d.Verdict() {
-	case policies.VerdictAllow:
-		if d.Monitored() {
-			return AllowedMonitored
-		}
-		return Allow
-	case policies.VerdictDeny:
-		return Deny
-	default:
-		return Undecided
-	}
-}
+func EffectOf(d policies.Decision) Effect { return d.Effect() }
 
 // Answer is what is known about one volume. Its JSON is stable: fields are added
 // and keep their meaning.
@@ -80,10 +68,7 @@ type Secret struct {
 }
 
 // GrantRef names a grant and who answers for it.
-type GrantRef struct {
-	ID    string `json:"id"`
-	Owner string `json:"owner"`
-}
+type GrantRef = policies.GrantRef
 
 // Delivery is under which conditions an allowed volume is delivered.
 type Delivery struct {
@@ -116,7 +101,7 @@ func (x *Explainer) fill(a *Answer, d policies.Decision) {
 	a.Deny, a.Warn = list(d.Deny), list(d.Warn)
 	a.Waivers, a.Overrides = list(d.Waivers), list(in.Volume.Overrides)
 	for _, id := range d.Grants {
-		a.Grants = append(a.Grants, GrantRef{id, x.grants.Owner(id)})
+		a.Grants = append(a.Grants, GrantRef{ID: id, Owner: x.grants.Owner(id)})
 	}
 	grant, err := d.Grant()
 	if err == nil {

@@ -74,7 +74,7 @@ func TestEachSecretNamesTheGrantsThatServeIt(t *testing.T) {
 	if diff := cmp.Diff(want, a.Secrets); diff != "" {
 		t.Errorf("Secrets differ (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]explain.GrantRef{{"G-1", "team-payments"}, {"G-2", "team-ops"}}, a.Grants); diff != "" {
+	if diff := cmp.Diff([]explain.GrantRef{{ID: "G-1", Owner: "team-payments"}, {ID: "G-2", Owner: "team-ops"}}, a.Grants); diff != "" {
 		t.Errorf("Grants differ (-want +got):\n%s", diff)
 	}
 	if a.Delivery == nil || a.Delivery.Ceiling != "0400" || *a.Delivery.Group != 2000 {

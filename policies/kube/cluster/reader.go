@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path"
 	"strconv"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +28,9 @@ const (
 	maxStatusBytes = 64 << 10
 	pageSize       = 250
 	maxPages       = 10_000
+	// maxAsked is how many objects are asked for at a time: a person's command must
+	// not look like a flood to the API server's priority and fairness.
+	maxAsked = 8
 )
 
 // The resources that are read, with their groups.
@@ -38,18 +42,23 @@ const (
 	groupClasses       = "secrets-store.csi.x-k8s.io"
 )
 
-// Reader reads the objects of one cluster for one run of a command. It is for one
-// goroutine.
+// Reader reads the objects of one cluster for one run of a command. It is safe for
+// concurrent use, and asks about an object once, whoever wants it.
 type Reader struct {
 	base    *url.URL
 	http    *http.Client
 	decoder runtime.Decoder
-	seen    map[question]answer
+
+	slots chan struct{}
+	mu    sync.Mutex
+	seen  map[question]*answer
 }
 
 type question struct{ resource, namespace, name string }
 
+// answer may be under way: who reads it waits for done.
 type answer struct {
+	done   chan struct{}
 	object runtime.Object
 	err    error
 }
@@ -65,7 +74,7 @@ func New(c *rest.Config) (*Reader, error) {
 	scheme.AddKnownTypes(spcv1.SchemeGroupVersion, &spcv1.SecretProviderClass{})
 	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion) // Status
 	return &Reader{
-		base: base, http: client, seen: map[question]answer{},
+		base: base, http: client, seen: map[question]*answer{}, slots: make(chan struct{}, maxAsked),
 		decoder: json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{}),
 	}, nil
 }
@@ -126,21 +135,45 @@ func (r *Reader) EveryPod(ctx context.Context, namespace string, each func(*core
 // get asks for an object once and remembers the answer, whatever it is.
 func get[T runtime.Object](ctx context.Context, r *Reader, q question) (T, error) {
 	var none T
-	a, ok := r.seen[q]
-	if !ok {
-		a.object, a.err = r.ask(ctx, q, nil)
-		if ctx.Err() == nil {
-			r.seen[q] = a
-		}
+	object, err := r.once(ctx, q)
+	if err != nil {
+		return none, err
 	}
-	if a.err != nil {
-		return none, a.err
-	}
-	found, ok := a.object.(T)
+	found, ok := object.(T)
 	if !ok {
 		return none, q.invalid()
 	}
 	return found, nil
+}
+
+// once asks, unless somebody has: then it waits for that answer. A question that was
+// given up has none, and is asked again by whoever comes next.
+func (r *Reader) once(ctx context.Context, q question) (runtime.Object, error) {
+	r.mu.Lock()
+	a, asked := r.seen[q]
+	if !asked {
+		a = &answer{done: make(chan struct{})}
+		r.seen[q] = a
+	}
+	r.mu.Unlock()
+	if asked {
+		select {
+		case <-a.done:
+			return a.object, a.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	r.slots <- struct{}{}
+	a.object, a.err = r.ask(ctx, q, nil)
+	<-r.slots
+	if ctx.Err() != nil {
+		r.mu.Lock()
+		delete(r.seen, q)
+		r.mu.Unlock()
+	}
+	close(a.done)
+	return a.object, a.err
 }
 
 func (r *Reader) ask(ctx context.Context, q question, query url.Values) (runtime.Object, error) {

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"iter"
+
+	"github.com/portcullis-csi/portcullis/daemon"
+	"github.com/portcullis-csi/portcullis/driver"
+	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/bundle"
+)
+
+// openCandidate makes what has the bundle of --policy-shadow compared. It is there
+// before the policy in force, of which it has to know who owns the grants.
+func (p *plugin) openCandidate(context.Context) error {
+	if p.o.policyShadow == "" {
+		return nil
+	}
+	var err error
+	p.candidate, err = daemon.NewCandidate(daemon.CandidateConfig{
+		Source: bundle.Config{Verifier: bundle.Path(p.o.policyShadow), AllowUnsigned: p.o.development.allowsUnsigned()},
+		Active: func() *policies.Engine { return p.policy.Active() },
+		Live:   func() iter.Seq2[string, string] { return p.records.Volumes() },
+		Logger: p.logger,
+	})
+	return err
+}
+
+// compare has the driver's decisions compared with those of the candidate, and root
+// see what came of it.
+func (p *plugin) compare(c *driver.Config) error {
+	c.Decided = p.candidate.Observe
+	p.audit.ServeShadow(p.candidate.Report)
+	return p.candidate.Register(c.Meter)
+}

@@ -1,0 +1,7 @@
+package shadow
+
+// Keys of the process's log.
+const (
+	keyDigest = "digest"
+	keyStack  = "stack"
+)
