@@ -82,6 +82,9 @@ type Config struct {
 	MaxNodeBytes   int64       // tmpfs of all volumes of the node
 	Statuses       PodStatuses // absent: no status objects are written
 	Events         PodEvents   // absent: pods are told nothing beyond kubelet's events
+	// Decided is called after each decision, with it, and must not block; absent:
+	// nobody is.
+	Decided func(policies.Decision)
 	// Providers is what health checks of providers found, by name; absent where
 	// none are made.
 	Providers func() map[string]provider.Status
@@ -106,6 +109,8 @@ type Driver struct {
 	brake      brake
 	orphans    orphans
 	unverified unverified
+	requests   requests
+	pending    *pending
 }
 
 // New returns a Driver, or an error that names the missing field.
@@ -116,10 +121,13 @@ func New(c Config) (*Driver, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.Decided == nil {
+		c.Decided = func(policies.Decision) {}
+	}
 	if c.Providers == nil {
 		c.Providers = func() map[string]provider.Status { return nil }
 	}
-	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes, c.largestVolume())}
+	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes, c.largestVolume()), pending: newPending()}
 	var err error
 	if d.metrics, err = newMetrics(c.Meter, d.gauges()); err != nil {
 		return nil, err
@@ -130,7 +138,7 @@ func New(c Config) (*Driver, error) {
 func (d *Driver) gauges() gauges {
 	return gauges{
 		inUse: d.budget.inUse, legacy: d.legacy.count, held: d.held, orphans: d.orphans.count,
-		pending: d.statusesPending, dropped: d.eventsDropped, providers: d.c.Providers,
+		pending: d.statusesPending, dropped: d.eventsDropped, undecided: d.pending.count, providers: d.c.Providers,
 	}
 }
 

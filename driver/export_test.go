@@ -93,7 +93,7 @@ func NewMetrics(t testing.TB, m metric.Meter) {
 func NewProviderMetrics(t testing.TB, m metric.Meter, providers func() map[string]provider.Status) {
 	t.Helper()
 	none := func() int64 { return 0 }
-	if _, err := newMetrics(m, gauges{none, none, none, none, none, none, providers}); err != nil {
+	if _, err := newMetrics(m, gauges{none, none, none, none, none, none, none, providers}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -147,4 +147,11 @@ func (d *Driver) HoldBudget(podUID, volume, namespace string, bytes int64) (rele
 	k := targetKey{podUID, volume}
 	d.budget.settle(k, namespace, bytes)
 	return func() { d.budget.release(k) }
+}
+
+// Remembered returns of how many volumes the last request is known.
+func (d *Driver) Remembered() int {
+	d.requests.mu.Lock()
+	defer d.requests.mu.Unlock()
+	return len(d.requests.last)
 }
