@@ -13,8 +13,15 @@ import (
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
+// keepsRecords has every process of a node find volumes.db.
+func keepsRecords(t *testing.T) func(*setup) {
+	t.Helper()
+	dir := t.TempDir()
+	return func(s *setup) { s.stateDir = dir }
+}
+
 func TestP9ARestartBetweenTwoDenials(t *testing.T) {
-	n, restart := restartable(t)
+	n, restart := restartable(t, keepsRecords(t))
 	n.mustPublish(apiPod())
 	stop := n.reauthorising()
 	n.deny()
@@ -35,7 +42,7 @@ func TestP9ARestartBetweenTwoDenials(t *testing.T) {
 }
 
 func TestP9ARestartAfterARevocation(t *testing.T) {
-	n, restart := restartable(t)
+	n, restart := restartable(t, keepsRecords(t))
 	n.mustPublish(apiPod())
 	stop := n.reauthorising()
 	n.deny()
@@ -53,7 +60,7 @@ func TestP9ARestartAfterARevocation(t *testing.T) {
 }
 
 func TestARestartDecidesAgainByAnotherBundleAlone(t *testing.T) {
-	n, restart := restartable(t)
+	n, restart := restartable(t, keepsRecords(t))
 	n.mustPublish(apiPod())
 	n.records.Flush()
 	restart()

@@ -17,6 +17,7 @@ import (
 	"github.com/portcullis-csi/portcullis/driver"
 	"github.com/portcullis-csi/portcullis/driver/provider/providertest"
 	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
@@ -334,9 +335,16 @@ func TestP9ErrorsOfReauthorisationKeepContent(t *testing.T) {
 func ended(n *node) *policies.Engine {
 	n.t.Helper()
 	manifest := fmt.Sprintf(`{"revision":"test","roots":["portcullis"],"rego_version":1,"metadata":{"contract":"portcullis/v1","serial":1,"not_after":%q}}`,
-		time.Now().Add(time.Second).UTC().Format(time.RFC3339))
-	e := policiestest.Engine(n.t, "", policiestest.WithFile(".manifest", manifest))
-	n.clock.advance(2 * time.Second)
+		time.Now().Add(30*time.Second).UTC().Format(time.RFC3339))
+	b, err := bundle.LoadFS(policiestest.Files("", policiestest.WithFile(".manifest", manifest)))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	e, err := policies.Compile(n.t.Context(), b, policies.Options{Budget: 30 * time.Second})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.clock.advance(time.Minute)
 	return e
 }
 
