@@ -155,3 +155,26 @@ func (d *Driver) Remembered() int {
 	defer d.requests.mu.Unlock()
 	return len(d.requests.last)
 }
+
+// Try opens try to tests.
+func (l Locks) Try(ctx context.Context, podUID, volume string) (held context.Context, release func(), free bool) {
+	return l.try(ctx, targetKey{podUID, volume})
+}
+
+// Pending opens pending to tests, with volumes that are named by their pod.
+type Pending struct{ *pending }
+
+func NewPending() Pending { return Pending{newPending()} }
+
+func (p Pending) Add(podUID, why string, at time.Time) {
+	p.add(task{key: targetKey{podUID: podUID}, cause: cause(why), at: at})
+}
+
+func (p Pending) Take(now time.Time) (string, bool) {
+	t, ok := p.take(now)
+	return t.key.podUID + " " + string(t.cause), ok
+}
+
+func (p Pending) Wait(now time.Time) time.Duration { return p.wait(now) }
+func (p Pending) Cancel()                          { p.cancel() }
+func (p Pending) Forget(podUID string)             { p.forget(targetKey{podUID: podUID}) }
