@@ -26,6 +26,7 @@ type denial struct {
 	RevokedBy  string    `json:"revokedBy,omitempty"`  // the decision
 	Empty      bool      `json:"empty,omitempty"`      // and the volume is empty
 	Expired    bool      `json:"expired,omitempty"`    // because its time to live ran out
+	Untold     bool      `json:"untold,omitempty"`     // and kubelet is still to be told, since no call of its was there
 }
 
 // denied is the denial after one more. A clock that was set back begins anew:
@@ -40,6 +41,10 @@ func (n denial) denied(now time.Time) denial {
 
 // confirmed reports whether two evaluations agree that are far enough apart.
 func (n denial) confirmed() bool { return n.Last.Sub(n.First) >= confirmAfter }
+
+// unconfirmed reports whether a second evaluation is still to say whether the
+// content goes.
+func (n denial) unconfirmed() bool { return !n.First.IsZero() && !n.Empty && !n.confirmed() }
 
 // allowed is what is left of a denial once policy allows the volume again: the
 // content is still to be brought back.

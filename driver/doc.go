@@ -24,6 +24,11 @@
 // It does not hold secret bytes in any type, field or variable. Secrets that
 // kubelet sends in a request are handed to package driver/provider unread.
 //
+// What policy has allowed stays under policy. A bundle that comes into force
+// (PolicyChanged) and a change of a running pod (PodChanged) have mounted
+// volumes decided on again, by Reauthorise, at a bounded pace and without the
+// provider: a denial takes the same way as one in kubelet's call.
+//
 // The caller makes a Driver with New, calls Recover once, then Serve on a
-// socket from Listen, and Sweep once a minute.
+// socket from Listen, Reauthorise beside it, and Sweep once a minute.
 package driver

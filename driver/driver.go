@@ -109,6 +109,8 @@ type Driver struct {
 	brake      brake
 	orphans    orphans
 	unverified unverified
+	requests   requests
+	pending    *pending
 }
 
 // New returns a Driver, or an error that names the missing field.
@@ -125,7 +127,7 @@ func New(c Config) (*Driver, error) {
 	if c.Providers == nil {
 		c.Providers = func() map[string]provider.Status { return nil }
 	}
-	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes, c.largestVolume())}
+	d := &Driver{c: c, locks: newTargetLocks(), budget: newBudget(c.MaxNodeBytes, c.largestVolume()), pending: newPending()}
 	var err error
 	if d.metrics, err = newMetrics(c.Meter, d.gauges()); err != nil {
 		return nil, err
@@ -136,7 +138,7 @@ func New(c Config) (*Driver, error) {
 func (d *Driver) gauges() gauges {
 	return gauges{
 		inUse: d.budget.inUse, legacy: d.legacy.count, held: d.held, orphans: d.orphans.count,
-		pending: d.statusesPending, dropped: d.eventsDropped, providers: d.c.Providers,
+		pending: d.statusesPending, dropped: d.eventsDropped, undecided: d.pending.count, providers: d.c.Providers,
 	}
 }
 

@@ -93,7 +93,7 @@ func NewMetrics(t testing.TB, m metric.Meter) {
 func NewProviderMetrics(t testing.TB, m metric.Meter, providers func() map[string]provider.Status) {
 	t.Helper()
 	none := func() int64 { return 0 }
-	if _, err := newMetrics(m, gauges{none, none, none, none, none, none, providers}); err != nil {
+	if _, err := newMetrics(m, gauges{none, none, none, none, none, none, none, providers}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -148,3 +148,33 @@ func (d *Driver) HoldBudget(podUID, volume, namespace string, bytes int64) (rele
 	d.budget.settle(k, namespace, bytes)
 	return func() { d.budget.release(k) }
 }
+
+// Remembered returns of how many volumes the last request is known.
+func (d *Driver) Remembered() int {
+	d.requests.mu.Lock()
+	defer d.requests.mu.Unlock()
+	return len(d.requests.last)
+}
+
+// Try opens try to tests.
+func (l Locks) Try(ctx context.Context, podUID, volume string) (held context.Context, release func(), free bool) {
+	return l.try(ctx, targetKey{podUID, volume})
+}
+
+// Pending opens pending to tests, with volumes that are named by their pod.
+type Pending struct{ *pending }
+
+func NewPending() Pending { return Pending{newPending()} }
+
+func (p Pending) Add(podUID, why string, at time.Time) {
+	p.add(task{key: targetKey{podUID: podUID}, cause: cause(why), at: at})
+}
+
+func (p Pending) Take(now time.Time) (string, bool) {
+	t, ok := p.take(now)
+	return t.key.podUID + " " + string(t.cause), ok
+}
+
+func (p Pending) Wait(now time.Time) time.Duration { return p.wait(now) }
+func (p Pending) Cancel()                          { p.cancel() }
+func (p Pending) Forget(podUID string)             { p.forget(targetKey{podUID: podUID}) }

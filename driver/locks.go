@@ -1,8 +1,11 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -21,11 +24,16 @@ type targetLocks struct {
 // targetKey names a volume of a pod on this node.
 type targetKey struct{ podUID, volume string }
 
+func (k targetKey) compare(other targetKey) int {
+	return cmp.Or(cmp.Compare(k.podUID, other.podUID), cmp.Compare(k.volume, other.volume))
+}
+
 type targetLock struct {
 	free        chan struct{} // holds one token while nobody has the lock
 	cancel      context.CancelFunc
-	unpublishes int // waiting
-	users       int // holding or waiting
+	unpublishes int  // waiting
+	users       int  // holding or waiting
+	yields      bool // its holder is cancelled by whoever else wants the target
 }
 
 func newTargetLocks() *targetLocks { return &targetLocks{held: map[targetKey]*targetLock{}} }
@@ -58,6 +66,35 @@ func (l *targetLocks) acquire(ctx context.Context, k targetKey) (context.Context
 		return nil, nil, errPreempted
 	}
 	return ctx, release, nil
+}
+
+// try acquires a target that nobody has and nobody waits for. The returned
+// context is cancelled as soon as anybody wants it: what is done of our own
+// accord holds up no call of kubelet's.
+func (l *targetLocks) try(ctx context.Context, k targetKey) (_ context.Context, release func(), free bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[k] != nil {
+		return nil, nil, false
+	}
+	lock := &targetLock{free: make(chan struct{}, 1), users: 1, yields: true}
+	ctx, lock.cancel = context.WithCancel(ctx)
+	l.held[k] = lock
+	return ctx, func() {
+		l.mu.Lock()
+		lock.cancel()
+		lock.cancel, lock.yields = nil, false
+		l.mu.Unlock()
+		lock.free <- struct{}{}
+		l.leave(k, lock)
+	}, true
+}
+
+// keys returns the targets that somebody has or waits for.
+func (l *targetLocks) keys() []targetKey {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.held))
 }
 
 // preempt cancels the publish that holds the target, turns away those that
@@ -98,7 +135,7 @@ func (l *targetLocks) enter(k targetKey, unpublishes int) *targetLock {
 	}
 	lock.users++
 	lock.unpublishes += unpublishes
-	if unpublishes > 0 && lock.cancel != nil {
+	if (unpublishes > 0 || lock.yields) && lock.cancel != nil {
 		lock.cancel()
 	}
 	return lock

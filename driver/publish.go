@@ -36,6 +36,7 @@ type asked struct {
 	notAfter  time.Time // end of the bundle that decided; zero for none
 	begin     time.Time
 	mounted   []objectVersion // what the volume holds now, on a rotation
+	standing  standing
 }
 
 // publish releases the requested objects to one pod, or nothing at all: when
@@ -69,7 +70,9 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 	a := asked{begin: d.c.Clock()}
 	input, err := d.facts(ctx, m, phase, &a)
 	if err != nil {
-		d.c.Recorder.Owe(audit.Rejected(auditClaim(m), classify(err).reason))
+		if !m.gaveWay(ctx, err) {
+			d.c.Recorder.Owe(audit.Rejected(auditClaim(m), classify(err).reason))
+		}
 		return a, err
 	}
 	engine := d.c.Policy.Active()
@@ -78,7 +81,9 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 	if a.decision.Verdict() == policies.VerdictError && errors.Is(ctx.Err(), context.Canceled) {
 		// An unpublish came in between: no policy was slow, and nobody should
 		// be told so.
-		d.c.Recorder.Owe(audit.Rejected(auditClaim(m), audit.ReasonAborted))
+		if !m.gaveWay(ctx, ctx.Err()) {
+			d.c.Recorder.Owe(audit.Rejected(auditClaim(m), audit.ReasonAborted))
+		}
 		return a, ctx.Err()
 	}
 	hardening.FaultPoint("decide/decided")
@@ -86,7 +91,7 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 	d.c.Decided(a.decision)
 	event := audit.Decided(a.decision).SawObjects(a.seen)
 	a.intent = event.ID
-	err = d.record(ctx, a.decision, event)
+	err = d.record(ctx, m, a.decision, event)
 	hardening.FaultPoint("decide/recorded")
 	if err != nil {
 		return a, err
@@ -103,10 +108,11 @@ func (d *Driver) decide(ctx context.Context, m *mountRequest, phase policies.Pha
 
 // record makes an allow durable. A refusal needs no proof to stand: its event
 // is owed where it cannot be recorded, and where it revokes nobody waits for
-// the log (promise P8).
-func (d *Driver) record(ctx context.Context, decision policies.Decision, e audit.Event) error {
+// the log (promise P8). Nor does it where nothing is fetched: an allow that
+// releases nothing must not hold up the denial of the next volume.
+func (d *Driver) record(ctx context.Context, m *mountRequest, decision policies.Decision, e audit.Event) error {
 	allowed := decision.Verdict() == policies.VerdictAllow
-	if !allowed && decision.Input().Phase == policies.PhaseRotate {
+	if m.again != nil || !allowed && decision.Input().Phase == policies.PhaseRotate {
 		d.c.Recorder.Owe(e)
 		return nil
 	}
@@ -130,6 +136,12 @@ func (d *Driver) facts(ctx context.Context, m *mountRequest, phase policies.Phas
 			return policies.Input{}, err
 		}
 	}
+	if m.again != nil {
+		if confirmed, err = m.again.complete(confirmed); err != nil {
+			return policies.Input{}, err
+		}
+	}
+	a.standing = standingOf(confirmed)
 	d.tellUnverified(ctx, phase, confirmed)
 	hardening.FaultPoint("decide/identity-confirmed")
 	d.budget.own(m.key, m.claim.Namespace) // which is confirmed now
@@ -292,8 +304,9 @@ func (d *Driver) remember(m *mountRequest, a asked, got provider.Delivered) {
 		Provider: in.SPC.Provider, ParametersSHA256: in.SPC.ParametersSHA256, DecisionID: a.decision.ID,
 		DueAt: now.Add(d.refreshAfter(a.decision.Obligations)), Versions: versionsOf(got),
 		TokenVerified: tokenVerified(in),
-	}.fetched(now)
+	}.by(a.decision).fetched(now)
 	d.c.Records.put(rec)
+	d.requests.keep(m, a)
 	d.c.Logger.Info("volume mounted", slog.String(keyNamespace, rec.Namespace), slog.String(keyPod, rec.Pod),
 		slog.String(keyVolume, rec.Volume), slog.String(keyProvider, rec.Provider), slog.String(keyDecision, rec.DecisionID),
 		slog.Int(keyCount, len(got.Files)), slog.Duration(keyDuration, now.Sub(a.begin)))

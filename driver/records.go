@@ -43,6 +43,9 @@ type record struct {
 	Excused          time.Duration   `json:"excused,omitempty"`   // since FetchedAt, that counts for no time to live
 	TTLMissed        bool            `json:"ttlMissed,omitempty"` // and that is recorded
 	Denial           denial          `json:"denial,omitzero"`
+	Bundle           string          `json:"bundle,omitempty"`   // digest of the policy of the last verdict
+	Library          string          `json:"library,omitempty"`  // and of the library with it
+	Redecide         bool            `json:"redecide,omitempty"` // kubelet's next call decides, whether a fetch is due or not
 	// Restored marks what an earlier process wrote, which may have died while
 	// it refreshed the volume.
 	Restored bool `json:"-"`

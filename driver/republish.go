@@ -50,7 +50,7 @@ func (d *Driver) republish(ctx context.Context, req *csi.NodePublishVolumeReques
 	}
 	m.wasVerified = rec.TokenVerified
 	hardening.FaultPoint("refresh/due")
-	err = d.refreshBounded(ctx, m, rec)
+	err = d.refreshBounded(ctx, m, func(dir *hardening.Target) error { return d.refresh(ctx, m, dir, rec) })
 	if _, revoked := errors.AsType[*revokedError](err); revoked {
 		return statusOf(err)
 	}
@@ -60,10 +60,16 @@ func (d *Driver) republish(ctx context.Context, req *csi.NodePublishVolumeReques
 	return nil
 }
 
-// due reports whether the time of a volume has come. A time further off than
+// due reports whether policy is asked about a volume: its time has come, there
+// is something to ask before that, or something that kubelet has not been told.
+func (d *Driver) due(rec record) bool {
+	return rec.Redecide || rec.Denial.Untold || d.timeCome(rec)
+}
+
+// timeCome reports whether the time of a volume has come. A time further off than
 // any that is set was set by a clock that is back now: waiting for it could
 // keep a denial from being noticed for years.
-func (d *Driver) due(rec record) bool {
+func (d *Driver) timeCome(rec record) bool {
 	now := d.c.Clock()
 	return !now.Before(rec.DueAt) || rec.DueAt.Sub(now) > d.longestWait()
 }
@@ -81,7 +87,7 @@ var errStuck = errors.New("the volume does not answer: somebody may hold it up w
 // of a file in its volume for as long as it likes; that must hold up neither
 // the unpublish nor anybody else. The goroutine owns what it uses, and until it
 // ends the volume is not refreshed again.
-func (d *Driver) refreshBounded(ctx context.Context, m *mountRequest, rec record) error {
+func (d *Driver) refreshBounded(ctx context.Context, m *mountRequest, refresh func(*hardening.Target) error) error {
 	if !d.refreshing.add(m.key) {
 		m.wipe()
 		return errStuck
@@ -89,7 +95,7 @@ func (d *Driver) refreshBounded(ctx context.Context, m *mountRequest, rec record
 	done := make(chan error, 1)
 	var over atomic.Bool // whoever sets it first: the goroutine ended, or it was left behind
 	go func() {
-		err := d.refreshSafely(ctx, m, rec)
+		err := d.refreshSafely(m.key, refresh)
 		m.wipe()
 		if !over.CompareAndSwap(false, true) {
 			d.reconcile(m.target)
@@ -131,19 +137,19 @@ func (d *Driver) reconcile(t target) {
 
 // refreshSafely opens the target for itself, and keeps a panic from ending the
 // process: no interceptor sees this goroutine.
-func (d *Driver) refreshSafely(ctx context.Context, m *mountRequest, rec record) (err error) {
+func (d *Driver) refreshSafely(k targetKey, refresh func(*hardening.Target) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.c.Logger.Error("refresh panicked", slog.String(keyStack, string(debug.Stack())))
 			err = errors.New("refresh panicked")
 		}
 	}()
-	dir, err := d.c.Volumes.Target(m.key.podUID, m.key.volume)
+	dir, err := d.c.Volumes.Target(k.podUID, k.volume)
 	if err != nil {
 		return fmt.Errorf("open target: %w", err)
 	}
 	defer dir.Close()
-	return d.refresh(ctx, m, dir, rec)
+	return refresh(dir)
 }
 
 // refresh decides again and, where rotation is on, fetches again.
@@ -155,18 +161,28 @@ func (d *Driver) refresh(ctx context.Context, m *mountRequest, dir *hardening.Ta
 		d.c.Records.put(rec)
 		return err
 	}
-	rec = rec.decided(d.c.Clock(), d.longestWait()+republishPeriod)
+	d.requests.keep(m, a)
+	only := rec.Redecide && !d.timeCome(rec) // only decided on again
+	rec = rec.decided(d.c.Clock(), d.longestWait()+republishPeriod).by(a.decision)
 	r := revocation{m: m, dir: dir, asked: a, cause: audit.ReasonPolicyDenied, held: rec.Denial.Held, err: &revokedError{denial}}
 	if denied {
 		return d.deny(ctx, r, rec)
 	}
 	rec.Denial = rec.Denial.allowed()
+	if only && !rec.Denial.Empty {
+		d.stays(rec, a)
+		return nil
+	}
 	if !d.fetches(rec, dir) {
 		rec = identified(rec, m, a)
 		rec.DueAt, rec.Failures = d.c.Clock().Add(decisionInterval), 0
 		d.c.Records.put(rec)
+		if err := d.told(r, rec); err != nil {
+			return err
+		}
 		return d.expire(ctx, r, rec)
 	}
+	rec.Denial.Untold = false // it comes back, or an event says why it does not
 	d.c.Records.put(rec)
 	err = d.fetchAgain(ctx, r, rec)
 	if err == nil {
@@ -268,6 +284,7 @@ func (d *Driver) postpone(ctx context.Context, t target, err error) {
 	rec, _ := d.c.Records.get(t.key)
 	rec.PodUID, rec.Volume = t.key.podUID, t.key.volume
 	rec.Failures++
+	rec.Redecide = false // the next try decides
 	rec.DueAt = d.c.Clock().Add(d.backoff(rec.Failures))
 	d.c.Records.put(rec)
 	o := classify(err)

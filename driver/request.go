@@ -116,6 +116,7 @@ type mountRequest struct {
 
 	provider    string // of the class, once that was read
 	wasVerified bool   // a token of the mounted volume was verified before
+	again       *again // nil in a call of kubelet's
 }
 
 // wipe overwrites what kubelet handed over.

@@ -57,12 +57,17 @@ func (d *Driver) deny(ctx context.Context, r revocation, rec record) error {
 	rec.DueAt, rec.Failures = now.Add(confirmAfter), 0
 	d.c.Records.put(rec)
 	hardening.FaultPoint("deny/noted")
-	d.metrics.rotated(ctx, rec.Provider, metricDenied, 0)
+	if r.m.again == nil { // else nobody was to rotate anything
+		d.metrics.rotated(ctx, rec.Provider, metricDenied, 0)
+	}
 	if rec.Denial.First.Equal(now) {
 		d.logDenial(rec, "policy denies a mounted volume; its content goes if the next evaluation agrees, unless policy keeps it")
 	}
 	switch {
-	case rec.Denial.Empty && isEmpty(r.dir), !rec.Denial.confirmed():
+	case rec.Denial.Empty && isEmpty(r.dir):
+		return d.told(r, rec)
+	case !rec.Denial.confirmed():
+		d.pending.add(task{key: rec.key(), cause: causeDenial, at: rec.Denial.First.Add(confirmAfter)})
 		return nil
 	case r.asked.decision.Obligations.OnRevoke == policies.OnLossKeep:
 		return d.expire(ctx, r, rec)
@@ -95,12 +100,27 @@ func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
 	}
 	d.metrics.revocations.Add(ctx, 1, with("outcome", "emptied"))
 	rec.Denial.Emptying, rec.Denial.Empty, rec.Denial.Expired = false, true, r.cause == audit.ReasonTTLExpired
+	rec.Denial.Untold = r.m.again != nil
 	// The provider must not be told of versions that nobody holds any more.
 	rec.Versions = nil
 	d.c.Records.put(rec)
 	hardening.FaultPoint("revoke/remembered")
 	d.tellStatus(rec)
 	d.logDenial(rec, "mounted secrets revoked: the volume is empty")
+	return r.err
+}
+
+// told is the answer to kubelet's first call after a volume was emptied without
+// one: what a revocation in its call would have answered.
+func (d *Driver) told(r revocation, rec record) error {
+	if r.m.again != nil || !rec.Denial.Untold {
+		return nil
+	}
+	rec.Denial.Untold = false
+	d.c.Records.put(rec)
+	if rec.Denial.Expired {
+		return &revokedError{}
+	}
 	return r.err
 }
 

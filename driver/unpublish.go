@@ -66,6 +66,8 @@ func (d *Driver) forget(t target) {
 	rec, _ := d.c.Records.get(t.key)
 	d.brake.bury(rec.Denial, d.c.Clock())
 	d.c.Records.remove(t.key)
+	d.requests.forget(t.key)
+	d.pending.forget(t.key)
 	d.budget.release(t.key)
 	d.legacy.remove(t.key)
 	d.orphans.forget(t.key)

@@ -29,6 +29,9 @@ func (p *plugin) openAudit(ctx context.Context) error {
 // reportPolicy records what became of a bundle.
 func (p *plugin) reportPolicy(r bundle.Report) {
 	b := audit.Bundle{Digest: r.Digest, Previous: p.activePolicy, Serial: r.Manifest.Serial, Signed: r.Signed}
+	if r.Active != p.activePolicy && p.driver != nil { // which looks at its start by itself
+		p.driver.PolicyChanged()
+	}
 	p.activePolicy = r.Active
 	if r.Err == nil {
 		p.logger.Info("policy active", slog.String(keyDigest, r.Digest), slog.Int64(keySerial, r.Manifest.Serial), slog.Bool(keySigned, r.Signed))

@@ -87,7 +87,7 @@ func (p *plugin) openManifests(dir string) error {
 func (p *plugin) openCluster(config *rest.Config) error {
 	c := &cluster{}
 	var err error
-	if c.reader, err = apiserver.New(apiserver.Config{REST: config, Node: p.o.nodeID, DriverName: p.o.driverName, Logger: p.logger}); err != nil {
+	if c.reader, err = apiserver.New(apiserver.Config{REST: config, Node: p.o.nodeID, DriverName: p.o.driverName, Logger: p.logger, PodChanged: p.podChanged}); err != nil {
 		return p.unreadable(err) // the rest was checked with the flags
 	}
 	c.object = newDriverObject(c.reader.CSIDriver)
@@ -104,6 +104,10 @@ func (p *plugin) openCluster(config *rest.Config) error {
 	p.logger.Info("facts come from the API server")
 	return nil
 }
+
+// podChanged has the volumes of a pod decided on again. The cluster is watched
+// once there is a driver.
+func (p *plugin) podChanged(uid string) { p.driver.PodChanged(uid) }
 
 // verifier confirms pods: with the cluster's token keys where there are any.
 func (p *plugin) verifier() (*identity.Verifier, error) {

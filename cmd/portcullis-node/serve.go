@@ -59,6 +59,7 @@ func (p *plugin) serve(ctx context.Context) error {
 	}()
 	p.tellCluster(ctx)
 	go p.sweepOrphans(ctx)
+	defer p.reauthorise(ctx)()
 	p.logger.Info("serving", slog.String(keyEndpoint, p.o.endpoint), slog.String(keyVersion, version()), slog.String(keyNode, p.o.nodeID))
 	err = p.driver.Serve(ctx, listener)
 	if ctx.Err() == nil {
@@ -84,6 +85,21 @@ func (p *plugin) serveEndpoints(ctx context.Context) error {
 	}
 	p.health.Set(p.checks())
 	return nil
+}
+
+// reauthorise has mounted volumes decided on again until stop has been called,
+// which returns once nothing uses the log and the volumes any more.
+func (p *plugin) reauthorise(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.driver.Reauthorise(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // sweepOrphans looks for volumes that nobody will unpublish.

@@ -58,6 +58,12 @@ type Confirmed struct {
 	// ContextTokens says that kubelet's tokens are Claim.ContextTokens: the
 	// CSIDriver object has it put them there.
 	ContextTokens bool
+	// Doubtful says that a token was not verified for a reason that keys and
+	// clocks may have as well as the pod: the next request may find it verified.
+	Doubtful bool
+	// Driver is the resourceVersion of the CSIDriver object, which says what
+	// tokens kubelet gets.
+	Driver string
 }
 
 // Cluster reads the objects that identify a pod. A missing object is an error
@@ -144,7 +150,7 @@ func (v *Verifier) Verify(ctx context.Context, c Claim) (Confirmed, error) {
 	if err != nil {
 		return Confirmed{}, err
 	}
-	confirmed.ContextTokens = fromContext
+	confirmed.ContextTokens, confirmed.Driver = fromContext, object.ResourceVersion
 	return v.checkTokens(ctx, confirmed, tokens, c.WasVerified)
 }
 

@@ -74,6 +74,7 @@ func (v *Verifier) checkTokens(ctx context.Context, c Confirmed, tokens Tokens, 
 			c.Unverified = append(c.Unverified, UnverifiedToken{audience, string(problem)})
 		}
 		c.TokenVerified = c.TokenVerified || problem == ""
+		c.Doubtful = c.Doubtful || problem.doubtful()
 	}
 	return c, nil
 }

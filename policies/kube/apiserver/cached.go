@@ -46,6 +46,7 @@ type cached struct {
 	log      *complaints
 	store    cache.Store
 	mirror   *cache.Reflector
+	changed  func(uid string) // nil where nobody wants to know
 
 	mu    sync.Mutex
 	heard time.Time // when the store last got what the API server said; zero: never
@@ -69,7 +70,7 @@ func (r *Reader) addCaches() error {
 	}
 	codec := runtime.NewParameterCodec(scheme)
 	r.pods = &cached{
-		kind: podKind, selector: onNode(r.c.Node), accept: acceptJSON,
+		kind: podKind, selector: onNode(r.c.Node), accept: acceptJSON, changed: r.c.PodChanged,
 		list: func() runtime.Object { return &corev1.PodList{} },
 	}
 	r.namespaces = &cached{
@@ -136,8 +137,8 @@ type heardStore struct {
 	c *cached
 }
 
-func (s heardStore) Add(o any) error    { return s.c.after(s.Store.Add(o)) }
-func (s heardStore) Update(o any) error { return s.c.after(s.Store.Update(o)) }
+func (s heardStore) Add(o any) error    { return s.put(o, s.Store.Add) }
+func (s heardStore) Update(o any) error { return s.put(o, s.Store.Update) }
 func (s heardStore) Delete(o any) error { return s.c.after(s.Store.Delete(o)) }
 
 // Bookmark says that there is nothing new.
@@ -147,7 +148,7 @@ func (s heardStore) Bookmark(string) error { return s.c.after(nil) }
 func (s heardStore) Transformer() cache.TransformFunc { return strip }
 
 func (s heardStore) Replace(all []any, version string) error {
-	err := s.c.after(s.Store.Replace(all, version))
+	err := s.replace(all, version)
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.c.full = s.c.full || err == nil

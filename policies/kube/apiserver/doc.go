@@ -21,6 +21,10 @@
 // environment variables of containers are dropped as they arrive. Objects that
 // are returned are the caller's own.
 //
+// A pod of this node whose spec changes while it runs, which other images and
+// added ephemeral containers do, is told of, also one that is too large to be
+// kept. Changes of labels, annotations, namespaces and service accounts are not.
+//
 // It does not promise that an object has not changed since it was read: every
 // object carries its resourceVersion. The caller starts Run, which may fail to
 // reach anybody for as long as it likes: reads work without it.

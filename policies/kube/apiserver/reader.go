@@ -40,6 +40,10 @@ type Config struct {
 	Logger     *slog.Logger
 	// Clock is absent: time.Now. A test can let time pass.
 	Clock func() time.Time
+	// PodChanged is called with the UID of a pod of this node whose containers
+	// have other images than before, or are more; absent: nobody is told. It
+	// must not wait: the watch does while it runs.
+	PodChanged func(uid string)
 	// ReadTimeout bounds one request; absent: five seconds.
 	ReadTimeout time.Duration
 }

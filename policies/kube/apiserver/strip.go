@@ -65,13 +65,13 @@ func stripPod(p *corev1.Pod) *corev1.Pod {
 	}
 }
 
-// cachedPod leaves of a pod that is too large only the name: without a UID it
-// is nobody's, and who asks for it is given what is read live.
+// cachedPod leaves of a pod that is too large only the name, and a digest: without
+// a UID it is nobody's, and who asks for it is given what is read live.
 func cachedPod(p *corev1.Pod) *corev1.Pod {
 	if p.Size() <= maxCachedPod {
 		return p
 	}
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace, ResourceVersion: p.ResourceVersion}}
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace, ResourceVersion: p.ResourceVersion, Annotations: annotated(p)}}
 }
 
 // stripVolumes keeps every name: a volume that is not ours is not the same as
