@@ -42,7 +42,7 @@ func TestABundleReachesAFullNode(t *testing.T) {
 		began = time.Now()
 		n.deny(policiestest.WithConfig("mass_revoke: true"))
 		n.driver.PolicyChanged()
-		n.await("revoked", func() bool { return n.emptied(fleet) == liveVolumes })
+		n.awaitRevoked(fleet...)
 		took := time.Since(began)
 		t.Logf("revoked after %v", took)
 		if took < confirmAfter || took > 25*time.Second {
