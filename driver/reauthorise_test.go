@@ -82,6 +82,22 @@ func (n *node) awaitDecided(pods ...pod) {
 	})
 }
 
+// awaitRevoked waits until each pod has an empty volume.
+func (n *node) awaitRevoked(pods ...pod) {
+	n.t.Helper()
+	n.await("revoked", func() bool {
+		for _, p := range pods {
+			if !n.recordOf(p).Denial.Empty {
+				return false
+			}
+		}
+		return true
+	})
+	if got := n.emptied(pods); got != len(pods) {
+		n.t.Errorf("volumes that are empty = %d, want %d", got, len(pods))
+	}
+}
+
 // awaitIdle waits until nothing is to be decided any more.
 func (n *node) awaitIdle() {
 	n.t.Helper()
@@ -125,7 +141,7 @@ func TestP9ABundleInForceRevokesWithoutKubelet(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond) // the queue is looked at once a second
 		n.expectContent(apiPod(), secretFiles())
 		n.clock.advance(confirmAfter)
-		n.await("revoked", func() bool { return n.recordOf(apiPod()).Denial.Empty })
+		n.awaitRevoked(apiPod())
 		n.expectContent(apiPod(), nil)
 		if diff := cmp.Diff(mounted, mountLines(t, n.target(apiPod()))); diff != "" {
 			t.Errorf("mount table changed (-before +after):\n%s", diff)
@@ -237,7 +253,7 @@ func TestP9AnotherImageRevokes(t *testing.T) {
 		n.patch(apiPod(), "evil.example/main:1")
 		n.awaitDenied(apiPod())
 		n.clock.advance(confirmAfter)
-		n.await("revoked", func() bool { return n.recordOf(apiPod()).Denial.Empty })
+		n.awaitRevoked(apiPod())
 		n.expectContent(apiPod(), nil)
 		n.expectContent(other, secretFiles())
 		n.expectCalls(2)
@@ -285,7 +301,7 @@ func TestP9AnImageThatChangesDuringARefresh(t *testing.T) {
 			}
 			n.awaitDenied(apiPod())
 			n.clock.advance(confirmAfter)
-			n.await("revoked", func() bool { return n.recordOf(apiPod()).Denial.Empty })
+			n.awaitRevoked(apiPod())
 			n.expectContent(apiPod(), nil)
 		})
 	}
@@ -326,7 +342,7 @@ func TestP9ErrorsOfReauthorisationKeepContent(t *testing.T) {
 			n.mustPublish(apiPod())
 			n.awaitDenied(apiPod())
 			n.clock.advance(confirmAfter)
-			n.await("revoked", func() bool { return n.recordOf(apiPod()).Denial.Empty })
+			n.awaitRevoked(apiPod())
 		})
 	}
 }
@@ -366,7 +382,7 @@ func TestP8ReauthorisationWaitsForNoLog(t *testing.T) {
 	n.driver.PolicyChanged()
 	n.awaitDenied(fleet...)
 	n.clock.advance(confirmAfter)
-	n.await("revoked", func() bool { return n.emptied(fleet) == len(fleet) })
+	n.awaitRevoked(fleet...)
 	// Three times 24 evaluations at twenty a second; a wait for the log would be
 	// two seconds for each.
 	if took := time.Since(began); took > 20*time.Second {
@@ -417,7 +433,7 @@ func TestP9TheBrakeHoldsReauthorisation(t *testing.T) {
 	n.expectAlarm(pods)
 	n.deny(policiestest.WithConfig("mass_revoke: true"))
 	n.driver.PolicyChanged()
-	n.await("revoked", func() bool { return n.emptied(fleet) == pods })
+	n.awaitRevoked(fleet...)
 	told := 0
 	for _, p := range fleet {
 		if err := n.publish(p); err != nil {
