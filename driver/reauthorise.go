@@ -240,7 +240,7 @@ func (d *Driver) stays(rec record, a asked) {
 	switch due := rec.FetchedAt.Add(d.refreshAfter(a.decision.Obligations)); {
 	case rec.Denial.Empty:
 		rec.DueAt, rec.Failures = now, 0
-	case !rec.FetchedAt.IsZero() && due.Before(rec.DueAt):
+	case d.c.Rotation.Enabled && !rec.FetchedAt.IsZero() && due.Before(rec.DueAt):
 		rec.DueAt = due
 	}
 	d.c.Records.put(rec)
