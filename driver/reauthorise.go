@@ -111,8 +111,8 @@ func (d *Driver) plan() {
 		rec, known := d.c.Records.get(k)
 		return known && d.upToDate(rec) && !slices.Contains(busy, k)
 	})
-	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	at := d.c.Clock().Add(rand.N(reauthoriseStart))
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) //nolint:gosec // G404: who guesses the order gains nothing
+	at := d.c.Clock().Add(rand.N(reauthoriseStart)) //nolint:gosec // G404: spreads load
 	for _, k := range keys {
 		d.pending.add(task{key: k, cause: causePolicy, at: at})
 		at = at.Add(reauthorisePause)
