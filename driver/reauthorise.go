@@ -112,7 +112,7 @@ func (d *Driver) plan() {
 		return known && d.upToDate(rec) && !slices.Contains(busy, k)
 	})
 	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) //nolint:gosec // G404: who guesses the order gains nothing
-	at := d.c.Clock().Add(rand.N(reauthoriseStart)) //nolint:gosec // G404: spreads load
+	at := d.c.Clock().Add(rand.N(reauthoriseStart))                                 //nolint:gosec // G404: spreads load
 	for _, k := range keys {
 		d.pending.add(task{key: k, cause: causePolicy, at: at})
 		at = at.Add(reauthorisePause)
