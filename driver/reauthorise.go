@@ -111,8 +111,8 @@ func (d *Driver) plan() {
 		rec, known := d.c.Records.get(k)
 		return known && d.upToDate(rec) && !slices.Contains(busy, k)
 	})
-	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	at := d.c.Clock().Add(rand.N(reauthoriseStart))
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) //nolint:gosec // G404: who guesses the order gains nothing
+	at := d.c.Clock().Add(rand.N(reauthoriseStart))                                 //nolint:gosec // G404: spreads load
 	for _, k := range keys {
 		d.pending.add(task{key: k, cause: causePolicy, at: at})
 		at = at.Add(reauthorisePause)
@@ -240,7 +240,7 @@ func (d *Driver) stays(rec record, a asked) {
 	switch due := rec.FetchedAt.Add(d.refreshAfter(a.decision.Obligations)); {
 	case rec.Denial.Empty:
 		rec.DueAt, rec.Failures = now, 0
-	case !rec.FetchedAt.IsZero() && due.Before(rec.DueAt):
+	case d.c.Rotation.Enabled && !rec.FetchedAt.IsZero() && due.Before(rec.DueAt):
 		rec.DueAt = due
 	}
 	d.c.Records.put(rec)

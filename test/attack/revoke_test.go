@@ -45,6 +45,9 @@ func ofRevocation(name string) bool {
 	return strings.HasPrefix(name, "deny/") || strings.HasPrefix(name, "revoke/")
 }
 
+// confirmAfter is the driver's time between two denials.
+const confirmAfter = 10 * time.Second
+
 // revokingPods are more than there are steps.
 const revokingPods = 40
 
@@ -65,6 +68,9 @@ func newRevoking(t *testing.T, protection string) *revoking {
 	r.each(r.publishFirst) // denied, for the first time
 	r.plugin.Stop()        // which writes volumes.db
 	r.plugin = nil
+	// The first call of each later process is the second evaluation: the driver's
+	// own timer would make it at the same time, without that call.
+	time.Sleep(confirmAfter)
 	return r
 }
 

@@ -107,7 +107,8 @@ func TestP9PolicyChangesReachPodsThatAreThere(t *testing.T) {
 	if took < 10*time.Second {
 		t.Errorf("one denial alone emptied the volume: it took %v, and two are ten seconds apart", took)
 	}
-	w.event(p, "the mounted secrets were revoked: denied by policy: PR-001", time.Minute)
+	// Kubelet is told with its next call: the volume was emptied without one.
+	w.event(p, "the mounted secrets were revoked: denied by policy: PR-001", 3*time.Minute)
 	if n := w.restarts(p, "main"); n != 0 || w.now(p).Status.Phase != corev1.PodRunning {
 		t.Errorf("the pod is %s after %d restarts, want it to run on", w.now(p).Status.Phase, n)
 	}
@@ -135,7 +136,7 @@ func TestEphemeralContainerEmptiesTheVolume(t *testing.T) {
 		t.Errorf("kubectl debug is not warned by the admission policy: %s", out)
 	}
 	w.emptied(p, 2*time.Minute)
-	w.event(p, "the mounted secrets were revoked: denied by policy: PR-203", time.Minute)
+	w.event(p, "the mounted secrets were revoked: denied by policy: PR-203", 3*time.Minute)
 	if n := w.restarts(p, "main"); n != 0 {
 		t.Errorf("the pod restarted %d times, want it to run on", n)
 	}

@@ -71,14 +71,14 @@ func TestChangesOfRunningPodsAreTold(t *testing.T) {
 	} {
 		for size, padding := range map[string]int{"": 0, " of a pod that is not kept": 40 << 10} {
 			t.Run(name+size, func(t *testing.T) {
-				make := func() *corev1.Pod {
+				made := func() *corev1.Pod {
 					p := pod()
 					p.Spec.InitContainers = []corev1.Container{{Name: "first", Image: "registry.example/init:1"}}
 					p.Annotations["padding"] = strings.Repeat("x", padding)
 					return p
 				}
-				f, l := watched(t, make())
-				changed := make()
+				f, l := watched(t, made())
+				changed := made()
 				c.change(changed)
 				f.api.put(markerPath, marker("a:1"))
 				f.api.put(podPath, changed)
