@@ -87,7 +87,9 @@ func TestACandidateComesAndGoes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx, 5*time.Millisecond) })
-	report(t, c, func(r shadow.Report) bool { return strings.Contains(r.Problem, "no candidate bundle is loaded: load policy bundle: ") })
+	report(t, c, func(r shadow.Report) bool {
+		return strings.Contains(r.Problem, "no candidate bundle is loaded: load policy bundle: ")
+	})
 	if err := c.Ready(); err == nil {
 		t.Error("Ready() = nil without a candidate, want a warning")
 	}

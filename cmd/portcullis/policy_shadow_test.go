@@ -70,7 +70,7 @@ func serveShadow(t *testing.T, n shadowed) string {
 
 func serveAdmin(t *testing.T, stop func(), report func() ([]byte, error)) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "admin") // t.TempDir() could be too long for a socket
+	dir, err := os.MkdirTemp("", "admin") //nolint:usetesting // t.TempDir() could be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,18 +23,18 @@ import (
 type slowAPI struct {
 	*httptest.Server
 	let           chan struct{} // closed: at once
-	asked         sync.Map      // path -> *atomic.Int64
+	mu            sync.Mutex
+	asked         map[string]int // by path
 	running, most atomic.Int64
 }
 
 func newSlowAPI(t *testing.T) *slowAPI {
 	t.Helper()
-	a := &slowAPI{let: make(chan struct{})}
+	a := &slowAPI{let: make(chan struct{}), asked: map[string]int{}}
 	a.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		count, _ := a.asked.LoadOrStore(r.URL.Path, new(atomic.Int64))
-		if n, ok := count.(*atomic.Int64); ok {
-			n.Add(1)
-		}
+		a.mu.Lock()
+		a.asked[r.URL.Path]++
+		a.mu.Unlock()
 		for now := a.running.Add(1); ; {
 			most := a.most.Load()
 			if now <= most || a.most.CompareAndSwap(most, now) {
@@ -51,6 +51,12 @@ func newSlowAPI(t *testing.T) *slowAPI {
 	}))
 	t.Cleanup(a.Close)
 	return a
+}
+
+func (a *slowAPI) count(path string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.asked[path]
 }
 
 func (a *slowAPI) reader(t *testing.T) *cluster.Reader {
@@ -82,13 +88,12 @@ func TestManyReadersAskOnceAndAFewAtATime(t *testing.T) {
 	close(a.let)
 	reading.Wait()
 	asked := 0
-	a.asked.Range(func(path, count any) bool {
+	for path, n := range a.asked {
 		asked++
-		if n, ok := count.(*atomic.Int64); !ok || n.Load() != 1 {
-			t.Errorf("%v was asked for %v times, want once", path, count)
+		if n != 1 {
+			t.Errorf("%s was asked for %d times, want once", path, n)
 		}
-		return true
-	})
+	}
 	if asked != accounts || a.most.Load() != 8 {
 		t.Errorf("%d objects were asked for, %d at a time, want %d and 8", asked, a.most.Load(), accounts)
 	}
@@ -117,7 +122,7 @@ func TestWhoWaitsForAnAnswerMayGiveUp(t *testing.T) {
 	if got, err := r.ServiceAccount(t.Context(), "payments", "api"); err != nil || got.Name != "api" {
 		t.Errorf("ServiceAccount() = %v, %v, want the answer of before", got, err)
 	}
-	if n, ok := a.asked.Load("/api/v1/namespaces/payments/serviceaccounts/api"); !ok || n.(*atomic.Int64).Load() != 1 { //nolint:forcetypeassert // nothing else is in it
-		t.Errorf("it was asked for %v times, want once", n)
+	if n := a.count("/api/v1/namespaces/payments/serviceaccounts/api"); n != 1 {
+		t.Errorf("it was asked for %d times, want once", n)
 	}
 }
