@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // content is what has to be signed: a manifest, or the tarball as a blob.
@@ -121,7 +122,7 @@ func readDescriptor(raw json.RawMessage, further ...string) (descriptor, error) 
 	if d.digest, err = text(members, "digest"); err != nil {
 		return d, err
 	}
-	if _, err := sumOf(d.digest); err != nil {
+	if err := checkDigest(d.digest); err != nil {
 		return d, err
 	}
 	// ParseInt, not Unmarshal: 1e3 and 1.0 are no sizes.
@@ -143,15 +144,12 @@ func checkAnnotations(raw json.RawMessage) error {
 	return nil
 }
 
-// sumOf reads a digest in its one spelling.
-func sumOf(digest string) ([]byte, error) {
+// checkDigest refuses all but the one spelling of a digest.
+func checkDigest(digest string) error {
 	const prefix = "sha256:"
-	if len(digest) != len(prefix)+2*sha256.Size || digest[:len(prefix)] != prefix {
-		return nil, fmt.Errorf("digest %q is not sha256:<64 hexadecimal digits>", digest)
+	sum, err := hex.DecodeString(strings.TrimPrefix(digest, prefix))
+	if err != nil || len(sum) != sha256.Size || prefix+hex.EncodeToString(sum) != digest {
+		return fmt.Errorf("digest %q is not sha256:<64 lower-case hexadecimal digits>", digest)
 	}
-	sum, err := hex.DecodeString(digest[len(prefix):])
-	if err != nil || prefix+hex.EncodeToString(sum) != digest {
-		return nil, fmt.Errorf("digest %q is not sha256:<64 lower-case hexadecimal digits>", digest)
-	}
-	return sum, nil
+	return nil
 }
