@@ -69,7 +69,7 @@ func readPayload(document []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := sumOf(digest); err != nil {
+	if err := checkDigest(digest); err != nil {
 		return "", err
 	}
 	return text(critical, "type")

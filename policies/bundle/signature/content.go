@@ -3,11 +3,13 @@ package signature
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // content is what has to be signed: a manifest, or the tarball as a blob.
@@ -21,6 +23,22 @@ type content struct {
 func newContent(data []byte, blob bool) content {
 	sum := sha256.Sum256(data)
 	return content{bytes: data, sum: sum[:], digest: "sha256:" + hex.EncodeToString(sum[:]), blob: blob}
+}
+
+// hashesTo says whether a hash is that of the content, by one of those that cosign
+// signs with; their lengths tell them apart.
+func (c content) hashesTo(sum []byte) bool {
+	switch len(sum) {
+	case sha256.Size:
+		return bytes.Equal(sum, c.sum)
+	case sha512.Size384:
+		own := sha512.Sum384(c.bytes)
+		return bytes.Equal(sum, own[:])
+	case sha512.Size:
+		own := sha512.Sum512(c.bytes)
+		return bytes.Equal(sum, own[:])
+	}
+	return false
 }
 
 // contentOf returns what has to be signed for an artifact. That of a manifest
@@ -104,7 +122,7 @@ func readDescriptor(raw json.RawMessage, further ...string) (descriptor, error) 
 	if d.digest, err = text(members, "digest"); err != nil {
 		return d, err
 	}
-	if _, err := sumOf(d.digest); err != nil {
+	if err := checkDigest(d.digest); err != nil {
 		return d, err
 	}
 	// ParseInt, not Unmarshal: 1e3 and 1.0 are no sizes.
@@ -126,15 +144,12 @@ func checkAnnotations(raw json.RawMessage) error {
 	return nil
 }
 
-// sumOf reads a digest in its one spelling.
-func sumOf(digest string) ([]byte, error) {
+// checkDigest refuses all but the one spelling of a digest.
+func checkDigest(digest string) error {
 	const prefix = "sha256:"
-	if len(digest) != len(prefix)+2*sha256.Size || digest[:len(prefix)] != prefix {
-		return nil, fmt.Errorf("digest %q is not sha256:<64 hexadecimal digits>", digest)
+	sum, err := hex.DecodeString(strings.TrimPrefix(digest, prefix))
+	if err != nil || len(sum) != sha256.Size || prefix+hex.EncodeToString(sum) != digest {
+		return fmt.Errorf("digest %q is not sha256:<64 lower-case hexadecimal digits>", digest)
 	}
-	sum, err := hex.DecodeString(digest[len(prefix):])
-	if err != nil || prefix+hex.EncodeToString(sum) != digest {
-		return nil, fmt.Errorf("digest %q is not sha256:<64 lower-case hexadecimal digits>", digest)
-	}
-	return sum, nil
+	return nil
 }

@@ -89,6 +89,7 @@ type Error struct {
 	Detail  string // one line, printable
 }
 
+// Error is one line: what is refused, why, and what to do about it.
 func (e *Error) Error() string {
 	problem, hint := e.Reason.text()
 	var b strings.Builder

@@ -116,8 +116,17 @@ func (k Keyless) witness(a *Authority) *ca.VirtualSigstore {
 	return a.virtual
 }
 
+// signing is somebody with a certificate, about to sign.
+type signing struct {
+	Keyless
+
+	log  *ca.VirtualSigstore // and timestamp authority
+	leaf *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
 // issue makes a certificate. It fills in the times.
-func (a *Authority) issue(t testing.TB, k *Keyless) (*x509.Certificate, *ecdsa.PrivateKey) {
+func (a *Authority) issue(t testing.TB, k Keyless) signing {
 	t.Helper()
 	if k.Issued.IsZero() {
 		k.Issued = time.Now().Add(-2 * time.Minute)
@@ -133,34 +142,34 @@ func (a *Authority) issue(t testing.TB, k *Keyless) (*x509.Certificate, *ecdsa.P
 	if err != nil {
 		t.Fatal(err)
 	}
-	return leaf, key
+	return signing{k, k.witness(a), leaf, key}
 }
 
 // Sign signs an artifact with a certificate, in a form.
 func (a *Authority) Sign(t testing.TB, k Keyless, f Form, artifact signature.Artifact) signature.Signature {
 	t.Helper()
-	leaf, key := a.issue(t, &k)
+	g := a.issue(t, k)
 	switch {
 	case f.Format == signature.FormatClassic && f.Blob:
-		s := a.classic(t, k, leaf, key, artifact.Tarball)
+		s := g.classic(t, artifact.Tarball)
 		s.Payload = nil
 		return s
 	case f.Format == signature.FormatClassic:
-		return a.classic(t, k, leaf, key, Payload("cosign container image signature", Digest(artifact.Manifest)))
+		return g.classic(t, Payload("cosign container image signature", Digest(artifact.Manifest)))
 	case f.Blob:
-		return a.message(t, k, leaf, key, artifact.Tarball)
+		return g.message(t, artifact.Tarball)
 	}
 	predicate := k.Predicate
 	if predicate == "" {
 		predicate = SignPredicate
 	}
-	return a.envelope(t, k, leaf, key, Statement(predicate, Digest(artifact.Manifest)))
+	return g.envelope(t, Statement(predicate, Digest(artifact.Manifest)))
 }
 
 // entry is a log's entry for a signature over data.
-func (k Keyless) entry(t testing.TB, log *ca.VirtualSigstore, leaf *x509.Certificate, data, raw []byte) tlog.RekorPayload {
+func (g signing) entry(t testing.TB, data, raw []byte) tlog.RekorPayload {
 	t.Helper()
-	certificate, err := cryptoutils.MarshalCertificateToPEM(leaf)
+	certificate, err := cryptoutils.MarshalCertificateToPEM(g.leaf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,11 +181,11 @@ func (k Keyless) entry(t testing.TB, log *ca.VirtualSigstore, leaf *x509.Certifi
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := log.RekorLogID()
+	id, err := g.log.RekorLogID()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tlog.RekorPayload{Body: base64.StdEncoding.EncodeToString(body), IntegratedTime: k.Logged.Unix(), LogIndex: 7, LogID: id}
+	return tlog.RekorPayload{Body: base64.StdEncoding.EncodeToString(body), IntegratedTime: g.Logged.Unix(), LogIndex: 7, LogID: id}
 }
 
 func sign(t testing.TB, key crypto.Signer, data []byte) []byte {
@@ -189,17 +198,17 @@ func sign(t testing.TB, key crypto.Signer, data []byte) []byte {
 	return raw
 }
 
-func (a *Authority) classic(t testing.TB, k Keyless, leaf *x509.Certificate, key crypto.Signer, data []byte) signature.Signature {
+func (g signing) classic(t testing.TB, data []byte) signature.Signature {
 	t.Helper()
-	log, raw := k.witness(a), sign(t, key, data)
-	certificate, err := cryptoutils.MarshalCertificateToPEM(leaf)
+	raw := sign(t, g.key, data)
+	certificate, err := cryptoutils.MarshalCertificateToPEM(g.leaf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := signature.Signature{Base64: base64.StdEncoding.EncodeToString(raw), Payload: data, Certificate: certificate}
-	if !k.NoEntry {
-		entry := k.entry(t, log, leaf, data, raw)
-		promise, err := log.RekorSignPayload(entry)
+	if !g.NoEntry {
+		entry := g.entry(t, data, raw)
+		promise, err := g.log.RekorSignPayload(entry)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,8 +216,8 @@ func (a *Authority) classic(t testing.TB, k Keyless, leaf *x509.Certificate, key
 			Body: entry.Body, IntegratedTime: entry.IntegratedTime, LogIndex: entry.LogIndex, LogID: entry.LogID,
 		}})
 	}
-	if !k.NoTimestamp {
-		timestamp, err := log.TimestampResponse(raw)
+	if !g.NoTimestamp {
+		timestamp, err := g.log.TimestampResponse(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,10 +237,10 @@ func marshal(t testing.TB, value any) []byte {
 
 // message is a bundle of Sigstore for a file, of the version that takes a log's
 // promise for its proof.
-func (a *Authority) message(t testing.TB, k Keyless, leaf *x509.Certificate, key crypto.Signer, data []byte) signature.Signature {
+func (g signing) message(t testing.TB, data []byte) signature.Signature {
 	t.Helper()
-	log, raw, sum := k.witness(a), sign(t, key, data), sha256.Sum256(data)
-	payload := k.entry(t, log, leaf, data, raw)
+	raw, sum := sign(t, g.key, data), sha256.Sum256(data)
+	payload := g.entry(t, data, raw)
 	encoded, ok := payload.Body.(string)
 	if !ok {
 		t.Fatalf("body of a log entry is a %T", payload.Body)
@@ -248,16 +257,16 @@ func (a *Authority) message(t testing.TB, k Keyless, leaf *x509.Certificate, key
 	if err != nil {
 		t.Fatal(err)
 	}
-	return k.bundle(t, log, leaf, entry, raw, map[string]any{
+	return g.bundle(t, entry, raw, map[string]any{
 		"mediaType":        "application/vnd.dev.sigstore.bundle+json;version=0.1",
 		"messageSignature": map[string]any{"messageDigest": map[string]any{"algorithm": "SHA2_256", "digest": sum[:]}, "signature": raw},
 	})
 }
 
 // envelope is a bundle of Sigstore for a statement, with a proof of inclusion.
-func (a *Authority) envelope(t testing.TB, k Keyless, leaf *x509.Certificate, key crypto.Signer, statement []byte) signature.Signature {
+func (g signing) envelope(t testing.TB, statement []byte) signature.Signature {
 	t.Helper()
-	signer, err := sigstore.LoadSignerVerifier(key, crypto.SHA256)
+	signer, err := sigstore.LoadSignerVerifier(g.key, crypto.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +274,7 @@ func (a *Authority) envelope(t testing.TB, k Keyless, leaf *x509.Certificate, ke
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := cbundle.MakeNewBundle(leaf.PublicKey, nil, statement, text, nil, nil)
+	made, err := cbundle.MakeNewBundle(g.leaf.PublicKey, nil, statement, text, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,11 +287,11 @@ func (a *Authority) envelope(t testing.TB, k Keyless, leaf *x509.Certificate, ke
 		t.Fatal(err)
 	}
 	raw := envelope.Signature()
-	entry, err := k.witness(a).GenerateTlogEntry(leaf, envelope.Envelope, raw, k.Logged.Unix(), true)
+	entry, err := g.log.GenerateTlogEntry(g.leaf, envelope.Envelope, raw, g.Logged.Unix(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return k.bundle(t, k.witness(a), leaf, entry, raw, map[string]any{
+	return g.bundle(t, entry, raw, map[string]any{
 		"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
 		"dsseEnvelope": map[string]any{
 			"payload": statement, "payloadType": "application/vnd.in-toto+json", "signatures": []any{map[string]any{"sig": raw}},
@@ -291,18 +300,18 @@ func (a *Authority) envelope(t testing.TB, k Keyless, leaf *x509.Certificate, ke
 }
 
 // bundle adds to a bundle what proves who has signed, and when.
-func (k Keyless) bundle(t testing.TB, log *ca.VirtualSigstore, leaf *x509.Certificate, entry *tlog.Entry, raw []byte, b map[string]any) signature.Signature {
+func (g signing) bundle(t testing.TB, entry *tlog.Entry, raw []byte, b map[string]any) signature.Signature {
 	t.Helper()
-	certificate := map[string]any{"rawBytes": leaf.Raw}
+	certificate := map[string]any{"rawBytes": g.leaf.Raw}
 	material := map[string]any{"certificate": certificate}
 	if b["messageSignature"] != nil {
 		material = map[string]any{"x509CertificateChain": map[string]any{"certificates": []any{certificate}}}
 	}
-	if !k.NoEntry {
-		material["tlogEntries"] = []any{logEntry(t, log, entry)}
+	if !g.NoEntry {
+		material["tlogEntries"] = []any{logEntry(t, g.log, entry)}
 	}
-	if !k.NoTimestamp {
-		timestamp, err := log.TimestampResponse(raw)
+	if !g.NoTimestamp {
+		timestamp, err := g.log.TimestampResponse(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
