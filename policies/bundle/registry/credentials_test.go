@@ -155,7 +155,9 @@ func TestTokens(t *testing.T) {
 func TestNoCredentialLeavesTLS(t *testing.T) {
 	thief := start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"token":"x"}`) }), httptest.NewServer)
 	for name, h := range map[string]http.Handler{
-		"realm": bearer(func() string { return "http://" + strings.Replace(thief.host(), "127.0.0.1", "localhost", 1) + "/token" }, "t1")(http.NotFoundHandler()),
+		"realm": bearer(func() string {
+			return "http://" + strings.Replace(thief.host(), "127.0.0.1", "localhost", 1) + "/token"
+		}, "t1")(http.NotFoundHandler()),
 		"redirect": basic("robot", "password")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://"+strings.Replace(thief.host(), "127.0.0.1", "localhost", 1)+r.URL.Path, http.StatusTemporaryRedirect)
 		})),
