@@ -99,15 +99,24 @@ func pushMain(ctx context.Context, path, where string, o pushOptions) error {
 		return err
 	}
 	defer client.Close()
-	r, err := publish(ctx, client, ref, e, signer, signature.Format(o.signer.format))
+	r, err := publication{client, ref, signer, signature.Format(o.signer.format)}.publish(ctx, e)
 	if err != nil {
 		return withHint(err)
 	}
 	return o.output.print(r, r.text)
 }
 
+// publication is where a bundle goes, and who signs it.
+type publication struct {
+	client *registry.Client
+	ref    registry.Reference
+	signer *signature.Signer // nil: nobody
+	format signature.Format
+}
+
 // publish pushes by digest, signs, and moves the tag last.
-func publish(ctx context.Context, client *registry.Client, ref registry.Reference, e examined, s *signature.Signer, f signature.Format) (pushReport, error) {
+func (p publication) publish(ctx context.Context, e examined) (pushReport, error) {
+	client, ref, s := p.client, p.ref, p.signer
 	content, notes := e.signature.Tarball, map[string]string{"org.opencontainers.image.version": strconv.FormatInt(e.Serial, 10)}
 	if e.commit != "" {
 		notes["org.opencontainers.image.revision"] = e.commit
@@ -126,7 +135,7 @@ func publish(ctx context.Context, client *registry.Client, ref registry.Referenc
 	e.Bundle, e.Signed = at.String(), digest
 	r := pushReport{examined: e, Reference: at.String(), Tag: ref.Tag()}
 	if s != nil {
-		made, err := signature.Sign(ctx, *s, signature.Artifact{Tarball: content, Manifest: manifest}, f)
+		made, err := signature.Sign(ctx, *s, signature.Artifact{Tarball: content, Manifest: manifest}, p.format)
 		if err == nil {
 			err = client.Attach(ctx, at, digest, made)
 		}

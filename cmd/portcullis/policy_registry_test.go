@@ -17,7 +17,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/sigstore/cosign/v2/pkg/cosign"
 )
 
 // registryCommands are what scripts need to sign and publish.
@@ -57,20 +56,12 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], s.Listener.Addr().String())
 }
 
-// genkey makes a pair of keys, NAME.key and NAME.pub: genkey NAME, or with a
-// passphrase as cosign generate-key-pair does.
+// genkey makes a pair of keys, NAME.key and NAME.pub, as openssl does: genkey NAME.
 func genkey(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: genkey NAME [PASSPHRASE]")
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: genkey NAME")
 	}
 	write := func(suffix string, text []byte) { ts.Check(os.WriteFile(ts.MkAbs(args[0]+suffix), text, 0o600)) }
-	if len(args) == 2 {
-		keys, err := cosign.GenerateKeyPair(func(bool) ([]byte, error) { return []byte(args[1]), nil })
-		ts.Check(err)
-		write(".key", keys.PrivateBytes)
-		write(".pub", keys.PublicBytes)
-		return
-	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ts.Check(err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)

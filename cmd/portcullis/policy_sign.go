@@ -116,9 +116,8 @@ func signMain(ctx context.Context, where string, o signOptions) error {
 	if err != nil {
 		return err
 	}
-	format := signature.Format(o.signer.format)
 	if !registry.Is(where) {
-		return signFile(ctx, where, s, format, o)
+		return signFile(ctx, where, s, o)
 	}
 	if o.out != "" {
 		return &usageError{errors.New("--out is for files: a signature in a registry is attached to the bundle")}
@@ -143,7 +142,7 @@ func signMain(ctx context.Context, where string, o signOptions) error {
 	if err != nil {
 		return err
 	}
-	made, err := signature.Sign(ctx, s, p.artifact, format)
+	made, err := signature.Sign(ctx, s, p.artifact, signature.Format(o.signer.format))
 	if err != nil {
 		return withHint(err)
 	}
@@ -154,7 +153,8 @@ func signMain(ctx context.Context, where string, o signOptions) error {
 	return o.output.print(r, r.text)
 }
 
-func signFile(ctx context.Context, path string, s signature.Signer, format signature.Format, o signOptions) error {
+func signFile(ctx context.Context, path string, s signature.Signer, o signOptions) error {
+	format := signature.Format(o.signer.format)
 	content, err := readTarball(path)
 	if err != nil {
 		return err

@@ -84,21 +84,17 @@ func vouchMain(ctx context.Context, where string, o vouchOptions) error {
 	} else if a, err = artifactFile(where); err != nil {
 		return err
 	}
-	return verifyArtifact(ctx, where, a, trust, o.output)
-}
-
-func verifyArtifact(ctx context.Context, where string, a signature.Artifact, trust *signature.Trust, out output) error {
 	r, err := verified(ctx, where, a, trust)
 	if err != nil {
 		return err
 	}
 	if !r.Verified {
-		if err := out.print(r, r.refusal); err != nil {
+		if err := o.output.print(r, r.refusal); err != nil {
 			return err
 		}
 		return errAnswerIsNo
 	}
-	return out.print(r, r.text)
+	return o.output.print(r, r.text)
 }
 
 // verified asks the signatures first: what is not vouched for is not opened.

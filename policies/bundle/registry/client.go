@@ -199,7 +199,7 @@ func withHelper(err error, helper bool) error {
 		return err
 	}
 	p := classify(err)
-	switch p.reason { //nolint:exhaustive // the others have nothing to do with credentials
+	switch p.reason {
 	case ReasonUnauthorized, ReasonForbidden, ReasonNotFound:
 		clone := *p
 		clone.hint = "the credentials file names a credential helper, and none is run: write the credentials themselves into auths"
@@ -213,9 +213,15 @@ func withHelper(err error, helper bool) error {
 func (c *Client) operation(ctx context.Context, ref Reference, doing string, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(withAllowance(ctx), c.config.Timeout)
 	defer cancel()
-	err := fail(ref, doing, do(ctx))
-	if err != nil {
-		c.forget(err)
+	err := do(ctx)
+	if err == nil {
+		return nil
 	}
+	if ctx.Err() != nil {
+		// A connection that is closed for that reason may look like a short answer.
+		err = errors.Join(ctx.Err(), err)
+	}
+	err = fail(ref, doing, err)
+	c.forget(err)
 	return err
 }

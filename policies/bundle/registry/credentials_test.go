@@ -64,10 +64,10 @@ func TestCredentials(t *testing.T) {
 				return
 			}
 			e := failed(t, err, k.want)
-			if strings.Contains(e.Error(), "pass:word") || strings.Contains(e.Error(), base64.StdEncoding.EncodeToString([]byte("robot:wrong"))) {
+			if strings.Contains(e, "pass:word") || strings.Contains(e, base64.StdEncoding.EncodeToString([]byte("robot:wrong"))) {
 				t.Errorf("error = %q, which repeats a credential", e)
 			}
-			if strings.HasPrefix(name, "left to") && !strings.Contains(e.Error(), "credential helper") {
+			if strings.HasPrefix(name, "left to") && !strings.Contains(e, "credential helper") {
 				t.Errorf("error = %q, want it to name the credential helper", e)
 			}
 		})

@@ -74,7 +74,7 @@ func fail(ref fmt.Stringer, doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if done, ok := errors.AsType[*Error](err); ok {
+	if done, ok := errors.AsType[*Error](err); ok && !timedOut(err) {
 		return done
 	}
 	e := &Error{Reference: ref.String(), doing: doing}

@@ -125,8 +125,9 @@ func bundleSignature(by string) signature.Signature {
 	return signature.Signature{Bundle: []byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","by":"` + by + `"}`)}
 }
 
-// failed checks the reason of an error, and that it says what helps.
-func failed(t *testing.T, err error, want registry.Reason) *registry.Error {
+// failed checks the reason of an error, and that it says what helps, and returns
+// what it says.
+func failed(t *testing.T, err error, want registry.Reason) (text string) {
 	t.Helper()
 	e, ok := errors.AsType[*registry.Error](err)
 	if !ok {
@@ -143,7 +144,7 @@ func failed(t *testing.T, err error, want registry.Reason) *registry.Error {
 			t.Errorf("error = %q, want nothing that a terminal would act on", e)
 		}
 	}
-	return e
+	return e.Error()
 }
 
 func digestOf(b []byte) string {

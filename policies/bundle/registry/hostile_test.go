@@ -166,7 +166,7 @@ func TestHostileRegistry(t *testing.T) {
 				if err == nil {
 					t.Error("Pull() = nil, want an error")
 				}
-			} else if e := failed(t, err, k.want); strings.Contains(e.Error(), "nothing is wrong\n") {
+			} else if e := failed(t, err, k.want); strings.Contains(e, "nothing is wrong\n") {
 				t.Errorf("error = %q, want none of the registry's text as it is", e)
 			}
 			if took := time.Since(began); took > 10*time.Second {

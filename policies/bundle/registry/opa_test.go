@@ -46,7 +46,9 @@ func TestStockOPAReadsIt(t *testing.T) {
 	if got := res.Header.Get("Content-Type"); got != "application/vnd.oci.image.manifest.v1+json" {
 		t.Fatalf("media type of the manifest = %q, want one that OPA fetches as a manifest", got)
 	}
-	var m struct{ Layers []struct{ MediaType, Digest string } }
+	var m struct {
+		Layers []struct{ MediaType, Digest string }
+	}
 	if err := json.Unmarshal(get(t, s, "/v2/policy/manifests/"+res.Header.Get("Docker-Content-Digest")), &m); err != nil {
 		t.Fatal(err)
 	}

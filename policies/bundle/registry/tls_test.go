@@ -70,7 +70,7 @@ func TestTLS(t *testing.T) {
 	ref := s.reference(t, "p:1")
 	_, err := client(t, registry.Config{}).Resolve(t.Context(), ref)
 	e := failed(t, err, registry.ReasonTLS)
-	if !strings.Contains(e.Error(), "CA file") {
+	if !strings.Contains(e, "CA file") {
 		t.Errorf("error = %q, want it to name the CA file", e)
 	}
 	_, port, _ := net.SplitHostPort(s.host())
