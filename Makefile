@@ -51,9 +51,9 @@ attack: ## Run the long hostile pods, providers and crashes as root
 fuzz: ## Fuzz every target for FUZZTIME each (20s)
 	@tools/fuzz.sh $(FUZZTIME)
 
-conformance: ## Run the CSI sanity suite, and tessera on exported logs (needs root)
+conformance: ## Run the CSI sanity suite, tessera on logs, cosign on bundles (needs root)
 	@[ "$$(id -u)" = 0 ] || { echo 'make conformance: needs root: it mounts tmpfs' >&2; exit 1; }
-	cd test/tessera && go test -count=1 $(TESTFLAGS) .
+	for module in tessera cosign; do (cd test/$$module && go test -count=1 $(TESTFLAGS) .); done
 	cd test/conformance && REQUIRE_ROOT=1 go test -count=1 $(TESTFLAGS) .
 
 integration: ## Run the tests against a real etcd and kube-apiserver (needs root)

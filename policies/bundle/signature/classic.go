@@ -27,7 +27,7 @@ func parseClassic(c content, s Signature) (*parsed, error) {
 	}
 	var err error
 	p := &parsed{certified: len(s.Certificate) > 0}
-	if p.raw, err = base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+	if p.raw, err = decodeBase64(s.Base64); err != nil {
 		return nil, err
 	}
 	signed := c.bytes
@@ -123,7 +123,7 @@ func readEntry(document []byte) (*cbundle.RekorBundle, error) {
 	if !ok {
 		return nil, errors.New("its body is not Base64")
 	}
-	body, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	body, err := decodeBase64(encoded)
 	if err != nil {
 		return nil, err
 	}
@@ -176,4 +176,13 @@ func (p *parsed) checkTimestamp(way *cosign.CheckOpts) error {
 		}
 	}
 	return errTimestamp
+}
+
+// decodeBase64 reads Base64 in its one spelling: encoding/base64 skips line breaks.
+func decodeBase64(encoded string) ([]byte, error) {
+	raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err == nil && base64.StdEncoding.EncodeToString(raw) != encoded {
+		err = errors.New("a line break in Base64")
+	}
+	return raw, err
 }

@@ -3,6 +3,7 @@ package signature
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,22 @@ type content struct {
 func newContent(data []byte, blob bool) content {
 	sum := sha256.Sum256(data)
 	return content{bytes: data, sum: sum[:], digest: "sha256:" + hex.EncodeToString(sum[:]), blob: blob}
+}
+
+// hashesTo says whether a hash is that of the content, by one of those that cosign
+// signs with; their lengths tell them apart.
+func (c content) hashesTo(sum []byte) bool {
+	switch len(sum) {
+	case sha256.Size:
+		return bytes.Equal(sum, c.sum)
+	case sha512.Size384:
+		own := sha512.Sum384(c.bytes)
+		return bytes.Equal(sum, own[:])
+	case sha512.Size:
+		own := sha512.Sum512(c.bytes)
+		return bytes.Equal(sum, own[:])
+	}
+	return false
 }
 
 // contentOf returns what has to be signed for an artifact. That of a manifest

@@ -8,6 +8,11 @@
 // given. Both of cosign's formats are read, the classic one and the bundle of
 // Sigstore.
 //
+// A key vouches by its signature alone. A certificate, which is valid for minutes,
+// vouches by what the trusted root can check: an entry of the transparency log if
+// the root holds one, else a timestamp; the time now never counts. An embedded proof
+// that the certificate itself was logged is wanted if the root holds such logs.
+//
 // It trusts no byte of an Artifact: each may come from a registry, a cache or a
 // disk that somebody else has written.
 //

@@ -2,7 +2,6 @@ package signature
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +16,7 @@ func ParseFile(data []byte) (Signature, error) {
 	}
 	data = bytes.TrimSpace(data)
 	if !bytes.HasPrefix(data, []byte("{")) {
-		if raw, err := base64.StdEncoding.Strict().DecodeString(string(data)); err != nil || len(raw) == 0 {
+		if raw, err := decodeBase64(string(data)); err != nil || len(raw) == 0 {
 			return Signature{}, refuse(Malformed, "neither JSON nor Base64")
 		}
 		return Signature{Base64: string(data)}, nil
@@ -54,7 +53,7 @@ func parseOlder(data []byte) (Signature, error) {
 		return Signature{}, err
 	}
 	if encoded != "" {
-		if s.Certificate, err = base64.StdEncoding.Strict().DecodeString(encoded); err != nil {
+		if s.Certificate, err = decodeBase64(encoded); err != nil {
 			return Signature{}, fmt.Errorf("cert: %w", err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/sigstore/cosign/v2/pkg/types"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/verify"
+	sigstore "github.com/sigstore/sigstore/pkg/signature"
 )
 
 // parseBundle reads a bundle of Sigstore: of a manifest, with a statement about its
@@ -111,17 +112,26 @@ func (p *parsed) verifyBundle(ctx context.Context, c content, way *cosign.CheckO
 }
 
 func (p *parsed) verifyBlob(ctx context.Context, c content, way *cosign.CheckOpts) error {
-	r, err := cosign.VerifyNewBundle(ctx, way, verify.WithArtifact(bytes.NewReader(c.bytes)), p.bundle)
-	if err != nil {
-		if bytes.Equal(p.sum, c.sum) {
+	// Ed25519 is over the file itself. For all others the file is hashed once, not
+	// for each signature and key; what the bundle says its hash is, is compared after.
+	if _, whole := way.SigVerifier.(*sigstore.ED25519Verifier); whole {
+		r, err := cosign.VerifyNewBundle(ctx, way, verify.WithArtifact(bytes.NewReader(c.bytes)), p.bundle)
+		if err != nil {
 			return err
 		}
-		if _, other := cosign.VerifyNewBundle(ctx, way, verify.WithArtifactDigest("sha256", p.sum), p.bundle); other == nil {
-			return errTransplanted
-		}
+		return p.checkResult(r, way)
+	}
+	r, err := cosign.VerifyNewBundle(ctx, way, verify.WithArtifactDigest("", p.sum), p.bundle)
+	if err != nil {
 		return err
 	}
-	return p.checkResult(r, way)
+	if err := p.checkResult(r, way); err != nil {
+		return err
+	}
+	if !c.hashesTo(p.sum) {
+		return errTransplanted
+	}
+	return nil
 }
 
 // checkResult asks again, of the result, who has signed.

@@ -83,10 +83,7 @@ func (t *Trust) signersOf(ctx context.Context, c content, list []Signature) (nam
 
 // signerOf returns who has made one signature.
 func (t *Trust) signerOf(ctx context.Context, c content, p *parsed) (string, *Error) {
-	worst := refuse(WrongKey, "")
-	if p.certified {
-		worst = refuse(Certificate, "no identity is given")
-	}
+	var worst *Error
 	for _, s := range t.signers {
 		if s.identity != p.certified {
 			continue
@@ -104,12 +101,19 @@ func (t *Trust) signerOf(ctx context.Context, c content, p *parsed) (string, *Er
 			if err == nil {
 				return s.name, nil
 			}
-			if refused := reasonOf(err, p); refused.Reason.rank() > worst.Reason.rank() || worst.Detail == "" {
+			if refused := reasonOf(err, p); worst == nil || refused.Reason.rank() > worst.Reason.rank() {
 				worst = refused
 			}
 		}
 	}
-	return "", worst
+	switch {
+	case worst != nil:
+		return "", worst
+	case p.certified:
+		return "", refuse(Certificate, "no identity is given")
+	default:
+		return "", refuse(WrongKey, "no key is given")
+	}
 }
 
 // prove says what a certificate's signature has to come with: whatever the root
