@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portcullis-csi/portcullis/policies"
-	"github.com/portcullis-csi/portcullis/policies/bundle"
 )
 
 // openedPolicy is a bundle that decides on the command line, and nowhere else.
@@ -38,7 +37,7 @@ func openPolicy(ctx context.Context, flag, path string, now time.Time) (openedPo
 	if path == "" {
 		return openedPolicy{}, &usageError{fmt.Errorf("--%s is missing", flag)}
 	}
-	b, err := bundle.Open(path)
+	b, err := openBundle(ctx, path)
 	if err != nil {
 		return openedPolicy{}, withHint(fmt.Errorf("--%s %q: %w", flag, path, err))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -32,6 +33,7 @@ func TestScripts(t *testing.T) {
 	known, tarball := decisions(t), tarballOf(t)
 	commands := nodeCommands()
 	commands["flip"], commands["truncate"] = flip, truncate
+	maps.Copy(commands, registryCommands())
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {

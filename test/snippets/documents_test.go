@@ -1,12 +1,17 @@
 package snippets_test
 
 import (
+	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
 	"github.com/portcullis-csi/portcullis/test/snippets"
@@ -54,12 +59,21 @@ func follow(t *testing.T, leaveOut func(snippets.Block) bool) {
 			if run < 5 {
 				t.Errorf("docs/%s has %d blocks to run, want at least 5: the search is broken", name, run)
 			}
-			reader := snippets.Reader{Dir: t.TempDir(), Env: append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+t.TempDir())}
+			reader := snippets.Reader{Dir: t.TempDir(), Env: append(os.Environ(),
+				"PATH="+bin+":"+os.Getenv("PATH"), "HOME="+t.TempDir(), "REGISTRY="+ociRegistry(t))}
 			if err := reader.Follow(t.Context(), slices.DeleteFunc(blocks, leaveOut)); err != nil {
 				t.Errorf("docs/%s: %v", name, err)
 			}
 		})
 	}
+}
+
+// ociRegistry is a registry on this machine, which documents call REGISTRY.
+func ociRegistry(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
 }
 
 func read(t *testing.T, name string) (text string, blocks []snippets.Block) {
