@@ -36,7 +36,7 @@ type Signature struct {
 	Base64      string `json:"base64,omitempty"`
 	Payload     []byte `json:"payload,omitempty"`     // simple signing document of a manifest; nil for a blob
 	Certificate []byte `json:"certificate,omitempty"` // PEM, keyless only
-	Chain       []byte `json:"chain,omitempty"`       // PEM, keyless only
+	Chain       []byte `json:"chain,omitempty"`       // PEM, keyless only; not read: the trusted root has the chain
 	RekorBundle []byte `json:"rekorBundle,omitempty"` // JSON: entry of the transparency log
 	Timestamp   []byte `json:"timestamp,omitempty"`   // JSON: RFC 3161 timestamp
 }
