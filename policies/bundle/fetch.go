@@ -67,22 +67,19 @@ func (f File) read(ctx context.Context) (a signature.Artifact, err error) {
 	case err != nil:
 		return a, err
 	default:
-		a.Signatures = append(a.Signatures, signature.Signature{Base64: string(text)})
+		a.Signatures = append(a.Signatures, signatureOf(text))
 	}
 	return a, nil
 }
 
-// signatureOf tells cosign's older JSON from a bundle of Sigstore.
+// signatureOf reads a file beside the tarball. What is none is left to who verifies:
+// one file that is broken does not take the others' word away.
 func signatureOf(text []byte) signature.Signature {
-	var old struct {
-		Signature   string          `json:"base64Signature"`
-		Certificate []byte          `json:"cert"`
-		Rekor       json.RawMessage `json:"rekorBundle"`
+	s, err := signature.ParseFile(text)
+	if err != nil {
+		return signature.Signature{Bundle: text}
 	}
-	if json.Unmarshal(text, &old) == nil && old.Signature != "" {
-		return signature.Signature{Base64: old.Signature, Certificate: old.Certificate, RekorBundle: old.Rekor}
-	}
-	return signature.Signature{Bundle: text}
+	return s
 }
 
 // readBounded reads a regular file. A link is followed, since a ConfigMap is mounted

@@ -50,6 +50,23 @@ type Signed struct {
 	Monotonic func() time.Duration
 }
 
+// By vouches with the keys and identities of t.
+func By(t *signature.Trust) Vouch {
+	return func(ctx context.Context, a signature.Artifact) ([]string, error) {
+		v, err := t.Verify(ctx, a)
+		failure, ok := errors.AsType[*signature.Error](err)
+		switch {
+		case err == nil:
+			return v.Signers, nil
+		case ok && failure.Reason == signature.Unsigned:
+			return nil, &LoadError{ReasonUnsigned, err}
+		case ok && failure.Reason == signature.Interrupted:
+			return nil, &LoadError{ReasonUnreadable, err}
+		}
+		return nil, &LoadError{ReasonUntrusted, err}
+	}
+}
+
 const (
 	// emergencyLimit is how long a break-glass bundle is in force at most.
 	emergencyLimit = 4 * time.Hour
