@@ -2,7 +2,12 @@ package daemon
 
 // Keys of structured log lines.
 const (
+	keyActive = "active"
+	keyChange = "change"
 	keyDigest = "digest"
 	keyError  = "error"
 	keyFlag   = "flag"
+	keyOrigin = "origin"
+	keySerial = "serial"
+	keySigned = "signed"
 )
