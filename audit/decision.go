@@ -126,8 +126,11 @@ func describe(e *Event, d policies.Decision) {
 	e.Policy = &Policy{
 		DecisionID: orEmpty("decision", d.ID), Effect: effectOf(d), Phase: orEmpty("phase", string(in.Phase)),
 		LibraryDigest: orEmpty("digest", d.LibraryDigest), BundleDigest: orEmpty("digest", d.BundleDigest),
-		BundleSerial: d.BundleSerial, Unsigned: d.BundleDigest != "" && !d.BundleSigned,
+		BundleSerial: d.BundleSerial, Unsigned: d.BundleDigest != "" && !d.BundleSigned, BreakGlass: d.BreakGlass,
 		InputSHA256: orEmpty("hex64", d.InputSHA256), NowNS: in.NowNS,
+	}
+	if d.BreakGlass { // whatever it says: somebody has to look
+		e.Severity = SeverityCritical
 	}
 }
 

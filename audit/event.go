@@ -129,6 +129,7 @@ type Policy struct {
 	BundleDigest  string   `json:"bundleDigest,omitempty" check:"digest"`  // of the bundle in force
 	BundleSerial  int64    `json:"bundleSerial,omitempty"`                 // its number
 	Unsigned      bool     `json:"unsigned,omitempty"`                     // no signature vouches for the bundle
+	BreakGlass    bool     `json:"breakGlass,omitempty"`                   // the bundle is for emergencies: each event under it is critical
 	InputSHA256   string   `json:"inputSha256,omitempty" check:"hex64"`    // of the facts without the time
 	NowNS         int64    `json:"nowNs,omitempty"`                        // the time that policy saw, Unix nanoseconds
 	Rules         []Rule   `json:"rules,omitempty"`                        // that fired

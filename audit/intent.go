@@ -57,7 +57,10 @@ func Ended(in Intent, mounted bool) Event {
 	}
 	if p := in.event.Policy; p != nil {
 		e.Policy = &Policy{DecisionID: p.DecisionID, Effect: p.Effect, Phase: p.Phase, BundleDigest: p.BundleDigest,
-			LibraryDigest: p.LibraryDigest, BundleSerial: p.BundleSerial, Unsigned: p.Unsigned, InputSHA256: p.InputSHA256, NowNS: p.NowNS}
+			LibraryDigest: p.LibraryDigest, BundleSerial: p.BundleSerial, Unsigned: p.Unsigned, BreakGlass: p.BreakGlass, InputSHA256: p.InputSHA256, NowNS: p.NowNS}
+		if p.BreakGlass {
+			e.Severity = SeverityCritical
+		}
 	}
 	return e
 }

@@ -52,7 +52,9 @@ type Bundle struct {
 	Previous string // digest of the bundle that was, or stays, in force; "" for none
 	Serial   int64
 	Signed   bool
-	Reason   Reason // why it was refused
+	// BreakGlass is set for a bundle for emergencies.
+	BreakGlass bool
+	Reason     Reason // why it was refused, or is in force other than by its source's wish
 }
 
 // PolicyLoaded is another bundle in force.
@@ -66,10 +68,14 @@ func PolicyLoaded(b Bundle) Event {
 		Kind: ChangePolicyBundle, Verb: verb, To: b.Serial,
 		FromDigest: orEmpty("digest", b.Previous), ToDigest: orEmpty("digest", b.Digest),
 	}
-	if !b.Signed {
+	e.Severity, e.Reason = b.Reason.severity(), b.Reason
+	switch {
+	case b.BreakGlass:
+		e.Severity = SeverityCritical
+	case !b.Signed:
 		e.Severity = SeverityHigh
 	}
-	e.Policy = &Policy{BundleDigest: orEmpty("digest", b.Digest), BundleSerial: b.Serial, Unsigned: !b.Signed}
+	e.Policy = &Policy{BundleDigest: orEmpty("digest", b.Digest), BundleSerial: b.Serial, Unsigned: !b.Signed, BreakGlass: b.BreakGlass}
 	return e
 }
 

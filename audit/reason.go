@@ -74,6 +74,17 @@ const (
 	ReasonBundleUntrusted  Reason = "BundleUntrusted"  // signed, but not by a known key
 	ReasonBundleRollback   Reason = "BundleRollback"   // older than the floor
 	ReasonBundleInvalid    Reason = "BundleInvalid"    // does not compile
+	ReasonBundleConflict   Reason = "BundleConflict"   // other content with a serial that was in force
+	ReasonFloorUnreadable  Reason = "FloorUnreadable"  // nobody can say how old is too old
+	ReasonBreakGlassUsed   Reason = "BreakGlassUsed"   // a break-glass bundle that was used, is over, or lasts too long
+)
+
+// Why a bundle is in force that its source did not deliver as usual.
+const (
+	ReasonBreakGlass      Reason = "BreakGlass"      // it is for emergencies
+	ReasonBreakGlassEnded Reason = "BreakGlassEnded" // the emergency is over
+	ReasonBundleFallback  Reason = "BundleFallback"  // neither source nor store had a good one
+	ReasonBundleRecovered Reason = "BundleRecovered" // the source is good again, the bundle the same
 )
 
 // Why events are missing or a process ended.
@@ -98,6 +109,8 @@ func reasons() []Reason {
 		ReasonProviderWroteTarget, ReasonVolumeCovered, ReasonForeignMountKept, ReasonForeignMountUnmounted,
 		ReasonLogTampered, ReasonRecovered, ReasonAbandoned,
 		ReasonBundleUnreadable, ReasonBundleUnsigned, ReasonBundleUntrusted, ReasonBundleRollback, ReasonBundleInvalid,
+		ReasonBundleConflict, ReasonFloorUnreadable, ReasonBreakGlassUsed,
+		ReasonBreakGlass, ReasonBreakGlassEnded, ReasonBundleFallback, ReasonBundleRecovered,
 		ReasonQueueFull, ReasonInvalidEvent, ReasonShareExceeded, ReasonSignal, ReasonFatalError,
 	}
 }
@@ -128,15 +141,17 @@ func (r Reason) outcome() Outcome {
 // severity is that of an event whose outcome follows from the reason.
 func (r Reason) severity() Severity {
 	switch r {
-	case "", ReasonSignal:
+	case "", ReasonSignal, ReasonBundleRecovered:
 		return SeverityInfo
 	case ReasonRecovered:
 		return SeverityLow
-	case ReasonProviderWroteTarget, ReasonVolumeCovered, ReasonLogTampered, ReasonBundleUntrusted, ReasonBundleRollback, ReasonRevocationHeld:
+	case ReasonProviderWroteTarget, ReasonVolumeCovered, ReasonLogTampered, ReasonBundleUntrusted, ReasonBundleRollback, ReasonRevocationHeld,
+		ReasonBundleConflict, ReasonBreakGlassUsed, ReasonBreakGlass, ReasonBreakGlassEnded:
 		return SeverityCritical
 	case ReasonIdentityUnconfirmed, ReasonBeyondGrant, ReasonParametersChanged, ReasonProviderUntrusted,
 		ReasonDriverObjectUnfit, ReasonAuditUnavailable, ReasonUnmountFailed, ReasonScrubIncomplete, ReasonForeignMountKept,
 		ReasonForeignMountUnmounted, ReasonBundleUnreadable, ReasonBundleUnsigned, ReasonBundleInvalid,
+		ReasonFloorUnreadable, ReasonBundleFallback,
 		ReasonNoBundle, ReasonBundleExpired, ReasonFatalError, ReasonInternal, ReasonTTLExpired:
 		return SeverityHigh
 	default:

@@ -71,7 +71,7 @@ func (c *Candidate) report(r bundle.Report) {
 		slog.String(keyDigest, r.Digest), slog.Int64(keySerial, r.Manifest.Serial), slog.Bool(keySigned, r.Signed))
 	if active := c.active(); r.Digest != active.Digest() && r.Manifest.Serial <= active.Manifest().Serial {
 		c.logger.Warn("the candidate's serial is not above that of the policy in force: it could not take its place",
-			slog.Int64(keySerial, r.Manifest.Serial), slog.Int64(keyActive, active.Manifest().Serial))
+			slog.Int64(keySerial, r.Manifest.Serial), slog.Int64(keyActiveSerial, active.Manifest().Serial))
 	}
 }
 

@@ -40,7 +40,7 @@ func (w *words) count(what string) int {
 }
 
 // publish puts a bundle where a source looks, as one step.
-func publish(t *testing.T, path, serial, grants string) {
+func publishCandidate(t *testing.T, path, serial, grants string) {
 	t.Helper()
 	manifest := strings.Replace(policiestest.Manifest, `"serial":1`, `"serial":`+serial, 1)
 	b, err := bundle.LoadFS(policiestest.Files(grants, policiestest.WithFile(".manifest", manifest)))
@@ -93,7 +93,7 @@ func TestACandidateComesAndGoes(t *testing.T) {
 	if err := c.Ready(); err == nil {
 		t.Error("Ready() = nil without a candidate, want a warning")
 	}
-	publish(t, path, "2", "")
+	publishCandidate(t, path, "2", "")
 	c.Trigger()
 	report(t, c, func(r shadow.Report) bool { return r.Candidate.Serial == 2 && r.Problem == "" })
 	if err := c.Ready(); err != nil {
@@ -104,7 +104,7 @@ func TestACandidateComesAndGoes(t *testing.T) {
 	if r.Flips[shadow.Breaks] != 1 || r.Live != nil {
 		t.Errorf("the report is %+v, want one flip and no live volumes: nobody knows them", r)
 	}
-	publish(t, path, "1", "") // as if the active one had been published meanwhile
+	publishCandidate(t, path, "1", "") // as if the active one had been published meanwhile
 	report(t, c, func(r shadow.Report) bool { return strings.Contains(r.Problem, "serial 1 is not above") })
 	cancel()
 	running.Wait()
@@ -118,7 +118,7 @@ func TestACandidateComesAndGoes(t *testing.T) {
 // A release build takes no candidate that nobody signed, as it takes no policy.
 func TestAnUnsignedCandidateIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "candidate.tar.gz")
-	publish(t, path, "2", policiestest.Grants)
+	publishCandidate(t, path, "2", policiestest.Grants)
 	c, err := daemon.NewCandidate(daemon.CandidateConfig{
 		Source: bundle.Config{Verifier: bundle.Path(path)}, Active: func() *policies.Engine { return nil }, Logger: slog.New(slog.DiscardHandler),
 	})

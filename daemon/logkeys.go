@@ -2,10 +2,13 @@ package daemon
 
 // Keys of structured log lines.
 const (
-	keyActive = "active_serial"
-	keyDigest = "digest"
-	keyError  = "error"
-	keyFlag   = "flag"
-	keySerial = "serial"
-	keySigned = "signed"
+	keyActive       = "active"
+	keyActiveSerial = "active_serial"
+	keyChange       = "change"
+	keyDigest       = "digest"
+	keyError        = "error"
+	keyFlag         = "flag"
+	keyOrigin       = "origin"
+	keySerial       = "serial"
+	keySigned       = "signed"
 )

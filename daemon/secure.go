@@ -4,3 +4,5 @@ package daemon
 
 // Insecure is false: this build has no flag that weakens anything.
 const Insecure = false
+
+const directoryNote = ""

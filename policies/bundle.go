@@ -24,6 +24,11 @@ type Bundle struct {
 	Digest string
 	// Signed is set only by a source that has verified a signature.
 	Signed bool
+	// BreakGlass is set where it was verified by a key for emergencies: the bundle
+	// is in force for hours, and every event under it is critical.
+	BreakGlass bool
+	// Signers are those who vouch for it.
+	Signers []string
 }
 
 // Manifest is what the author states about a bundle.

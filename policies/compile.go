@@ -55,7 +55,8 @@ func Compile(ctx context.Context, b Bundle, o Options) (*Engine, error) {
 	}
 	return &Engine{
 		query: query, library: library, manifest: b.Manifest, digest: b.Digest, signed: b.Signed,
-		massRevoke: doc.Config.MassRevoke, budget: o.Budget,
+		breakGlass: b.BreakGlass,
+		massRevoke: doc.Config.MassRevoke && !b.BreakGlass, budget: o.Budget,
 	}, nil
 }
 

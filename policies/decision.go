@@ -108,13 +108,15 @@ type Decision struct {
 	// BundleSigned is false for bundles that no signature vouches for; only
 	// development builds have such decisions, and every event says so.
 	BundleSigned bool
-	InputSHA256  string // of the input without now_ns, 64 hexadecimal digits
-	Mode         Mode
-	Undecided    UndecidedReason // set only if the verdict is error
-	Deny, Warn   []Finding
-	Waivers      []string
-	Grants       []string
-	Obligations  Obligations
+	// BreakGlass is set under a bundle for emergencies: every event says so.
+	BreakGlass  bool
+	InputSHA256 string // of the input without now_ns, 64 hexadecimal digits
+	Mode        Mode
+	Undecided   UndecidedReason // set only if the verdict is error
+	Deny, Warn  []Finding
+	Waivers     []string
+	Grants      []string
+	Obligations Obligations
 
 	verdict Verdict
 	input   Input

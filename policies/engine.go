@@ -27,6 +27,8 @@ type Engine struct {
 	library    string
 	signed     bool
 	massRevoke bool
+	breakGlass bool
+	ended      bool
 	budget     time.Duration
 	options    []rego.EvalOption
 }
@@ -58,8 +60,23 @@ func (e *Engine) Manifest() Manifest {
 // Signed reports whether a signature vouches for the bundle.
 func (e *Engine) Signed() bool { return e != nil && e.signed }
 
+// BreakGlass reports whether the bundle is one for emergencies.
+func (e *Engine) BreakGlass() bool { return e != nil && e.breakGlass }
+
+// Ended returns the engine as it is after its bundle's end: it decides nothing,
+// whatever time an input states. A clock that was set back does not revive it.
+func (e *Engine) Ended() *Engine {
+	if e == nil {
+		return nil
+	}
+	over := *e
+	over.ended = true
+	return &over
+}
+
 // MassRevoke reports whether the bundle permits revoking most of a node's
-// volumes at once.
+// volumes at once. One for emergencies never does: it is there to let pods run,
+// and a stolen key of it shall not empty a cluster.
 func (e *Engine) MassRevoke() bool { return e != nil && e.massRevoke }
 
 // Decide answers whether the pod may have what it asks for. It never fails: what
@@ -67,7 +84,7 @@ func (e *Engine) MassRevoke() bool { return e != nil && e.massRevoke }
 func (e *Engine) Decide(ctx context.Context, in Input) Decision {
 	d := Decision{
 		LibraryDigest: e.LibraryDigest(), BundleDigest: e.Digest(), BundleSerial: e.Manifest().Serial,
-		BundleSigned: e.Signed(), Mode: ModeEnforce, input: in.clone(),
+		BundleSigned: e.Signed(), BreakGlass: e.BreakGlass(), Mode: ModeEnforce, input: in.clone(),
 	}
 	text, err := in.encode()
 	sum := sha256.Sum256(text)
@@ -78,7 +95,7 @@ func (e *Engine) Decide(ctx context.Context, in Input) Decision {
 	if e == nil {
 		return d.undecided(UndecidedNoBundle, errors.New("no policy bundle is active"))
 	}
-	if end := e.manifest.NotAfter; !end.IsZero() && in.NowNS >= end.UnixNano() {
+	if end := e.manifest.NotAfter; e.ended || !end.IsZero() && in.NowNS >= end.UnixNano() {
 		return d.undecided(UndecidedBundleExpired, fmt.Errorf("policy bundle ended at %s", end.UTC().Format(time.RFC3339)))
 	}
 	value, err := parseInput(text, in.NowNS)

@@ -19,7 +19,7 @@ func TestClusterNameIsOneThatEventsCanHave(t *testing.T) {
 		"prod-eu1": true, "Prod.EU_1": true, strings.Repeat("x", 253): true,
 		"": false, strings.Repeat("x", 254): false, "arn:aws:eks:eu-west-1:123456789012:cluster/prod": false, "a b": false, "a\n": false, "-a": false,
 	} {
-		err := node.Accepts([]string{"--nodeid=n", "--policy=p", "--cluster-name=" + name})
+		err := node.Accepts([]string{"--nodeid=n", "--policy=p", "--policy-key=k", "--cluster-name=" + name})
 		if (err == nil) != want || !want && !strings.Contains(err.Error(), "--cluster-name") {
 			t.Errorf("--cluster-name=%q: %v, want that it is taken: %v", name, err, want)
 		}

@@ -32,7 +32,7 @@ func Accepts(args []string) error {
 func ProviderDirs(args []string) ([]string, error) {
 	var dirs []string
 	cmd := newCommand(func(_ context.Context, o options) error { dirs = o.providerDirs(); return nil })
-	cmd.SetArgs(append([]string{"--nodeid=n", "--cluster-name=c", "--policy=p"}, args...))
+	cmd.SetArgs(append([]string{"--nodeid=n", "--cluster-name=c", "--policy=p", "--policy-key=k"}, args...))
 	err := cmd.Execute()
 	return dirs, err
 }

@@ -32,9 +32,7 @@ type options struct {
 	apiAudiences       []string
 	clusterName        string
 	hostProc           string
-	policy             string
-	policyPoll         time.Duration
-	policyShadow       string
+	policy             daemon.PolicyFlags
 	stateDir           string
 	audit              daemon.AuditFlags
 	healthAddr         string
@@ -107,9 +105,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.StringSliceVar(&o.apiAudiences, "api-audiences", nil, "comma separated audiences of the API server, as its own flag of this name says: a service account token without an audience has one of them (default: the issuer)")
 	f.StringVar(&o.hostProc, "host-proc", "/proc", "proc file system that shows the processes of the node; without it, volumes whose pod is gone are left alone")
 	f.StringVar(&o.clusterName, "cluster-name", "", "name of this cluster in policy input and audit events (required)")
-	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory, or a tar.gz of portcullis policy build"+unsignedNote)
-	f.StringVar(&o.policyShadow, "policy-shadow", "", "candidate policy bundle, named as with --policy: it decides beside the one in force and is only compared, see portcullis policy shadow; empty: none")
-	f.DurationVar(&o.policyPoll, "policy-poll-interval", 30*time.Second, "time between looks at the policy source")
+	o.policy.Add(f)
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis", "directory for the audit log, the inputs of decisions, volumes.db and admin.sock: on the node's disk, mode 0700, kept over restarts")
 	o.audit.Add(f)
 	f.StringVar(&o.healthAddr, "health-addr", "127.0.0.1:9809", "address of /healthz and /readyz; empty switches them off")
@@ -131,6 +127,7 @@ func (o *options) add(cmd *cobra.Command) {
 func (o *options) check() error {
 	for _, check := range []func() error{
 		o.checkNames, o.checkBounds, func() error { return o.audit.Check(seeHelp) }, o.checkPaths,
+		func() error { return o.policy.Check(o.development.allowsUnsigned(), seeHelp) },
 	} {
 		if err := check(); err != nil {
 			return err
@@ -158,10 +155,8 @@ func (o *options) checkNames() error {
 
 func (o *options) checkBounds() error {
 	switch {
-	case o.policy == "":
-		return daemon.Misuse("--policy is missing", "name the policy bundle; there is no way to run without policy")
-	case o.rotationInterval <= 0 || o.policyPoll <= 0 || o.healthInterval <= 0:
-		return daemon.Misuse("--rotation-poll-interval, --policy-poll-interval and --provider-health-check-interval must be positive", seeHelp)
+	case o.rotationInterval <= 0 || o.healthInterval <= 0:
+		return daemon.Misuse("--rotation-poll-interval and --provider-health-check-interval must be positive", seeHelp)
 	case o.maxVolumeBytes <= 0 || o.maxNodeBytes < o.maxVolumeBytes:
 		return daemon.Misuse(fmt.Sprintf("--max-volume-bytes %d does not fit into --max-node-bytes %d", o.maxVolumeBytes, o.maxNodeBytes), seeHelp)
 	case o.maxReceiveBytes <= 0 || o.providerConcurrent <= 0:

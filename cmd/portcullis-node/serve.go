@@ -17,7 +17,6 @@ import (
 const sweepInterval = time.Minute
 
 var (
-	errNoPolicy = errors.New("no active policy bundle; hint: see --policy and the plugin's log")
 	errInsecure = errors.New("INSECURE BUILD; hint: install a release image")
 )
 
@@ -50,7 +49,7 @@ func (p *plugin) serve(ctx context.Context) error {
 	}
 	go p.reloads(ctx)
 	go p.watchPolicy(ctx)
-	go p.candidate.Run(ctx, p.o.policyPoll)
+	go p.candidate.Run(ctx, p.o.policy.PollInterval)
 	go p.watchProviders(ctx)
 	registered := make(chan struct{})
 	go func() {
@@ -117,7 +116,7 @@ func (p *plugin) sweepOrphans(ctx context.Context) {
 }
 
 func (p *plugin) watchPolicy(ctx context.Context) {
-	if err := p.policy.Run(ctx, p.o.policyPoll); err != nil && ctx.Err() == nil {
+	if err := p.policy.Run(ctx, p.o.policy.PollInterval); err != nil && ctx.Err() == nil {
 		p.logger.Error("policy is no longer watched", slog.Any(keyError, err))
 	}
 }
@@ -125,8 +124,9 @@ func (p *plugin) watchPolicy(ctx context.Context) {
 // checks are the conditions of readiness: of granting, not of unmounting.
 func (p *plugin) checks() []daemon.Check {
 	return []daemon.Check{
-		{Name: "policy", Err: p.policyReady},
-		{Name: "policy source", Warning: true, Err: p.policy.Failure},
+		{Name: "policy", Err: p.policy.Ready},
+		{Name: "policy source", Warning: true, Err: p.policy.Good},
+		{Name: "policy floor", Warning: true, Err: p.policy.FloorKept},
 		{Name: "policy shadow", Warning: true, Err: p.candidate.Ready},
 		{Name: "audit log", Err: p.audit.Healthy},
 		{Name: "inputs of decisions", Warning: true, Err: p.audit.InputsReady},
@@ -146,13 +146,6 @@ func (p *plugin) checks() []daemon.Check {
 		{Name: "system call filter", Warning: true, Err: p.confined},
 		{Name: "swap protection", Warning: true, Err: p.protectionReady},
 	}
-}
-
-func (p *plugin) policyReady() error {
-	if p.policy.Active() == nil {
-		return errNoPolicy
-	}
-	return nil
 }
 
 func (p *plugin) protectionReady() error {

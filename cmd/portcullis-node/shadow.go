@@ -7,18 +7,20 @@ import (
 	"github.com/portcullis-csi/portcullis/daemon"
 	"github.com/portcullis-csi/portcullis/driver"
 	"github.com/portcullis-csi/portcullis/policies"
-	"github.com/portcullis-csi/portcullis/policies/bundle"
 )
 
 // openCandidate makes what has the bundle of --policy-shadow compared. It is there
 // before the policy in force, of which it has to know who owns the grants.
 func (p *plugin) openCandidate(context.Context) error {
-	if p.o.policyShadow == "" {
+	if p.o.policy.Shadow == "" {
 		return nil
 	}
-	var err error
+	source, err := p.o.policy.CandidateSource(version(), p.o.development.allowsUnsigned())
+	if err != nil {
+		return err
+	}
 	p.candidate, err = daemon.NewCandidate(daemon.CandidateConfig{
-		Source: bundle.Config{Verifier: bundle.Path(p.o.policyShadow), AllowUnsigned: p.o.development.allowsUnsigned()},
+		Source: source,
 		Active: func() *policies.Engine { return p.policy.Active() },
 		Live:   func() iter.Seq2[string, string] { return p.records.Volumes() },
 		Logger: p.logger,

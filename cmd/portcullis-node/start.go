@@ -16,6 +16,7 @@ import (
 	"github.com/portcullis-csi/portcullis/driver/registration"
 	"github.com/portcullis-csi/portcullis/hardening"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
+	"github.com/portcullis-csi/portcullis/policies/kube/apiserver"
 )
 
 // What readiness says of a plugin that is not ready.
@@ -31,7 +32,7 @@ type plugin struct {
 	volumes   *hardening.System
 	audit     *daemon.Audit
 	recorder  *audit.Recorder
-	policy    *bundle.Source
+	policy    *daemon.Policy
 	candidate *daemon.Candidate // nil without --policy-shadow
 	facts     facts
 	cluster   *cluster // nil with --manifests
@@ -44,9 +45,8 @@ type plugin struct {
 	confinement hardening.Confinement
 	health      *daemon.Health
 
-	activePolicy string       // digest of the bundle in force; used by one reload at a time
-	stopReason   audit.Reason // why the process ends
-	hup          chan os.Signal
+	stopReason audit.Reason // why the process ends
+	hup        chan os.Signal
 
 	providers *provider.Watch
 	registrar *registration.Registrar // nil where a sidecar registers the plugin
@@ -116,22 +116,33 @@ func (p *plugin) openVolumes(context.Context) error {
 }
 
 func (p *plugin) openPolicy(ctx context.Context) error {
+	c := daemon.PolicyConfig{
+		Flags: p.o.policy, StateDir: p.o.stateDir, AllowUnsigned: p.o.development.allowsUnsigned(),
+		Audit: p.audit, Logger: p.logger, Version: version(), Reported: p.policyReported,
+	}
+	if p.o.policy.Floor != "" && p.o.development.manifestDir() == "" {
+		var err error
+		if c.REST, err = apiserver.Load(p.o.kubeconfig); err != nil {
+			return p.unreadable(err)
+		}
+	}
 	var err error
-	p.policy, err = bundle.NewSource(bundle.Config{
-		Verifier: bundle.Path(p.o.policy), AllowUnsigned: p.o.development.allowsUnsigned(), Report: p.reportPolicy,
-	})
-	if err != nil {
+	if p.policy, err = daemon.OpenPolicy(ctx, c); err != nil {
 		return err
 	}
-	if err := p.policy.Reload(ctx); err != nil {
-		if errors.Is(err, bundle.ErrUnsigned) {
-			return err
-		}
-		// A bundle that is broken today may be mended while the plugin runs;
-		// until then nothing is granted and unmounting works.
-		p.logger.Error("no active policy, nothing will be granted", slog.Any(keyError, err))
-	}
+	p.closers = append(p.closers, p.policy.Close)
 	return nil
+}
+
+// policyReported has mounted volumes decided on by another bundle in force. The
+// first is reported before there is a driver, which looks at its start by itself.
+func (p *plugin) policyReported(r bundle.Report) {
+	if r.Bundle.Data != nil && r.Err == nil {
+		p.candidate.Loaded(r.Bundle)
+	}
+	if p.driver != nil {
+		p.driver.PolicyChanged()
+	}
 }
 
 func (p *plugin) makeDriver(context.Context) error {
@@ -158,6 +169,9 @@ func (p *plugin) makeDriver(context.Context) error {
 		return err
 	}
 	p.metrics = metrics
+	if err := p.policy.Measure(meter); err != nil {
+		return err
+	}
 	config := driver.Config{
 		DriverName: p.o.driverName, Version: version(), Node: p.o.nodeID, Cluster: p.o.clusterName, KubeletRoot: p.o.kubeletRoot,
 		Volumes: p.volumes, Verifier: verifier, Classes: p.facts, Pods: p.facts, Policy: p.policy, Recorder: p.recorder, Deliverer: p.deliverer,

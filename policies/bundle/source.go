@@ -30,28 +30,17 @@ type Path string
 // Load reads the bundle.
 func (p Path) Load(context.Context) (policies.Bundle, error) { return Open(string(p)) }
 
-// Report says what became of an attempt to load a bundle.
-type Report struct {
-	Time     time.Time
-	Digest   string // of the bundle that was tried, "" if it could not be read
-	Manifest policies.Manifest
-	Signed   bool
-	Active   string // digest of the bundle in force afterwards, "" for none
-	Err      error  // nil: the tried bundle is in force now
-	// Bundle is what was tried, for WriteTarball; without modules and data if it
-	// could not be read.
-	Bundle policies.Bundle
-}
-
 // Config is where a Source finds policy, and what it accepts.
 type Config struct {
-	// Verifier reads the bundle. Required.
+	// Verifier reads a bundle as it is. Either it or Signed is required.
 	Verifier Verifier
-	// AllowUnsigned accepts bundles without a signature. Only development
-	// builds set it.
+	// AllowUnsigned accepts bundles of Verifier without a signature. Only
+	// development builds set it.
 	AllowUnsigned bool
-	// Report is called after each attempt that changed something or failed. It
-	// may be nil and must not block.
+	// Signed says all about signed policy.
+	Signed *Signed
+	// Report is called after each attempt that changed something or failed, one
+	// call at a time. It may be nil and must not block.
 	Report func(Report)
 	// Compile holds the options of the engines. Its Clock is also the Source's.
 	Compile policies.Options
@@ -60,17 +49,25 @@ type Config struct {
 // Source holds the active engine and replaces it when a good bundle arrives.
 type Source struct {
 	config  Config
+	keeper  *keeper // nil without Signed
 	active  atomic.Pointer[policies.Engine]
+	ended   bool                  // active decides nothing more; guarded by the keeper
 	failure atomic.Pointer[error] // of the last attempt
 	// reloading keeps two attempts from overtaking each other.
 	reloading sync.Mutex
+	troubled  bool // the source failed, and that was told
 	trigger   chan struct{}
+	reporting sync.Mutex
+
+	mu       sync.Mutex
+	told     map[string]time.Time
+	failures map[Reason]int64
 }
 
 // NewSource returns a Source without an active engine.
 func NewSource(c Config) (*Source, error) {
-	if c.Verifier == nil {
-		return nil, errors.New("make policy source: Verifier is missing")
+	if (c.Verifier == nil) == (c.Signed == nil) {
+		return nil, errors.New("make policy source: Verifier is missing, or Signed is there too")
 	}
 	if c.Compile.Clock == nil {
 		c.Compile.Clock = time.Now
@@ -78,7 +75,13 @@ func NewSource(c Config) (*Source, error) {
 	if c.Report == nil {
 		c.Report = func(Report) {}
 	}
-	return &Source{config: c, trigger: make(chan struct{}, 1)}, nil
+	s := &Source{config: c, trigger: make(chan struct{}, 1), told: map[string]time.Time{}, failures: map[Reason]int64{}}
+	if c.Signed == nil {
+		return s, nil
+	}
+	var err error
+	s.keeper, err = newKeeper(*c.Signed, c.Compile.Clock)
+	return s, err
 }
 
 // Active returns the engine in force. Before the first good bundle it is nil,
@@ -93,10 +96,19 @@ func (s *Source) Active() *policies.Engine {
 // Reload reads the bundle and puts it in force. If anything about it is wrong
 // the engine in force stays. A bundle with the digest in force is not compiled
 // again.
-func (s *Source) Reload(ctx context.Context) error {
+func (s *Source) Reload(ctx context.Context) error { return s.look(ctx, 0) }
+
+// look makes one attempt, in which the source may take so long; 0 is as long as ctx
+// allows.
+func (s *Source) look(ctx context.Context, patience time.Duration) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
-	err := s.reload(ctx)
+	var err error
+	if s.keeper != nil {
+		err = s.attempt(ctx, patience)
+	} else {
+		err = s.reload(ctx)
+	}
 	s.failure.Store(&err)
 	return err
 }
@@ -110,23 +122,25 @@ func (s *Source) Failure() error {
 	return nil
 }
 
+// reload is about unsigned policy.
 func (s *Source) reload(ctx context.Context) error {
 	b, err := s.config.Verifier.Load(ctx)
 	if err != nil {
-		return s.report(policies.Bundle{}, fmt.Errorf("load policy bundle: %w", err))
+		return s.failed(policies.Bundle{}, OriginSource, &LoadError{ReasonUnreadable, fmt.Errorf("load policy bundle: %w", err)})
 	}
 	if err := s.acceptable(b); err != nil {
-		return s.report(b, err)
+		return s.failed(b, OriginSource, err)
 	}
 	if b.Digest == s.Active().Digest() && b.Signed == s.Active().Signed() {
 		return nil
 	}
 	engine, err := policies.Compile(ctx, b, s.config.Compile)
 	if err != nil {
-		return s.report(b, fmt.Errorf("compile policy bundle: %w", err))
+		return s.failed(b, OriginSource, &LoadError{ReasonInvalid, fmt.Errorf("compile policy bundle: %w", err)})
 	}
 	s.active.Store(engine)
-	return s.report(b, nil)
+	s.tell(Report{Bundle: b, Origin: OriginSource, Change: ChangeLoaded})
+	return nil
 }
 
 func (s *Source) acceptable(b policies.Bundle) error {
@@ -137,40 +151,4 @@ func (s *Source) acceptable(b policies.Bundle) error {
 		return fmt.Errorf("%w (not_after %s)", ErrExpired, end.UTC().Format(time.RFC3339))
 	}
 	return nil
-}
-
-func (s *Source) report(b policies.Bundle, err error) error {
-	s.config.Report(Report{
-		Time: s.config.Compile.Clock(), Digest: b.Digest, Manifest: b.Manifest, Signed: b.Signed,
-		Active: s.Active().Digest(), Err: err, Bundle: b,
-	})
-	return err
-}
-
-// Trigger asks Run for an attempt now, on SIGHUP for example. It does not wait.
-func (s *Source) Trigger() {
-	select {
-	case s.trigger <- struct{}{}:
-	default:
-	}
-}
-
-// Run attempts a reload at each interval and at each Trigger, until ctx ends.
-// Failures are reported, not returned: the engine in force stays.
-func (s *Source) Run(ctx context.Context, interval time.Duration) error {
-	if interval <= 0 {
-		return errors.New("run policy source: interval must be positive")
-	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		case <-s.trigger:
-		}
-		// The report is where failures go; the engine in force stays.
-		_ = s.Reload(ctx)
-	}
 }

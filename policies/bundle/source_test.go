@@ -165,7 +165,7 @@ func TestRun(t *testing.T) {
 		if s.Active() != nil {
 			t.Error("Run() reloaded before its interval")
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(72 * time.Second) // a minute and a fifth
 		synctest.Wait()
 		if s.Active() == nil {
 			t.Error("Run() did not reload after its interval")

@@ -1,0 +1,154 @@
+package bundle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/bundle/signature"
+	"github.com/portcullis-csi/portcullis/policies/bundle/store"
+)
+
+// refuse makes a LoadError.
+func refuse(r Reason, format string, a ...any) error {
+	return &LoadError{r, fmt.Errorf(format, a...)}
+}
+
+// examine makes an engine of an artifact if all of it is as it must be. It changes
+// nothing. What it could read of a refused bundle is returned for the report.
+func (s *Source) examine(ctx context.Context, a signature.Artifact, from Origin) (*standing, policies.Bundle, error) {
+	k := s.keeper
+	if err := store.Bounded(a); err != nil {
+		return nil, policies.Bundle{}, refuse(ReasonUnreadable, "load policy bundle: %w; hint: see who publishes it", err)
+	}
+	signers, emergency, err := k.vouch(ctx, a)
+	if err != nil {
+		return nil, policies.Bundle{}, err
+	}
+	b, err := ReadTarball(bytes.NewReader(a.Tarball))
+	if err != nil {
+		return nil, b, refuse(ReasonInvalid, "load policy bundle: %w", err)
+	}
+	b.Signed, b.BreakGlass, b.Signers = true, emergency, signers
+	if err := k.admissible(ctx, b); err != nil {
+		return nil, b, err
+	}
+	found := &standing{bundle: b, origin: from, since: k.clock.now()}
+	if found.engine = k.compiled(b); found.engine != nil {
+		return found, b, nil
+	}
+	options := s.config.Compile
+	options.Clock = k.clock.now
+	if found.engine, err = policies.Compile(ctx, b, options); err != nil {
+		return nil, b, refuse(ReasonInvalid, "compile policy bundle: %w", err)
+	}
+	return found, b, nil
+}
+
+// vouch asks those who sign policy, then those who break glass.
+func (k *keeper) vouch(ctx context.Context, a signature.Artifact) (signers []string, emergency bool, err error) {
+	if signers, err = k.Vouch(ctx, a); err == nil {
+		return signers, false, nil
+	}
+	if k.BreakGlass != nil {
+		if signers, failure := k.BreakGlass(ctx, a); failure == nil {
+			return signers, true, nil
+		}
+	}
+	if _, ok := errors.AsType[*LoadError](err); !ok {
+		err = &LoadError{ReasonUntrusted, err}
+	}
+	return nil, false, err
+}
+
+// compiled returns the engine of equal content that is at hand.
+func (k *keeper) compiled(b policies.Bundle) *policies.Engine {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, have := range []*standing{k.regular, k.emergency} {
+		if have != nil && have.engine.Digest() == b.Digest && have.engine.BreakGlass() == b.BreakGlass {
+			return have.engine
+		}
+	}
+	return nil
+}
+
+// admissible refuses a bundle that is well signed and may not be in force.
+func (k *keeper) admissible(ctx context.Context, b policies.Bundle) error {
+	m, now := b.Manifest, k.clock.now()
+	switch {
+	case m.Serial < 1:
+		return refuse(ReasonInvalid, "policy bundle has no serial; hint: portcullis policy build --serial gives it one")
+	case m.NotAfter.IsZero():
+		return refuse(ReasonInvalid, "policy bundle has no not_after; hint: portcullis policy build gives it one")
+	case !now.Before(m.NotAfter):
+		return &LoadError{ReasonExpired, fmt.Errorf("%w (not_after %s)", ErrExpired, m.NotAfter.UTC().Format(time.RFC3339))}
+	case b.BreakGlass:
+		return k.mayBreakGlass(b, now)
+	}
+	floors, err := k.floors(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range floors {
+		switch {
+		case m.Serial < f.Serial:
+			return refuse(ReasonSerial, "policy bundle has serial %d, and %d is the lowest that is accepted; hint: roll back by publishing the old content with a higher serial", m.Serial, f.Serial)
+		case m.Serial == f.Serial && f.Digest != "" && f.Digest != b.Digest:
+			return refuse(ReasonEquivocation, "policy bundle has serial %d, which other content (%s) had; hint: find out who signed both, then publish with a higher serial", m.Serial, f.Digest)
+		}
+	}
+	return nil
+}
+
+// mayBreakGlass refuses a bundle for emergencies that lasts too long, or was used.
+func (k *keeper) mayBreakGlass(b policies.Bundle, now time.Time) error {
+	k.disk.Lock()
+	last := k.state.Emergency
+	k.disk.Unlock()
+	const hint = "; hint: build one with a higher serial, and a not_after at most four hours off"
+	same := b.Manifest.Serial == last.Serial && b.Digest == last.Digest
+	switch {
+	case b.Manifest.NotAfter.Sub(now) > emergencyLimit:
+		return refuse(ReasonBreakGlass, "break-glass bundle ends at %s, more than four hours off"+hint, b.Manifest.NotAfter.UTC().Format(time.RFC3339))
+	case b.Manifest.Serial > last.Serial:
+		return nil
+	case same && !last.Over && now.Before(last.End):
+		return nil // a restart does not end it
+	default:
+		return refuse(ReasonBreakGlass, "break-glass serial %d was used, or is below %d, which was"+hint, b.Manifest.Serial, last.Serial)
+	}
+}
+
+// floors returns each floor that a serial must reach. Without one of its own a node
+// needs that of the cluster, if there is to be one: what it forgot may be what an
+// attacker made it forget.
+func (k *keeper) floors(ctx context.Context) ([]store.Mark, error) {
+	k.disk.Lock()
+	all, local := []store.Mark{{Serial: k.MinSerial}}, k.local
+	if local {
+		all = append(all, k.state.Floor)
+	}
+	k.disk.Unlock()
+	if k.Floor == nil {
+		return all, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, floorTimeout)
+	defer cancel()
+	mark, err := k.Floor.Read(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil && (k.cluster == nil || mark.Serial >= k.cluster.Serial) {
+		k.cluster = &mark
+	}
+	switch {
+	case k.cluster != nil:
+		return append(all, *k.cluster), nil
+	case local:
+		return all, nil
+	}
+	return nil, refuse(ReasonFloor, "read the cluster's floor of serials: %w; hint: this node remembers no serial, so nothing is granted before --policy-floor is readable", err)
+}

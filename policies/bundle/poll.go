@@ -1,0 +1,81 @@
+package bundle
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// attemptTimeout bounds one attempt: it holds up the next one and nothing else.
+	attemptTimeout = 2 * time.Minute
+	// startTimeout is how long a start waits for the source before it goes on with
+	// what the store has.
+	startTimeout = 5 * time.Second
+	// longestPause bounds the pause after failures, unless the interval is longer.
+	longestPause = 5 * time.Minute
+)
+
+// Trigger asks Run for an attempt now, on SIGHUP for example. It does not wait.
+func (s *Source) Trigger() {
+	select {
+	case s.trigger <- struct{}{}:
+	default:
+	}
+}
+
+// Start makes the first attempt. A source that does not answer soon is left to Run:
+// a node must mount after a reboot while the registry is down.
+func (s *Source) Start(ctx context.Context) error {
+	if s.keeper == nil {
+		return s.Reload(ctx)
+	}
+	err := s.look(ctx, startTimeout)
+	if ReasonOf(err) == ReasonUnreadable {
+		s.Trigger() // with more time
+	}
+	return err
+}
+
+// Run attempts a reload about every interval and at each Trigger, until ctx ends.
+// Failures are reported, not returned: the engine in force stays. After failures the
+// pauses grow, and at random they differ by a fifth, so that the nodes of a cluster
+// do not come to a registry at once.
+func (s *Source) Run(ctx context.Context, interval time.Duration) error {
+	if interval <= 0 {
+		return errors.New("run policy source: interval must be positive")
+	}
+	failures := 0
+	for {
+		timer := time.NewTimer(pause(interval, failures))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		case <-s.trigger:
+			timer.Stop()
+		}
+		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+		// The report is where failures go; the engine in force stays.
+		if err := s.Reload(attempt); err != nil {
+			failures++
+		} else {
+			failures = 0
+		}
+		cancel()
+	}
+}
+
+// pause is the interval, doubled with each failure after the first, give or take a
+// fifth.
+func pause(interval time.Duration, failures int) time.Duration {
+	most := max(interval, longestPause)
+	d := interval
+	for i := 1; i < failures && d < most; i++ {
+		d *= 2
+	}
+	d = min(d, most)
+	return d - d/5 + rand.N(d/5*2+1) //nolint:gosec // G404: it spreads load and guards nothing
+}
