@@ -97,7 +97,7 @@ func (p *Policy) signed() (*bundle.Signed, error) {
 	if p.store, err = store.Open(store.Config{Dir: dir}); err != nil {
 		return nil, err
 	}
-	s := &bundle.Signed{Vouch: bundle.By(regular), Store: p.store, MinSerial: p.c.Flags.MinSerial}
+	s := &bundle.Signed{Vouch: bundle.By(regular), Store: p.store, MinSerial: p.c.Flags.MinSerial, After: after}
 	if emergency != nil {
 		s.BreakGlass = bundle.By(emergency)
 	}
@@ -109,6 +109,8 @@ func (p *Policy) signed() (*bundle.Signed, error) {
 	}
 	return s, p.addFloor(s)
 }
+
+func after(d time.Duration, f func()) (stop func() bool) { return time.AfterFunc(d, f).Stop }
 
 func (p *Policy) fetcher() (bundle.Fetcher, error) {
 	o := p.c.Flags
