@@ -2,7 +2,6 @@ package bundle
 
 import (
 	"context"
-	"time"
 
 	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/bundle/store"
@@ -128,10 +127,12 @@ func (s *Source) publish() {
 	}
 	s.ended = false
 	s.active.Store(now.engine)
-	if k.timer != nil {
-		k.timer.Stop()
+	if k.stop != nil {
+		k.stop()
 	}
-	k.timer = time.AfterFunc(left, s.settle)
+	if k.After != nil {
+		k.stop = k.After(left, s.settle)
+	}
 }
 
 // settle ends what is over: a break-glass bundle gives way to the last good one,

@@ -48,6 +48,9 @@ type Signed struct {
 	// Monotonic is the time since some moment, whatever the clock is set to; nil
 	// means that of the process.
 	Monotonic func() time.Duration
+	// After calls f when d has passed, unless stop is called before: what is over
+	// then ends at once. nil: at the next attempt.
+	After func(d time.Duration, f func()) (stop func() bool)
 }
 
 // By vouches with the keys and identities of t.
@@ -107,7 +110,7 @@ type keeper struct {
 	emergency *standing
 	known     string // version of the source that is in force
 	cluster   *store.Mark
-	timer     *time.Timer
+	stop      func() bool // of the timer; nil without
 
 	// Of the one attempt that runs, and of what it calls.
 	disk     sync.Mutex
