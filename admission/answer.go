@@ -35,6 +35,7 @@ const (
 type refusal struct {
 	text, hint string
 	code       int32
+	critical   bool // its hint goes before others
 }
 
 // answer is what a review comes to. The zero answer has no verdict, and refuses.
@@ -82,7 +83,7 @@ func decided(d policies.Decision, o volume, engine *policies.Engine) answer {
 	case policies.VerdictAllow:
 		return a
 	case policies.VerdictDeny:
-		a.verdict, a.refusal = verdictDeny, &refusal{hint: remedyOf(d.Deny), code: http.StatusForbidden}
+		a.verdict, a.refusal = verdictDeny, &refusal{hint: remedyOf(d.Deny), code: http.StatusForbidden, critical: critical(d.Deny)}
 		for _, f := range d.Deny {
 			a.causes = append(a.causes, cause(f.ID, fieldOf(f, o), f.Message, f.Remediation))
 		}
@@ -128,6 +129,9 @@ func (r refusal) and(other refusal) *refusal {
 	if rest, ok := strings.CutPrefix(other.text, textDenied); ok && strings.HasPrefix(r.text, textDenied) {
 		ids := strings.Split(strings.TrimPrefix(r.text, textDenied)+", "+rest, ", ")
 		r.text = textDenied + strings.Join(unique(ids), ", ")
+	}
+	if other.critical && !r.critical {
+		r.hint, r.critical = other.hint, true
 	}
 	return &r
 }

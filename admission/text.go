@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/portcullis-csi/portcullis/policies"
@@ -72,6 +73,10 @@ func remedyOf(findings []policies.Finding) string {
 		remedy = cmp.Or(remedy, f.Remediation)
 	}
 	return cmp.Or(remedy, "ask the security team about these rules")
+}
+
+func critical(findings []policies.Finding) bool {
+	return slices.ContainsFunc(findings, func(f policies.Finding) bool { return f.Severity == policies.SeverityCritical })
 }
 
 // undecidedRefusal words a decision without a verdict. Only facts that are out of
