@@ -55,7 +55,7 @@ func samples(t *testing.T) []sample {
 	refused := audit.Bundle{Digest: digest('c'), Previous: digest('b'), Serial: 43, Reason: audit.ReasonBundleUnsigned}
 	unsigned := audit.Bundle{Digest: digest('b')}
 	root := [32]byte{0xe3, 0xb0}
-	return []sample{
+	return append(reviewed(t), []sample{
 		{"mount_allowed", "A mount is allowed: the intent, durable before anything is fetched", intent},
 		{"mount_finished", "and its end: the files are in the pod", audit.Finished(intent.ID, allow, files(), "").Took(42 * time.Millisecond)},
 		{"mount_failed", "or the other end: nothing is mounted", audit.Finished(intent.ID, allow, nil, audit.ReasonProviderUnavailable).Took(2 * time.Second)},
@@ -103,6 +103,29 @@ func samples(t *testing.T) []sample {
 		{"audit_repeated_success", "and the removal of a volume that was there again", repeatedSample(t, audit.Unmounted(claim(), audit.ReasonOrphaned))},
 		{"audit_counted", "A namespace has filled its share of the log: what it is refused from then on is counted", countedSample(t)},
 		{"audit_gap", "Events were lost: the log did not take them for too long", gapSample(t)},
+	}...)
+}
+
+// reviewed are the events of the webhook.
+func reviewed(t *testing.T) []sample {
+	t.Helper()
+	who := &policies.Requester{Username: "system:serviceaccount:kube-system:replicaset-controller", Groups: []string{"system:authenticated"}}
+	at := func(in *policies.Input) {
+		in.Phase, in.Requester, in.Tokens, in.Subject.Node, in.Subject.TokenVerified = policies.PhaseAdmission, who, nil, "", nil
+	}
+	review := audit.Review{Claim: claim(), Requester: who}
+	class := audit.ClassReview{
+		Namespace: "payments", Name: "db", UID: "0c7a6f0e-8a51-4a76-8b4f-51d6c1b7f001", Provider: "vault", Generation: 2,
+		Requester: &policies.Requester{Username: "alice@example.com"},
+		Findings:  policies.CredentialFindings(policies.SPC{Name: "db", LiteralCredentials: []string{"password"}}),
+	}
+	return []sample{
+		{"admission_allowed", "The API server creates a pod: every volume of it is allowed", audit.Decided(policiestest.Allow(t, at))},
+		{"admission_denied", "or it does not, since policy denies one", audit.Decided(policiestest.Deny(t, at))},
+		{"admission_undecided", "or since policy reached no verdict", audit.Decided(policiestest.Undecided(t, at))},
+		{"admission_rejected", "A pod is refused before policy is asked", audit.ReviewRejected(review, audit.ReasonInvalidClass)},
+		{"admission_deferred", "A pod passes undecided, since its class does not exist yet: the mount decides", audit.ReviewDeferred(review, audit.ReasonClassNotFound)},
+		{"class_denied", "A SecretProviderClass with a password in it is refused; nothing of the parameters is recorded", audit.ClassRejected(class, audit.ReasonPolicyDenied)},
 	}
 }
 

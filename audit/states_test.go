@@ -49,6 +49,13 @@ func makers(t *testing.T) map[string][]func() audit.Event {
 	return map[string][]func() audit.Event{
 		"Decided":        decisionsAtEveryGate(t),
 		"Rejected":       of(troubles, func(r audit.Reason) audit.Event { return audit.Rejected(claim(), r) }),
+		"ReviewRejected": of(troubles, func(r audit.Reason) audit.Event { return audit.ReviewRejected(audit.Review{Claim: claim()}, r) }),
+		"ReviewDeferred": one(func() audit.Event {
+			return audit.ReviewDeferred(audit.Review{Claim: claim()}, audit.ReasonClassNotFound)
+		}),
+		"ClassRejected": of(append(troubles, audit.ReasonPolicyDenied), func(r audit.Reason) audit.Event {
+			return audit.ClassRejected(audit.ClassReview{Namespace: "payments", Name: "db"}, r)
+		}),
 		"Finished":       of(append(troubles, ""), func(r audit.Reason) audit.Event { return audit.Finished(id, allow, nil, r) }),
 		"Ended":          {func() audit.Event { return audit.Ended(in, true) }, func() audit.Event { return audit.Ended(in, false) }},
 		"Rotated":        one(func() audit.Event { return audit.Rotated(id, rotate, files(), audit.Rotation{}) }),
@@ -84,11 +91,11 @@ func boundaries() (all []func() audit.Event) {
 	return all
 }
 
-// decisionsAtEveryGate leaves out admission and sync, of which this version has
-// no gate that records.
+// decisionsAtEveryGate leaves out sync, of which this version has no gate that
+// records.
 func decisionsAtEveryGate(t *testing.T) (all []func() audit.Event) {
 	t.Helper()
-	for _, phase := range []policies.Phase{policies.PhaseMount, policies.PhaseRotate} {
+	for _, phase := range []policies.Phase{policies.PhaseAdmission, policies.PhaseMount, policies.PhaseRotate} {
 		at := func(in *policies.Input) { in.Phase = phase }
 		for _, d := range []policies.Decision{policiestest.Allow(t, at), policiestest.Deny(t, at), policiestest.Undecided(t, at)} {
 			all = append(all, func() audit.Event { return audit.Decided(d) })

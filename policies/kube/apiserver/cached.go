@@ -1,11 +1,13 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
 )
 
 // healthyAfter is how long an attempt to list and watch lasts before the pauses
@@ -40,6 +43,7 @@ type cached struct {
 	selector string
 	list     func() runtime.Object // an empty one
 	accept   string                // of the list
+	follow   string                // of the watch; absent: that of the kind
 	client   rest.Interface
 	codec    runtime.ParameterCodec
 	clock    func() time.Time
@@ -81,7 +85,18 @@ func (r *Reader) addCaches() error {
 		kind: driverKind, selector: fields.OneTermEqualSelector("metadata.name", r.c.DriverName).String(), accept: acceptJSON,
 		list: func() runtime.Object { return &storagev1.CSIDriverList{} },
 	}
-	for c, of := range map[*cached]runtime.Object{r.pods: &corev1.Pod{}, r.namespaces: &metav1.PartialObjectMetadata{}, r.drivers: &storagev1.CSIDriver{}} {
+	all := map[*cached]runtime.Object{r.pods: &corev1.Pod{}, r.namespaces: &metav1.PartialObjectMetadata{}, r.drivers: &storagev1.CSIDriver{}}
+	if r.c.ClusterWide {
+		delete(all, r.pods)
+		r.pods = nil
+		r.watchedAccounts = &cached{
+			kind: accountKind, accept: acceptList, follow: acceptMetadata,
+			list: func() runtime.Object { return &metav1.PartialObjectMetadataList{} },
+		}
+		r.watchedSPCs = &cached{kind: classKind, accept: acceptJSON, list: func() runtime.Object { return &spcv1.SecretProviderClassList{} }}
+		all[r.watchedAccounts], all[r.watchedSPCs] = &metav1.PartialObjectMetadata{}, &spcv1.SecretProviderClass{}
+	}
+	for c, of := range all {
 		c.client, c.codec, c.clock, c.log = client, codec, r.c.Clock, &r.log
 		c.mirrorInto(of)
 	}
@@ -182,7 +197,7 @@ func (c *cached) listAll(ctx context.Context, options metav1.ListOptions) (runti
 
 func (c *cached) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
-	w, err := c.request(&options, c.kind.accept()).Watch(ctx)
+	w, err := c.request(&options, cmp.Or(c.follow, c.kind.accept())).Watch(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +250,7 @@ func (c *cached) quiet() bool {
 // lookUp returns the cache's own object, which must not be changed.
 func lookUp[T object](c *cached, namespace, name string) (T, bool) {
 	var none T
-	if c.quiet() {
+	if c == nil || c.quiet() {
 		return none, false
 	}
 	found, exists, err := c.store.GetByKey(cache.NewObjectName(namespace, name).String())
@@ -259,7 +274,10 @@ func (r *Reader) Run(ctx context.Context) error {
 	return nil
 }
 
-func (r *Reader) caches() []*cached { return []*cached{r.pods, r.namespaces, r.drivers} }
+func (r *Reader) caches() []*cached {
+	all := []*cached{r.pods, r.namespaces, r.drivers, r.watchedAccounts, r.watchedSPCs}
+	return slices.DeleteFunc(all, func(c *cached) bool { return c == nil })
+}
 
 // Synced returns nil once every cache has been filled, else an error that names
 // one that was not. Reads work all the same.

@@ -17,6 +17,10 @@
 // claimed one, one of more than 32 KiB, and whatever a cache does not hold, is
 // read live as well. Nothing remembers that an object is missing, nor an error.
 //
+// A cluster-wide reader, for the webhook, watches classes and service accounts too,
+// under the same rule, and keeps no pods: what it says may be as old as a watch is
+// behind, since the mount decides again on what is read live.
+//
 // What is kept of an object is what a decision reads. Commands, arguments and
 // environment variables of containers are dropped as they arrive. Objects that
 // are returned are the caller's own.

@@ -24,6 +24,9 @@ func (r *Reader) PodExists(ctx context.Context, uid string) (bool, error) {
 	if uid == "" {
 		return false, errors.New("look for a pod: the UID is empty")
 	}
+	if r.c.ClusterWide {
+		return false, errors.New("look for a pod: the reader is of no node")
+	}
 	query := url.Values{"fieldSelector": {onNode(r.c.Node)}, "limit": {strconv.Itoa(pageSize)}}
 	invalid := &UnavailableError{Object: "pods of this node", Reason: InvalidAnswer, Code: http.StatusOK}
 	s := podKind.served()

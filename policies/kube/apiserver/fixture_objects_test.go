@@ -44,7 +44,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, shape(r, o))
 		return
 	}
-	if list := map[string]string{"/api/v1/pods": "PodList", "/api/v1/namespaces": "NamespaceList", "/apis/storage.k8s.io/v1/csidrivers": "CSIDriverList"}[r.URL.Path]; list != "" {
+	if list := map[string]string{"/api/v1/pods": "PodList", "/api/v1/namespaces": "NamespaceList", "/apis/storage.k8s.io/v1/csidrivers": "CSIDriverList",
+		"/api/v1/serviceaccounts": "ServiceAccountList", "/apis/secrets-store.csi.x-k8s.io/v1/secretproviderclasses": "SecretProviderClassList"}[r.URL.Path]; list != "" {
 		writeJSON(w, a.list(r, list))
 		return
 	}
@@ -72,6 +73,9 @@ func (a *api) list(r *http.Request, kind string) any {
 	version, typ := "v1", kind
 	if strings.Contains(r.URL.Path, "storage") {
 		version = "storage.k8s.io/v1"
+	}
+	if strings.Contains(r.URL.Path, "secrets-store") {
+		version = "secrets-store.csi.x-k8s.io/v1"
 	}
 	if strings.Contains(r.Header.Get("Accept"), "PartialObjectMetadata") {
 		version, typ = "meta.k8s.io/v1", "PartialObjectMetadataList"

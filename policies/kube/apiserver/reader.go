@@ -34,10 +34,14 @@ const (
 
 // Config of a Reader. Every field is required but where it says otherwise.
 type Config struct {
-	REST       *rest.Config // is copied
-	Node       string       // name of this node, as in the API server
-	DriverName string       // name of the CSIDriver object
-	Logger     *slog.Logger
+	REST *rest.Config // is copied
+	// Node is the name of this node, as in the API server; absent: ClusterWide.
+	Node string
+	// ClusterWide is for the webhook: classes and service accounts of the whole
+	// cluster come from a watch too, and no pods do.
+	ClusterWide bool
+	DriverName  string // name of the CSIDriver object
+	Logger      *slog.Logger
 	// Clock is absent: time.Now. A test can let time pass.
 	Clock func() time.Time
 	// PodChanged is called with the UID of a pod of this node whose containers
@@ -59,9 +63,10 @@ type Reader struct {
 	log      complaints
 	troubles troubles
 
-	pods, namespaces, drivers *cached
-	classes                   *shared[*spcv1.SecretProviderClass]
-	accounts                  *shared[*corev1.ServiceAccount]
+	pods, namespaces, drivers    *cached
+	watchedAccounts, watchedSPCs *cached // nil but where the reader is cluster-wide
+	classes                      *shared[*spcv1.SecretProviderClass]
+	accounts                     *shared[*corev1.ServiceAccount]
 }
 
 // New returns a Reader, or an error that names the field. It asks nobody.
@@ -99,7 +104,9 @@ func (c Config) check() error {
 		return errors.New("configure the API server: REST is missing")
 	case c.Logger == nil:
 		return errors.New("configure the API server: Logger is missing")
-	case len(validation.IsDNS1123Subdomain(c.Node)) > 0:
+	case c.ClusterWide && c.Node != "":
+		return errors.New("configure the API server: Node is set, and the reader is for the whole cluster")
+	case !c.ClusterWide && len(validation.IsDNS1123Subdomain(c.Node)) > 0:
 		return errors.New("configure the API server: Node is missing or not the name of a node: give --nodeid as in kubectl get nodes")
 	case len(validation.IsDNS1123Subdomain(c.DriverName)) > 0:
 		return errors.New("configure the API server: DriverName is missing or not the name of a CSIDriver")
@@ -137,9 +144,12 @@ func (r *Reader) Namespace(ctx context.Context, name string) (*corev1.Namespace,
 	return &corev1.Namespace{ObjectMeta: stripNamespace(found).ObjectMeta}, nil
 }
 
-// ServiceAccount returns a service account as it was at most two seconds ago:
-// its metadata, and nothing else.
+// ServiceAccount returns a service account as it was at most two seconds ago, or as
+// the watch of a cluster-wide reader has it: its metadata, and nothing else.
 func (r *Reader) ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	if found, ok := lookUp[*metav1.PartialObjectMetadata](r.watchedAccounts, namespace, name); ok && found.UID != "" {
+		return &corev1.ServiceAccount{ObjectMeta: *found.ObjectMeta.DeepCopy()}, nil
+	}
 	return r.accounts.get(ctx, objectKey{namespace, name}, func(ctx context.Context) (*corev1.ServiceAccount, error) {
 		account, err := read[*corev1.ServiceAccount](ctx, r, accountKind.of(namespace, name))
 		if err != nil {
@@ -149,8 +159,12 @@ func (r *Reader) ServiceAccount(ctx context.Context, namespace, name string) (*c
 	})
 }
 
-// Class returns a SecretProviderClass as it was at most two seconds ago.
+// Class returns a SecretProviderClass as it was at most two seconds ago, or as the
+// watch of a cluster-wide reader has it.
 func (r *Reader) Class(ctx context.Context, namespace, name string) (*spcv1.SecretProviderClass, error) {
+	if found, ok := lookUp[*spcv1.SecretProviderClass](r.watchedSPCs, namespace, name); ok && found.UID != "" {
+		return found.DeepCopy(), nil
+	}
 	return r.classes.get(ctx, objectKey{namespace, name}, func(ctx context.Context) (*spcv1.SecretProviderClass, error) {
 		class, err := read[*spcv1.SecretProviderClass](ctx, r, classKind.of(namespace, name))
 		if err != nil {

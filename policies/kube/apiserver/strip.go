@@ -1,9 +1,12 @@
 package apiserver
 
 import (
+	"encoding/json"
+
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
 )
 
 // maxCachedPod bounds what a cache keeps of one pod, in bytes of its protobuf
@@ -18,7 +21,12 @@ func strip(object any) (any, error) {
 	case *corev1.Pod:
 		return cachedPod(stripPod(o)), nil
 	case *metav1.PartialObjectMetadata:
+		if o.Namespace != "" {
+			return cachedAccount(&metav1.PartialObjectMetadata{ObjectMeta: stripMeta(&o.ObjectMeta)}), nil
+		}
 		return stripNamespace(o), nil
+	case *spcv1.SecretProviderClass:
+		return cachedClass(&spcv1.SecretProviderClass{ObjectMeta: stripMeta(&o.ObjectMeta), Spec: o.Spec}), nil
 	case *storagev1.CSIDriver:
 		return stripDriver(o), nil
 	default:
@@ -72,6 +80,30 @@ func cachedPod(p *corev1.Pod) *corev1.Pod {
 		return p
 	}
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace, ResourceVersion: p.ResourceVersion, Annotations: annotated(p)}}
+}
+
+// maxCachedObject bounds what a cluster-wide cache keeps of one service account or
+// class, in bytes of its text. More than that no decision takes anyway.
+const maxCachedObject = 96 << 10
+
+func cachedAccount(o *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
+	if o.Size() <= maxCachedObject {
+		return o
+	}
+	return &metav1.PartialObjectMetadata{ObjectMeta: onlyNamed(&o.ObjectMeta)}
+}
+
+func cachedClass(o *spcv1.SecretProviderClass) *spcv1.SecretProviderClass {
+	text, err := json.Marshal(o)
+	if err == nil && len(text) <= maxCachedObject {
+		return o
+	}
+	return &spcv1.SecretProviderClass{ObjectMeta: onlyNamed(&o.ObjectMeta)}
+}
+
+// onlyNamed has no UID, so that whoever asks is given what is read live.
+func onlyNamed(m *metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: m.Name, Namespace: m.Namespace, ResourceVersion: m.ResourceVersion}
 }
 
 // stripVolumes keeps every name: a volume that is not ours is not the same as

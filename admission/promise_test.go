@@ -1,0 +1,153 @@
+package admission_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
+
+	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/bundle"
+	"github.com/portcullis-csi/portcullis/policies/kube"
+	"github.com/portcullis-csi/portcullis/policies/policiestest"
+	"github.com/portcullis-csi/portcullis/policies/rego"
+)
+
+// one picks one of several, so that most pods are nearly right.
+func one[T any](r *rand.Rand, all ...T) T { return all[r.IntN(len(all))] }
+
+// generated are facts of a pod that anybody could write.
+func generated(r *rand.Rand) kube.Facts {
+	p := pod(func(p *corev1.Pod) {
+		p.Spec.HostPID, p.Spec.HostNetwork = r.IntN(8) == 0, r.IntN(8) == 0
+		p.Spec.ServiceAccountName = one(r, "api", "api", "job", "default")
+		p.Spec.SecurityContext.FSGroup = one(r, new(int64(2000)), new(int64(2000)), new(int64(0)), nil)
+		p.Spec.Containers[0].Image = one(r, "registry.example/api:1", "registry.example/api@sha256:"+policiestest.Digest)
+		p.Spec.Containers[0].SecurityContext = one(r, nil, nil, &corev1.SecurityContext{Privileged: new(true)}, &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"SYS_ADMIN"}}})
+		p.Spec.Volumes[0].CSI.ReadOnly = one(r, new(true), new(true), new(true), new(true), new(true), new(false))
+		p.Labels["app"] = one(r, "api", "other")
+		if r.IntN(6) == 0 {
+			p.Spec.Volumes[0].CSI.VolumeAttributes[one(r, "objects", "password")] = "- objectName: payments/x\n"
+		}
+		if r.IntN(8) == 0 {
+			addDebug(p)
+		}
+		if r.IntN(6) == 0 {
+			p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: one(r, "/", "/var/lib/kubelet", "/srv")}}})
+		}
+	})
+	c := class("db", func(c *spcv1.SecretProviderClass) {
+		c.Spec.Provider = spcv1.Provider(one(r, "local", "local", "local", "acme"))
+		c.Spec.Parameters["objects"] = fmt.Sprintf("- objectName: %s\n", one(r, "payments/db-password", "payments/db", "shop/key", "{"))
+		if r.IntN(8) == 0 {
+			c.Spec.Parameters["password"] = canary
+		}
+	})
+	ns := namespace()
+	ns.Labels["team"] = one(r, "red", "blue")
+	return kube.Facts{
+		Now: time.Unix(0, policiestest.Now), Cluster: "test", DriverName: driverName, Pod: p, Namespace: ns, Class: c, VolumeName: "secrets",
+		ServiceAccount: &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: p.Spec.ServiceAccountName, Namespace: "payments"}},
+	}
+}
+
+func atAdmission(f kube.Facts) kube.Facts {
+	f.Phase = policies.PhaseAdmission
+	f.Requester = &policies.Requester{Username: "alice", Groups: []string{"system:masters"}}
+	return f
+}
+
+func atMount(f kube.Facts, verified bool) kube.Facts {
+	f.Phase, f.Node, f.TokenVerified = policies.PhaseMount, "node-1", &verified
+	f.Tokens = []policies.Token{{Audience: "vault", Verified: verified}}
+	if sc := f.Pod.Spec.SecurityContext; sc != nil {
+		f.VolumeMountGroup = sc.FSGroup // as kubelet sends it
+	}
+	return f
+}
+
+// common is an input without what one of the gates lacks.
+func common(in policies.Input) policies.Input {
+	in.Phase, in.Requester, in.Tokens, in.Subject.Node, in.Subject.TokenVerified = policies.PhaseCI, nil, nil, "", nil
+	return in
+}
+
+func promiseEngines(t *testing.T) map[string]*policies.Engine {
+	t.Helper()
+	files, err := rego.Starter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.LoadFS(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engines := map[string]*policies.Engine{}
+	const grants = `
+- {id: G-1, owner: o, expiry: 2126-12-31, namespaces: [payments], serviceAccounts: [api], provider: local, secrets: ["local://node/payments/*"]}
+- {id: G-2, owner: o, expiry: 2126-12-31, namespaceSelector: {team: red}, serviceAccounts: ["*"], provider: local, secrets: ["local://node/shop/*"], pods: {imageRepositories: [registry.example/api]}}
+- {id: G-3, owner: o, expiry: 2026-01-14, namespaces: [payments], serviceAccounts: [job], provider: local, secrets: ["local://node/payments/*"]}
+`
+	const waivers = `- {id: W-1, finding: PR-010, namespace: payments, serviceAccount: "*", reason: r, ticket: T-1, approvedBy: a, expiry: 2026-02-01}`
+	for name, config := range map[string]string{
+		"enforce": "namespace_label_keys: [team]\n", "monitor": "namespace_label_keys: [team]\nmonitor: {until: 2026-02-01, rules: [\"*\"]}\n",
+		"some monitored": "namespace_label_keys: [team]\nmonitor: {until: 2026-02-01, rules: [PR-001, PR-010]}\n",
+	} {
+		options := []policiestest.Option{policiestest.WithConfig(config)}
+		if name == "enforce" {
+			options = append(options, policiestest.WithWaivers(waivers))
+		}
+		for path, text := range b.Modules {
+			options = append(options, policiestest.WithFile(path, text))
+		}
+		engines[name] = policiestest.Engine(t, grants, options...)
+	}
+	return engines
+}
+
+// Promise P2, over generated pods, classes, namespaces and policies: the gates build
+// the same input but for what one lacks, decide alike on what both have, and what
+// admission denies the mount does not allow. A mount may deny more: only there is a
+// token that might not be verified.
+func TestP2GatesDecideAlike(t *testing.T) {
+	verdicts := map[policies.Verdict]int{}
+	for name, engine := range promiseEngines(t) {
+		r := rand.New(rand.NewPCG(7, 7))
+		for i := range 800 {
+			f := generated(r)
+			first, _, err := kube.BuildInput(atAdmission(f))
+			second, _, err2 := kube.BuildInput(atMount(f, r.IntN(2) == 0))
+			if (err == nil) != (err2 == nil) || err != nil && err.Error() != err2.Error() {
+				t.Fatalf("%s %d: admission says %v, mount %v, want the same", name, i, err, err2)
+			}
+			if err != nil {
+				continue
+			}
+			if diff := cmp.Diff(common(first), common(second)); diff != "" {
+				t.Fatalf("%s %d: inputs differ:\n%s", name, i, diff)
+			}
+			admitted, mounted := engine.Decide(t.Context(), first), engine.Decide(t.Context(), second)
+			if admitted.Verdict() == policies.VerdictError || mounted.Verdict() == policies.VerdictError {
+				t.Fatalf("%s %d: no verdict: %v, %v", name, i, admitted.Cause(), mounted.Cause())
+			}
+			if bare := engine.Decide(t.Context(), common(first)); bare.Verdict() != admitted.Verdict() {
+				t.Fatalf("%s %d: admission says %v, and %v without what it alone knows", name, i, admitted.Verdict(), bare.Verdict())
+			}
+			if admitted.Verdict() == policies.VerdictDeny && mounted.Verdict() != policies.VerdictDeny {
+				t.Fatalf("%s %d: admission denies %v, and the mount allows", name, i, admitted.Deny)
+			}
+			if *second.Subject.TokenVerified && admitted.Verdict() != mounted.Verdict() {
+				t.Fatalf("%s %d: admission says %v, mount %v by %v", name, i, admitted.Verdict(), mounted.Verdict(), mounted.Deny)
+			}
+			verdicts[admitted.Verdict()]++
+		}
+	}
+	if verdicts[policies.VerdictAllow] < 100 || verdicts[policies.VerdictDeny] < 100 {
+		t.Errorf("verdicts = %v, want at least a hundred of each, or this says little", verdicts)
+	}
+}
