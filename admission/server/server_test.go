@@ -65,7 +65,7 @@ func start(t *testing.T, change func(*server.Config)) *world {
 		t.Fatal(err)
 	}
 	w.url = "https://" + l.Addr().String()
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(t.Context())
 	w.stop = stop
 	t.Cleanup(stop)
 	go func() { w.ended <- w.server.Serve(ctx, l) }()
