@@ -115,7 +115,7 @@ func describe(e *Event, d policies.Decision) {
 	e.Actor, e.Workload = c.actor(), c.workload()
 	e.Workload.Node = vetted("name", in.Subject.Node)
 	if r := in.Requester; r != nil && r.Username != "" {
-		e.Actor = Actor{Kind: ActorUser, Name: vetted("actor", r.Username), Groups: vettedAll("actor", r.Groups)}
+		e.Actor = userActor(r)
 	}
 	if in.SPC.Name != "" {
 		e.Class = &Class{

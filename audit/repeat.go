@@ -84,9 +84,27 @@ func repeatKey(e Event) string {
 		return ""
 	}
 	if w := e.Workload; w != nil && e.Reason != "" {
-		return strings.Join([]string{string(e.Type), string(e.Reason), w.Namespace, w.Pod, w.PodUID, w.ServiceAccount, w.Volume}, " ")
+		return strings.Join([]string{string(e.Type), string(e.Reason), w.Namespace, w.Pod, w.PodUID, w.ServiceAccount, w.Volume, reviewed(e)}, " ")
 	}
 	return ""
+}
+
+// reviewed is who asked the API server for what, of refusals at admission: there
+// the pod may have no name yet, and there may be no pod at all.
+func reviewed(e Event) string {
+	if e.Type != TypeAdmission {
+		return ""
+	}
+	class, rules := "", ""
+	if e.Class != nil {
+		class = e.Class.Name
+	}
+	if e.Policy != nil {
+		for _, r := range e.Policy.Rules {
+			rules += r.ID + ","
+		}
+	}
+	return strings.Join([]string{e.Actor.Name, class, rules}, " ")
 }
 
 // decisionKey is that of a decision and of why it came about. The decision's id

@@ -301,7 +301,7 @@ func CompileLibrary(ctx context.Context, b Bundle, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	query, err := prepare(ctx, compiler, doc)
+	query, store, err := prepare(ctx, compiler, doc)
 	if err != nil {
 		return nil, err
 	}
@@ -309,7 +309,7 @@ func CompileLibrary(ctx context.Context, b Bundle, o Options) (*Engine, error) {
 	if o.Budget <= 0 {
 		o.Budget = DefaultBudget
 	}
-	return &Engine{query: query, library: library, digest: b.Digest, budget: o.Budget}, err
+	return &Engine{query: query, store: store, library: library, digest: b.Digest, budget: o.Budget}, err
 }
 
 func (o Options) now() time.Time {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/util"
 )
@@ -45,7 +46,7 @@ func Compile(ctx context.Context, b Bundle, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	query, err := prepare(ctx, compiler, doc)
+	query, store, err := prepare(ctx, compiler, doc)
 	if err != nil {
 		return nil, err
 	}
@@ -54,8 +55,8 @@ func Compile(ctx context.Context, b Bundle, o Options) (*Engine, error) {
 		return nil, err
 	}
 	return &Engine{
-		query: query, library: library, manifest: b.Manifest, digest: b.Digest, signed: b.Signed,
-		massRevoke: doc.Config.MassRevoke, budget: o.Budget,
+		query: query, store: store, library: library, manifest: b.Manifest, digest: b.Digest, signed: b.Signed,
+		massRevoke: doc.Config.MassRevoke, monitorEndNS: doc.Config.Monitor.UntilNS, budget: o.Budget,
 	}, nil
 }
 
@@ -126,17 +127,17 @@ func checkRequired(modules map[string]*ast.Module, required []string) []*BundleE
 
 // prepare puts the data into a store that holds parsed values, since parsing
 // grants for each decision would cost as much as the decision.
-func prepare(ctx context.Context, c *ast.Compiler, doc document) (rego.PreparedEvalQuery, error) {
+func prepare(ctx context.Context, c *ast.Compiler, doc document) (rego.PreparedEvalQuery, storage.Store, error) {
 	object, err := doc.object()
 	if err != nil {
-		return rego.PreparedEvalQuery{}, err
+		return rego.PreparedEvalQuery{}, nil, err
 	}
 	store := inmem.NewFromObjectWithOpts(object,
 		inmem.OptReturnASTValuesOnRead(true), inmem.OptRoundTripOnWrite(false))
 	query, err := rego.New(rego.Query(entrypoint), rego.Compiler(c), rego.Store(store),
 		rego.StrictBuiltinErrors(true), rego.StoreReadAST(true)).PrepareForEval(ctx)
 	if err != nil {
-		return rego.PreparedEvalQuery{}, fmt.Errorf("prepare policy: %w", err)
+		return rego.PreparedEvalQuery{}, nil, fmt.Errorf("prepare policy: %w", err)
 	}
-	return query, nil
+	return query, store, nil
 }

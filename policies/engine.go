@@ -15,20 +15,24 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // Engine decides by one bundle. It is immutable and safe for concurrent use.
 // The nil Engine is one without a bundle: it decides nothing.
 type Engine struct {
+	store      storage.Store // parsed data, which the query reads
 	query      rego.PreparedEvalQuery
 	manifest   Manifest
 	digest     string
 	library    string
 	signed     bool
 	massRevoke bool
-	budget     time.Duration
-	options    []rego.EvalOption
+	// monitorEndNS is when monitor mode ends; zero: there is none.
+	monitorEndNS int64
+	budget       time.Duration
+	options      []rego.EvalOption
 }
 
 // Digest returns the digest of the bundle, "" for the nil Engine.

@@ -10,6 +10,7 @@ import (
 	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
 
 	"github.com/portcullis-csi/portcullis/policies/kube"
+	"github.com/portcullis-csi/portcullis/policies/kube/template"
 )
 
 // Objects are what manifests hold.
@@ -56,7 +57,7 @@ func (o *Objects) add(found object, kind, file string) error {
 		found.SetNamespace(o.namespace)
 	}
 	if kind == "Pod" && k.name == "" && found.GetGenerateName() != "" {
-		k.name = generated(found.GetGenerateName())
+		k.name = template.Generated(found.GetGenerateName())
 		found.SetName(k.name)
 	}
 	if len(validation.IsDNS1123Subdomain(k.name)) > 0 {
