@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -62,7 +61,7 @@ func TestLogFlags(t *testing.T) {
 			if json.Valid([]byte(b.String())) != test.json {
 				t.Errorf("line %q is JSON: want %v", b.String(), test.json)
 			}
-			if logger.Enabled(context.Background(), slog.LevelDebug) != test.debug {
+			if logger.Enabled(t.Context(), slog.LevelDebug) != test.debug {
 				t.Errorf("every call is logged: want %v", test.debug)
 			}
 		})

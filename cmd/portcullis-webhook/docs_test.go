@@ -1,0 +1,99 @@
+package main_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	webhook "github.com/portcullis-csi/portcullis/cmd/portcullis-webhook"
+)
+
+var update = flag.Bool("update", false, "rewrite the table of flags in docs/OPERATIONS.md")
+
+const (
+	operations = "../../docs/OPERATIONS.md"
+	tableBegin = "<!-- flags:portcullis-webhook:begin -->\n"
+	tableEnd   = "<!-- flags:portcullis-webhook:end -->"
+)
+
+// flagTable is what the document says of the flags of a release build.
+func flagTable() string {
+	var b strings.Builder
+	b.WriteString("| flag | default | meaning |\n|---|---|---|\n")
+	webhook.Flags().VisitAll(func(f *pflag.Flag) {
+		def := f.DefValue
+		if def == "" || def == "[]" {
+			def = "-"
+		}
+		fmt.Fprintf(&b, "| `--%s` | `%s` | %s |\n", f.Name, strings.Trim(def, "[]"), strings.ReplaceAll(f.Usage, "|", `\|`))
+	})
+	return b.String()
+}
+
+func TestOperationsDocumentsEveryFlag(t *testing.T) {
+	if webhook.InsecureBuild {
+		t.Skip("the document has the flags of a release build, which the untagged tests compare")
+	}
+	for _, name := range []string{"POD_NAME", "POD_NAMESPACE"} {
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(text), tableBegin)
+	table, tail, ok2 := strings.Cut(rest, tableEnd)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no block of flags", operations)
+	}
+	want := flagTable()
+	if *update {
+		if err := os.WriteFile(operations, []byte(head+tableBegin+want+tableEnd+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, table); diff != "" {
+		t.Errorf("flags in %s differ; run make generate (-want +got):\n%s", operations, diff)
+	}
+}
+
+// Every refusal of a command line names the flag and a remedy.
+func TestCommandLines(t *testing.T) {
+	good := []string{"--cluster-name=c", "--namespace=n", "--replica=r-0", "--policy=p", "--cert-secret=s"}
+	if err := webhook.Accepts(good); err != nil {
+		t.Fatalf("%v: %v", good, err)
+	}
+	for more, want := range map[string]string{
+		"--cluster-name=":          "--cluster-name is missing",
+		"--cluster-name=a b":       "--cluster-name",
+		"--namespace=":             "--namespace is missing",
+		"--namespace=A":            "--namespace",
+		"--replica=":               "--replica is missing",
+		"--replica=a/b":            "--replica",
+		"--service=":               "--service is missing",
+		"--webhook-configuration=": "--webhook-configuration is missing",
+		"--policy=":                "--policy is missing",
+		"--cert-secret=":           "--cert-dir and --cert-secret are missing",
+		"--cert-secret=A":          "--cert-secret",
+		"--cert-dir=d":             "--cert-dir and --cert-secret are both set",
+		"--drivername=a b":         "--drivername",
+		"--max-in-flight=0":        "--max-in-flight",
+		"--drain=0s":               "--drain",
+		"--policy-poll-interval=0": "--policy-poll-interval",
+		"--audit-epoch-bytes=1":    "--audit-epoch-bytes",
+		"--no-such-flag":           "unknown flag",
+	} {
+		err := webhook.Accepts(append(append([]string{}, good...), more))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", more, err, want)
+		}
+	}
+}
