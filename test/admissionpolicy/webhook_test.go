@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -177,10 +178,9 @@ func (h *hooked) create(t *testing.T, kind, name, spec string, meta map[string]a
 	if err := json.Unmarshal([]byte(spec), &fields); err != nil {
 		t.Fatal(err)
 	}
-	o.Object["spec"], o.Object["metadata"] = fields, map[string]any{"name": name, "namespace": "payments"}
-	for key, value := range meta {
-		o.Object["metadata"].(map[string]any)[key] = value //nolint:forcetypeassert // it is what was just put there
-	}
+	metadata := map[string]any{"name": name, "namespace": "payments"}
+	maps.Copy(metadata, meta)
+	o.Object["spec"], o.Object["metadata"] = fields, metadata
 	_, err := h.resource(kind).Create(t.Context(), o, metav1.CreateOptions{})
 	return err
 }
