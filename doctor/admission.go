@@ -20,7 +20,7 @@ const webhookName = "portcullis"
 func policyNames() map[string]bool {
 	return map[string]bool{
 		"portcullis-status-of-own-node": true, "portcullis-volumes-read-only": true, "portcullis-no-persistent-volumes": true,
-		"portcullis-privileged": false, "portcullis-ephemeral-containers": false, "portcullis-host-paths": false,
+		"portcullis-privileged": false, "portcullis-ephemeral-containers": false, "portcullis-host-paths": false, "portcullis-policy-floor": false,
 	}
 }
 
@@ -33,17 +33,13 @@ func admissionChecks() []Check {
 }
 
 func judgeWebhook(f *Facts) []Result {
-	asked := f.Cluster.Webhooks
-	if asked.Err != nil {
-		return []Result{f.unasked("webhooks", asked.Err)}
-	}
-	i := slices.IndexFunc(asked.Value, func(w admissionv1.ValidatingWebhookConfiguration) bool { return w.Name == webhookName })
-	if i < 0 {
-		return []Result{na("no ValidatingWebhookConfiguration %s is installed", webhookName)}
+	webhooks, none := f.configuration()
+	if none != nil {
+		return none
 	}
 	var results []Result
-	for j := range asked.Value[i].Webhooks {
-		w := &asked.Value[i].Webhooks[j]
+	for i := range webhooks {
+		w := &webhooks[i]
 		results = append(results, f.judgeAuthority(w.Name, w.ClientConfig.CABundle))
 	}
 	if results == nil {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"crypto/x509"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -149,6 +150,16 @@ type Cluster struct {
 	Policies       Asked[[]admissionv1.ValidatingAdmissionPolicy]
 	Bindings       Asked[[]admissionv1.ValidatingAdmissionPolicyBinding]
 	Webhooks       Asked[[]admissionv1.ValidatingWebhookConfiguration]
+	Endpoints      Asked[[]Endpoint] // of the webhook's Service
+}
+
+// Endpoint is a replica of the webhook.
+type Endpoint struct {
+	Name    string // of its pod
+	Address string
+	Ready   bool
+	Chain   []*x509.Certificate // what it serves, asked of those that are ready
+	Err     error               // why it could not be asked
 }
 
 // Definition is a CustomResourceDefinition.

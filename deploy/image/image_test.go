@@ -70,8 +70,8 @@ func TestTwoClonesGiveEqualImages(t *testing.T) {
 	t.Setenv("TZ", "Pacific/Auckland")
 	run(t, "--source", filepath.Join(second, "cmd"), "--out", filepath.Join(second, "bin", "elsewhere"))
 	a, b := contents(t, filepath.Join(first, "bin", "images")), contents(t, filepath.Join(second, "bin", "elsewhere"))
-	if len(a) != 12 { // two images: tarball, digest, and a description and a digest for each of two platforms
-		t.Errorf("files are %v, want 12", sizesOf(a))
+	if len(a) != 18 { // three images: tarball, digest, and a description and a digest for each of two platforms
+		t.Errorf("files are %v, want 18", sizesOf(a))
 	}
 	for name, text := range a {
 		if b[name] != text {
@@ -293,5 +293,34 @@ func TestOldDescriptionsGo(t *testing.T) {
 	}
 	if files := contents(t, filepath.Dir(old)); len(files) != 4 {
 		t.Errorf("files are %v, want tarball, digest, and description and digest of one platform", sizesOf(files))
+	}
+}
+
+// The webhook needs nothing of root's.
+func TestImageOfTheWebhook(t *testing.T) {
+	root := sourcetest.New(t, "1.2.3")
+	run(t, "--source", root, "--platform", "linux/amd64", "--image", "portcullis-webhook")
+	img, config := dockerImage(t, filepath.Join(root, "bin", "images", "portcullis-webhook.tar"), "ghcr.io/portcullis-csi/portcullis-webhook:1.2.3")
+	if config.Config.User != "65532:65532" || !cmp.Equal(config.Config.Entrypoint, []string{"/portcullis-webhook"}) {
+		t.Errorf("runs %q as user %q", config.Config.Entrypoint, config.Config.User)
+	}
+	files := unpack(t, img)
+	for _, name := range []string{"/portcullis-webhook", "/portcullis", "/etc/ssl/certs/ca-certificates.crt"} {
+		if files[name] == "" {
+			t.Errorf("the image lacks %s", name)
+		}
+	}
+}
+
+// The user of the image is the one that the chart runs it as.
+func TestUserOfTheWebhookIsTheCharts(t *testing.T) {
+	text, err := os.ReadFile("../chart/templates/webhook.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"runAsUser: 65532", "runAsGroup: 65532"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the chart has no %s", want)
+		}
 	}
 }

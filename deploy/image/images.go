@@ -29,6 +29,15 @@ func images() []image {
 			roots: true,
 		},
 		{
+			name:        "portcullis-webhook",
+			description: "Portcullis admission webhook: the policy of secrets, asked when a pod is made",
+			programs:    []string{"portcullis-webhook", "portcullis"},
+			// It mounts nothing and needs no capability.
+			user: "65532:65532",
+			// Registries that policy is pulled from have public certificates.
+			roots: true,
+		},
+		{
 			name:        "portcullis-provider-local",
 			description: "Portcullis provider that serves the files of a directory",
 			programs:    []string{"portcullis-provider-local"},

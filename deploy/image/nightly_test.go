@@ -24,7 +24,7 @@ func TestProductIsTheSameFromNothing(t *testing.T) {
 			t.Errorf("%s differs between two builds", name)
 		}
 	}
-	if len(outs[0]) != 12 || len(outs[1]) != 12 {
-		t.Errorf("files are %v and %v, want 12 each", sizesOf(outs[0]), sizesOf(outs[1]))
+	if len(outs[0]) != 18 || len(outs[1]) != 18 {
+		t.Errorf("files are %v and %v, want 18 each", sizesOf(outs[0]), sizesOf(outs[1]))
 	}
 }

@@ -102,6 +102,7 @@ func questions(ctx context.Context, api *client, c Config, f *doctor.Cluster) []
 		func() {
 			f.Webhooks = list(ctx, api, question{path: groupAdmission + "validatingwebhookconfigurations"}, whole[admissionv1.ValidatingWebhookConfiguration])
 		},
+		func() { f.Endpoints = endpoints(ctx, api, c) },
 	}
 }
 

@@ -10,8 +10,6 @@
   (list "kubelet-root" $v.linux.kubeletRootDir)
   (list "host-proc" "/host/proc")
   (list "state-dir" $v.stateDir)
-  (list "policy" (printf "/policy/%s" $v.policy.configMap.key))
-  (list "policy-poll-interval" $v.policy.pollInterval)
   (list "provider-volume" $v.linux.providersDir)
   (list "additional-provider-volume-paths" (join "," ($v.linux.additionalProvidersDirs | default list)))
   (list "provider-concurrency" $v.providerConcurrency)
@@ -34,14 +32,7 @@
 {{- with $v.apiAudiences }}{{ $flags = append $flags (list "api-audiences" (join "," .)) }}{{ end -}}
 {{- with $v.seLinuxContext }}{{ $flags = append $flags (list "selinux-context" .) }}{{ end -}}
 {{- if $v.pprof.enabled }}{{ $flags = concat $flags (list (list "enable-pprof" true) (list "pprof-port" $v.pprof.port)) }}{{ end -}}
-{{- if $v.policy.allowUnsigned }}{{ $flags = append $flags (list "allow-unsigned-policy" true) }}{{ end -}}
-{{- range $flags -}}
-{{- $value := index . 1 -}}
-{{- /* A value that somebody set to null is the program's default. */ -}}
-{{- if not (kindIs "invalid" $value) }}
-- {{ printf "--%s=%s" (index . 0) (ternary (int64 $value | toString) (toString $value) (kindIs "float64" $value)) | quote }}
-{{- end -}}
-{{- end -}}
+{{- include "portcullis.flags" (concat $flags (include "portcullis.policy.flags" . | fromYamlArray)) -}}
 {{- end -}}
 
 {{/* Integers with commas between them. */}}
@@ -52,14 +43,25 @@
 {{/* Refuses flags in extraArgs that the chart sets, or has a value for: given
 twice the last counts, and the manifest would say one thing and do another. */}}
 {{- define "portcullis.checkExtraArgs" -}}
-{{- $taken := list "nodeid" "provider-uid" "api-audiences" "selinux-context" "enable-pprof" "pprof-port" "allow-unsigned-policy" -}}
-{{- range include "portcullis.args" . | fromYamlArray -}}
+{{- $policy := include "portcullis.policy.flagNames" . | fromYamlArray -}}
+{{- $node := concat $policy (list "nodeid" "provider-uid" "api-audiences" "selinux-context" "enable-pprof" "pprof-port") -}}
+{{- include "portcullis.checkArgs" (dict "name" "extraArgs" "given" .Values.extraArgs "set" (include "portcullis.args" . | fromYamlArray) "taken" $node) -}}
+{{- if .Values.webhook.enabled -}}
+{{- $webhook := concat $policy (list "namespace" "replica" "cert-dir" "cert-secret" "webhook-configuration" "service" "known-providers") -}}
+{{- include "portcullis.checkArgs" (dict "name" "webhook.extraArgs" "given" .Values.webhook.extraArgs "set" (include "portcullis.webhook.args" . | fromYamlArray) "taken" $webhook) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "portcullis.checkArgs" -}}
+{{- $taken := .taken -}}
+{{- range .set -}}
 {{- $taken = append $taken (regexReplaceAll "^--([a-z-]+)(=.*)?$" . "${1}") -}}
 {{- end -}}
-{{- range .Values.extraArgs -}}
+{{- $name := .name -}}
+{{- range .given -}}
 {{- $flag := regexReplaceAll "^--?([A-Za-z0-9-]+)((=|\\s).*)?$" . "${1}" -}}
 {{- if has $flag $taken -}}
-{{- fail (printf "extraArgs: --%s is set by the chart; hint: README.md names the value for it, if it is one to change" $flag) -}}
+{{- fail (printf "%s: --%s is set by the chart; hint: README.md names the value for it, if it is one to change" $name $flag) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

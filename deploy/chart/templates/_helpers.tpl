@@ -140,3 +140,31 @@ outlive its container, so that a kill for want of memory would repeat for ever. 
 {{- define "portcullis.pluginDir" -}}
 {{ .Values.linux.kubeletRootDir }}/plugins/csi-secrets-store
 {{- end -}}
+
+{{/* What a daemon reaches: the API server, and the registry of policy if there is one. */}}
+{{- define "portcullis.egress" -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- $to := list $policy.apiServer -}}
+{{- if include "portcullis.policy.anyPulled" . }}{{ $to = append $to $policy.registry }}{{ end -}}
+{{- range $to }}
+- ports:
+  {{- range .ports }}
+  - protocol: TCP
+    port: {{ int . }}
+  {{- end }}
+  {{- with .cidrs }}
+  to:
+  {{- range . }}
+  - ipBlock:
+      cidr: {{ . | quote }}
+  {{- end }}
+  {{- end }}
+{{- end }}
+{{- if or $policy.dns (include "portcullis.policy.anyPulled" .) }}
+- ports:
+  - protocol: UDP
+    port: 53
+  - protocol: TCP
+    port: 53
+{{- end }}
+{{- end -}}

@@ -11,7 +11,7 @@ import (
 
 // Programs are the commands of the tree.
 func Programs() []string {
-	return []string{"portcullis", "portcullis-node", "portcullis-provider-local"}
+	return []string{"portcullis", "portcullis-node", "portcullis-provider-local", "portcullis-webhook"}
 }
 
 // CommitTime is when the tree's commit was made, in seconds since 1970.

@@ -1,0 +1,199 @@
+package doctor
+
+import (
+	"crypto/x509"
+	"slices"
+	"strings"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+)
+
+// WebhookService is the Service of the chart that API servers call.
+const WebhookService = "portcullis-webhook"
+
+// webhookSuffix is what the chart's webhooks have in their names.
+const webhookSuffix = ".admission.portcullis.dev"
+
+// lastDay is how long before its end a serving certificate is warned about: those
+// that the webhook makes itself live for days.
+const lastDay = 24 * time.Hour
+
+// shipped is what the chart says of a webhook.
+type shipped struct {
+	conditions, rules []string
+	fail              bool
+}
+
+// shippedWebhooks are those of the chart. A test compares them with its templates.
+func shippedWebhooks() map[string]shipped {
+	return map[string]shipped{
+		"pods": {
+			conditions: []string{"has-a-volume-of-the-driver", "is-new-or-brings-something-in"},
+			rules:      []string{"CREATE pods", "UPDATE pods", "UPDATE pods/ephemeralcontainers"},
+			fail:       true,
+		},
+		"templates": {
+			conditions: []string{"has-a-volume-of-the-driver", "not-made-by-another-workload", "is-new-or-has-another-template"},
+			rules: []string{
+				"CREATE cronjobs", "CREATE daemonsets", "CREATE deployments", "CREATE jobs", "CREATE replicasets", "CREATE statefulsets",
+				"UPDATE cronjobs", "UPDATE daemonsets", "UPDATE deployments", "UPDATE jobs", "UPDATE replicasets", "UPDATE statefulsets",
+			},
+		},
+		"classes": {
+			conditions: []string{"is-new-or-has-another-spec"},
+			rules:      []string{"CREATE secretproviderclasses", "UPDATE secretproviderclasses"},
+		},
+	}
+}
+
+func webhookChecks() []Check {
+	return []Check{
+		{"webhook.rules", OfCluster, "the webhooks of the ValidatingWebhookConfiguration portcullis: what they are asked about, and what becomes of a request that nobody answers", "as the chart has them", "WARN: pods with secrets go through unasked, and the mount alone decides; n/a: no webhook is installed", judgeWebhookRules},
+		{"webhook.endpoints", OfCluster, "the replicas behind the Service portcullis-webhook", "each is ready, and there are two or more", "WARN: one is not ready, or there is one alone; FAIL: none is, no pod with secrets is made", judgeEndpoints},
+		{"webhook.served", OfCluster, "the certificate that each ready replica serves, against caBundle", "API servers believe it, for more than a day", "WARN: it ends within a day; FAIL: no API server believes it; n/a: the replica cannot be reached from where doctor runs", judgeServed},
+	}
+}
+
+// configuration returns the chart's webhooks, or a result where there are none.
+func (f *Facts) configuration() ([]admissionv1.ValidatingWebhook, []Result) {
+	asked := f.Cluster.Webhooks
+	if asked.Err != nil {
+		return nil, []Result{f.unasked("webhooks", asked.Err)}
+	}
+	i := slices.IndexFunc(asked.Value, func(w admissionv1.ValidatingWebhookConfiguration) bool { return w.Name == webhookName })
+	if i < 0 {
+		return nil, []Result{na("no ValidatingWebhookConfiguration %s is installed", webhookName)}
+	}
+	return asked.Value[i].Webhooks, nil
+}
+
+func judgeWebhookRules(f *Facts) []Result {
+	webhooks, none := f.configuration()
+	if none != nil {
+		return none
+	}
+	var results []Result
+	wanted := shippedWebhooks()
+	for _, name := range sortedKeys(wanted) {
+		i := slices.IndexFunc(webhooks, func(w admissionv1.ValidatingWebhook) bool { return w.Name == name+webhookSuffix })
+		if i < 0 {
+			results = append(results, warn("install the chart anew", "there is no webhook %s%s", name, webhookSuffix))
+			continue
+		}
+		if problem := wanted[name].differs(&webhooks[i]); problem != "" {
+			results = append(results, warn("install the chart anew, and find out who changed it", "%s %s", webhooks[i].Name, problem))
+			continue
+		}
+		results = append(results, ok("%s is as the chart has it", webhooks[i].Name))
+	}
+	return results
+}
+
+// differs says what of a webhook is not as the chart has it.
+func (s shipped) differs(w *admissionv1.ValidatingWebhook) string {
+	var conditions, rules []string
+	for _, c := range w.MatchConditions {
+		conditions = append(conditions, c.Name)
+	}
+	for _, r := range w.Rules {
+		for _, operation := range r.Operations {
+			for _, resource := range r.Resources {
+				rules = append(rules, string(operation)+" "+resource)
+			}
+		}
+	}
+	slices.Sort(rules)
+	switch {
+	case s.fail && (w.FailurePolicy == nil || *w.FailurePolicy != admissionv1.Fail):
+		return "has not failurePolicy Fail: while no webhook answers, pods go through"
+	case w.NamespaceSelector != nil && len(w.NamespaceSelector.MatchLabels)+len(w.NamespaceSelector.MatchExpressions) > 0:
+		return "leaves namespaces out by a selector"
+	case w.ObjectSelector != nil && len(w.ObjectSelector.MatchLabels)+len(w.ObjectSelector.MatchExpressions) > 0:
+		return "leaves objects out by a selector, whose labels their authors choose"
+	case !slices.Equal(rules, s.rules):
+		return "is asked about " + strings.Join(rules, ", ")
+	case !slices.Equal(conditions, s.conditions):
+		return "has the conditions " + strings.Join(conditions, ", ")
+	}
+	return ""
+}
+
+func judgeEndpoints(f *Facts) []Result {
+	if _, none := f.configuration(); none != nil {
+		return none
+	}
+	asked := f.Cluster.Endpoints
+	if asked.Err != nil {
+		return []Result{f.unasked("EndpointSlices of the webhook", asked.Err)}
+	}
+	var away []string
+	for _, e := range asked.Value {
+		if !e.Ready {
+			away = append(away, e.Name)
+		}
+	}
+	const hint = "kubectl get pods -l app=portcullis-webhook -o wide, and the /readyz of one that is not ready, show why"
+	switch ready := len(asked.Value) - len(away); {
+	case ready == 0:
+		return []Result{fail(hint, "no replica of the webhook is ready, and no pod with secrets is made")}
+	case len(away) > 0:
+		return []Result{warn(hint, "%d of %s ready, not %s", ready, plural(len(asked.Value), "replica"), some(away))}
+	case ready == 1:
+		return []Result{warn("set webhook.replicas of the chart to 2 or more", "one replica alone: while it is replaced, no pod with secrets is made")}
+	default:
+		return []Result{ok("%s ready", plural(ready, "replica"))}
+	}
+}
+
+func judgeServed(f *Facts) []Result {
+	webhooks, none := f.configuration()
+	if none != nil {
+		return none
+	}
+	if f.Cluster.Endpoints.Err != nil {
+		return []Result{f.unasked("EndpointSlices of the webhook", f.Cluster.Endpoints.Err)}
+	}
+	var results []Result
+	for _, e := range f.Cluster.Endpoints.Value {
+		if !e.Ready {
+			continue
+		}
+		if e.Err != nil {
+			results = append(results, na("%s: %v; run doctor in the cluster's network to see what it serves", e.Name, e.Err))
+			continue
+		}
+		results = append(results, f.judgeChain(e, webhooks))
+	}
+	if results == nil {
+		return []Result{na("no replica of the webhook is ready, see webhook.endpoints")}
+	}
+	return results
+}
+
+// judgeChain judges what a replica serves as API servers do.
+func (f *Facts) judgeChain(e Endpoint, webhooks []admissionv1.ValidatingWebhook) Result {
+	const hint = "see webhook.certificate, and the lines of the replica's /readyz about its certificate"
+	if len(e.Chain) == 0 {
+		return fail(hint, "%s serves no certificate", e.Name)
+	}
+	between := x509.NewCertPool()
+	for _, c := range e.Chain[1:] {
+		between.AddCert(c)
+	}
+	for i := range webhooks {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(webhooks[i].ClientConfig.CABundle)
+		_, err := e.Chain[0].Verify(x509.VerifyOptions{
+			DNSName: WebhookService + "." + f.Cluster.Namespace + ".svc", Roots: roots, Intermediates: between, CurrentTime: f.Now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		})
+		if err != nil {
+			return fail(hint, "%s: caBundle of %s does not verify what it serves: %v", e.Name, webhooks[i].Name, err)
+		}
+	}
+	until := e.Chain[0].NotAfter
+	if until.Sub(f.Now) < lastDay {
+		return warn("see the replica's log for why it makes no new one", "%s: its certificate ends %s", e.Name, until.UTC().Format(time.RFC3339))
+	}
+	return ok("%s: its certificate is believed, until %s", e.Name, until.UTC().Format(time.RFC3339))
+}
