@@ -9,7 +9,6 @@ import (
 )
 
 const (
-	unsignedNote    = ", which is unsigned and needs --allow-unsigned-policy"
 	unknownFlagHint = seeHelp
 	noFactsHint     = "give --kubeconfig, run the plugin as its DaemonSet, or name a directory with --manifests"
 )

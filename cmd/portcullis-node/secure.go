@@ -9,7 +9,6 @@ import (
 )
 
 const (
-	unsignedNote    = ""
 	noFactsHint     = "give --kubeconfig, or run the plugin as its DaemonSet"
 	unknownFlagHint = seeHelp + "; --manifests and --allow-unsigned-policy exist only in development builds (go build -tags insecure)"
 )

@@ -30,8 +30,7 @@ type options struct {
 	clusterName    string
 	kubeconfig     string
 	knownProviders []string
-	policy         string
-	policyPoll     time.Duration
+	policy         daemon.PolicyFlags
 	stateDir       string
 	stateDurable   bool
 	drain          time.Duration
@@ -96,8 +95,7 @@ func (o *options) add(cmd *cobra.Command) {
 	f.StringVar(&o.clusterName, "cluster-name", "", "name of this cluster in policy input and audit events (required)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the webhook's account; empty: the service account of the pod that it runs in")
 	f.StringSliceVar(&o.knownProviders, "known-providers", nil, "comma separated providers that classes may name without a warning; empty: every one")
-	f.StringVar(&o.policy, "policy", "", "policy bundle (required): a directory, or a tar.gz of portcullis policy build"+unsignedNote)
-	f.DurationVar(&o.policyPoll, "policy-poll-interval", 30*time.Second, "time between looks at the policy source")
+	o.policy.Add(f)
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/portcullis/webhook", "directory for the audit log, the inputs of decisions and admin.sock: of the webhook's user, mode 0700; a directory below a mounted volume is made so")
 	f.BoolVar(&o.stateDurable, "state-durable", true, "--state-dir outlives the pod; false, as on an emptyDir, is a warning of readiness: its events go with the pod")
 	f.DurationVar(&o.drain, "drain", 10*time.Second, "time that it goes on answering after SIGTERM, until no endpoint of the Service leads to it")
@@ -110,7 +108,10 @@ func (o *options) add(cmd *cobra.Command) {
 }
 
 func (o *options) check() error {
-	for _, check := range []func() error{o.checkNames, o.checkCertificate, o.checkBounds, func() error { return o.audit.Check(seeHelp) }} {
+	for _, check := range []func() error{
+		o.checkNames, o.checkCertificate, o.checkBounds, func() error { return o.audit.Check(seeHelp) },
+		func() error { return o.policy.Check(o.development.allowsUnsigned(), seeHelp) },
+	} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -138,9 +139,6 @@ func (o *options) checkNames() error {
 			return daemon.Misuse(fmt.Sprintf("%s %q is not the name of an object", f.flag, f.value), f.hint)
 		}
 	}
-	if o.policy == "" {
-		return daemon.Misuse("--policy is missing", "name the policy bundle; there is no way to run without policy")
-	}
 	return nil
 }
 
@@ -160,8 +158,8 @@ func (o *options) checkCertificate() error {
 }
 
 func (o *options) checkBounds() error {
-	if o.policyPoll <= 0 || o.inFlight <= 0 || o.drain <= 0 {
-		return daemon.Misuse("--policy-poll-interval, --max-in-flight and --drain must be positive", seeHelp)
+	if o.inFlight <= 0 || o.drain <= 0 {
+		return daemon.Misuse("--max-in-flight and --drain must be positive", seeHelp)
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 )
 
 const (
-	unsignedNote    = ", which is unsigned and needs --allow-unsigned-policy"
 	unknownFlagHint = seeHelp
 )
 

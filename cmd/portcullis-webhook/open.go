@@ -69,7 +69,7 @@ func (h *hook) openFacts(context.Context) error {
 		return daemon.Misuse("no source of Kubernetes facts: there is no --kubeconfig, and this is no pod of a cluster", "give --kubeconfig, or run the webhook by the chart")
 	}
 	if err == nil {
-		h.reader, err = apiserver.New(apiserver.Config{REST: config, Node: h.o.replica, DriverName: h.o.driverName, Logger: h.logger})
+		h.reader, err = apiserver.New(apiserver.Config{REST: config, ClusterWide: true, DriverName: h.o.driverName, Logger: h.logger})
 	}
 	if err != nil {
 		return daemon.Misuse(err.Error(), "give --kubeconfig a file of the webhook's account, or run it by the chart with automountServiceAccountToken: true")
@@ -106,7 +106,7 @@ func (h *hook) openCertificates(ctx context.Context) error {
 func (h *hook) openHooks(context.Context) error {
 	handlers, err := admission.New(admission.Config{
 		DriverName: h.o.driverName, Cluster: h.o.clusterName, Policy: h.policy, Facts: h.facts, Recorder: h.audit.Recorder(),
-		Meter: h.meter, Logger: h.logger, KnownProviders: h.o.knownProviders,
+		Meter: h.meter, Logger: h.logger, KnownProviders: h.o.knownProviders, Decided: h.candidate.Observe,
 	})
 	if err != nil {
 		return err

@@ -5,57 +5,50 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/portcullis-csi/portcullis/audit"
+	"github.com/portcullis-csi/portcullis/daemon"
+	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
 )
 
+// openPolicy opens the source of policy. The webhook keeps the cluster's floor: it
+// tells it the serial of each signed bundle that it has put in force.
 func (h *hook) openPolicy(ctx context.Context) error {
 	var err error
-	h.policy, err = bundle.NewSource(bundle.Config{Verifier: bundle.Path(h.o.policy), AllowUnsigned: h.o.development.allowsUnsigned(), Report: h.reportPolicy})
+	h.policy, err = daemon.OpenPolicy(ctx, daemon.PolicyConfig{
+		Flags: h.o.policy, StateDir: h.o.stateDir, AllowUnsigned: h.o.development.allowsUnsigned(), Audit: h.audit, Logger: h.logger,
+		Version: version(), REST: h.rest, RaiseFloor: true, Reported: h.policyReported,
+	})
 	if err != nil {
 		return err
 	}
-	if err := h.policy.Reload(ctx); err != nil {
-		if errors.Is(err, bundle.ErrUnsigned) {
-			return err
-		}
-		// A bundle that is broken today may be mended while the webhook runs; until
-		// then every review is refused.
-		h.logger.Error("no active policy, every review is refused", slog.Any(keyError, err))
-	}
+	h.closers = append(h.closers, h.policy.Close)
 	return nil
 }
 
-// reportPolicy records what became of a bundle.
-func (h *hook) reportPolicy(r bundle.Report) {
-	b := audit.Bundle{Digest: r.Digest, Previous: h.activePolicy, Serial: r.Manifest.Serial, Signed: r.Signed}
-	h.activePolicy = r.Active
-	if r.Err == nil {
-		h.logger.Info("policy active", slog.String(keyDigest, r.Digest), slog.Int64(keySerial, r.Manifest.Serial), slog.Bool(keySigned, r.Signed))
-		h.audit.KeepBundle(r.Digest, r.Bundle)
-		h.audit.Recorder().Owe(audit.PolicyLoaded(b))
-		return
+// openCandidate makes what has the bundle of --policy-shadow compared. It is there
+// before the policy in force, of which it has to know who owns the grants.
+func (h *hook) openCandidate(context.Context) error {
+	if h.o.policy.Shadow == "" {
+		return nil
 	}
-	b.Reason = bundleReason(r)
-	h.logger.Error("policy not loaded, the active one stays", slog.String(keyActive, r.Active), slog.Any(keyError, r.Err))
-	h.audit.Recorder().Owe(audit.PolicyLoadFailed(b))
+	source, err := h.o.policy.CandidateSource(version(), h.o.development.allowsUnsigned())
+	if err != nil {
+		return err
+	}
+	h.candidate, err = daemon.NewCandidate(daemon.CandidateConfig{
+		Source: source, Active: func() *policies.Engine { return h.policy.Active() }, Logger: h.logger,
+	})
+	return err
 }
 
-func bundleReason(r bundle.Report) audit.Reason {
-	switch {
-	case errors.Is(r.Err, bundle.ErrUnsigned):
-		return audit.ReasonBundleUnsigned
-	case errors.Is(r.Err, bundle.ErrExpired):
-		return audit.ReasonBundleExpired
-	case r.Digest == "":
-		return audit.ReasonBundleUnreadable
-	default:
-		return audit.ReasonBundleInvalid
+func (h *hook) policyReported(r bundle.Report) {
+	if r.Err == nil && r.Bundle.Data != nil {
+		h.candidate.Loaded(r.Bundle)
 	}
 }
 
 func (h *hook) watchPolicy(ctx context.Context) {
-	if err := h.policy.Run(ctx, h.o.policyPoll); err != nil && ctx.Err() == nil {
+	if err := h.policy.Run(ctx, h.o.policy.PollInterval); err != nil && ctx.Err() == nil {
 		h.logger.Error("policy is no longer watched", slog.Any(keyError, err))
 	}
 }
@@ -66,8 +59,16 @@ func (h *hook) reloads(ctx context.Context) {
 		select {
 		case <-h.hup:
 			h.policy.Trigger()
+			h.candidate.Trigger()
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// measure registers the metrics of policy, and has root see what the candidate
+// would have decided.
+func (h *hook) measure(context.Context) error {
+	h.audit.ServeShadow(h.candidate.Report)
+	return errors.Join(h.policy.Measure(h.meter), h.candidate.Register(h.meter))
 }

@@ -9,7 +9,6 @@ import (
 )
 
 const (
-	unsignedNote    = ""
 	unknownFlagHint = seeHelp + "; --manifests and --allow-unsigned-policy exist only in development builds (go build -tags insecure)"
 )
 

@@ -16,7 +16,6 @@ import (
 const answerTimeout = time.Second
 
 var (
-	errNoPolicy  = errors.New("no active policy bundle: every review is refused; hint: see --policy and the webhook's log")
 	errInsecure  = errors.New("INSECURE BUILD; hint: install a release image")
 	errEphemeral = errors.New("the audit log goes with the pod (--state-durable=false): its events are as durable as the sinks that have them; hint: set persistence in the chart's values")
 	errRoot      = errors.New("the webhook runs as root, which it has no use for; hint: set runAsNonRoot: true and runAsUser: 65532")
@@ -34,6 +33,8 @@ func (h *hook) serve(ctx, open context.Context) error {
 	}
 	go h.reloads(open)
 	go h.watchPolicy(open)
+	go h.candidate.Run(open, h.o.policy.PollInterval)
+	h.watchCluster(open)
 	go h.keeper.Run(open)
 	h.health.Set(h.checks())
 	h.logger.Info("serving", slog.String(keyListen, h.listener.Addr().String()), slog.String(keyVersion, version()), slog.String(keyReplica, h.o.replica))
@@ -48,14 +49,17 @@ func (h *hook) serve(ctx, open context.Context) error {
 func (h *hook) checks() []daemon.Check {
 	return []daemon.Check{
 		{Name: "operation", Err: h.server.Stopping},
-		{Name: "policy", Err: h.policyReady},
-		{Name: "policy source", Warning: true, Err: h.policy.Failure},
+		{Name: "policy", Err: h.policy.Ready},
+		{Name: "policy source", Warning: true, Err: h.policy.Good},
+		{Name: "policy floor", Warning: true, Err: h.policy.FloorKept},
+		{Name: "policy shadow", Warning: true, Err: h.candidate.Ready},
 		{Name: "audit log", Err: h.audit.Healthy},
 		{Name: "durable audit log", Warning: true, Err: func() error { return unless(h.o.stateDurable, errEphemeral) }},
 		{Name: "inputs of decisions", Warning: true, Err: h.audit.InputsReady},
 		{Name: "trusted certificate", Err: h.certificateReady},
 		{Name: "certificate rotation", Warning: true, Err: h.keeper.Failure},
 		{Name: "API server", Warning: true, Err: h.clusterAnswers},
+		{Name: "API server caches", Warning: true, Err: h.clusterReady},
 		{Name: "admin socket", Warning: true, Err: h.audit.AdminServed},
 		{Name: "release build", Warning: true, Err: func() error { return unless(!daemon.Insecure, errInsecure) }},
 		{Name: "privileges", Warning: true, Err: unprivileged},
@@ -69,8 +73,6 @@ func unless(good bool, err error) error {
 	}
 	return err
 }
-
-func (h *hook) policyReady() error { return unless(h.policy.Active() != nil, errNoPolicy) }
 
 func (h *hook) certificateReady() error {
 	if h.served == nil {
@@ -87,6 +89,26 @@ func (h *hook) clusterAnswers() error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	return h.reader.Trouble(ctx)
+}
+
+// watchCluster keeps the caches of facts.
+func (h *hook) watchCluster(ctx context.Context) {
+	if h.reader == nil {
+		return
+	}
+	go func() {
+		if err := h.reader.Run(ctx); err != nil {
+			h.logger.Error("the API server is no longer watched", slog.Any(keyError, err))
+		}
+	}()
+}
+
+// clusterReady returns why facts may be read one by one for now.
+func (h *hook) clusterReady() error {
+	if h.reader == nil {
+		return nil
+	}
+	return h.reader.Synced()
 }
 
 // unprivileged returns what the process has that it should not.

@@ -23,7 +23,6 @@ import (
 	"github.com/portcullis-csi/portcullis/audit"
 	"github.com/portcullis-csi/portcullis/daemon"
 	"github.com/portcullis-csi/portcullis/hardening"
-	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/kube/apiserver"
 )
 
@@ -35,26 +34,26 @@ const (
 
 // hook is everything that runs, in the order it was made.
 type hook struct {
-	o       options
-	logger  *slog.Logger
-	audit   *daemon.Audit
-	policy  *bundle.Source
-	rest    *rest.Config // nil with --manifests
-	reader  *apiserver.Reader
-	facts   admission.Facts
-	keeper  keeper
-	served  *certificates.Served // nil with --manifests
-	server  *server.Server
-	meter   metric.Meter
-	metrics http.Handler
-	health  *daemon.Health
-	closers []func() error
+	o         options
+	logger    *slog.Logger
+	audit     *daemon.Audit
+	policy    *daemon.Policy
+	candidate *daemon.Candidate // nil without --policy-shadow
+	rest      *rest.Config      // nil with --manifests
+	reader    *apiserver.Reader
+	facts     admission.Facts
+	keeper    keeper
+	served    *certificates.Served // nil with --manifests
+	server    *server.Server
+	meter     metric.Meter
+	metrics   http.Handler
+	health    *daemon.Health
+	closers   []func() error
 
-	listener     net.Listener
-	unprotected  error        // why the process may be swapped or dumped
-	activePolicy string       // digest of the bundle in force; used by one reload at a time
-	stopReason   audit.Reason // why the process ends
-	hup          chan os.Signal
+	listener    net.Listener
+	unprotected error        // why the process may be swapped or dumped
+	stopReason  audit.Reason // why the process ends
+	hup         chan os.Signal
 }
 
 // start builds the webhook and serves until ctx ends.
@@ -91,7 +90,9 @@ func (h *hook) build(ctx context.Context) error {
 	if err := h.openState(); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{h.openAudit, h.openPolicy, h.openFacts, h.openMeter, h.openCertificates, h.openHooks} {
+	for _, part := range []func(context.Context) error{
+		h.openAudit, h.openFacts, h.openCandidate, h.openPolicy, h.openMeter, h.measure, h.openCertificates, h.openHooks,
+	} {
 		if err := part(ctx); err != nil {
 			return err
 		}
