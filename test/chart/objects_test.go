@@ -251,7 +251,11 @@ func TestAccountsHaveTheseRoles(t *testing.T) {
 		"secrets-store-csi-driver": {"secretproviderclasses-role"},
 		"portcullis-webhook":       {"portcullis-webhook", "portcullis-webhook"},
 	}
-	want := map[string]map[string][]string{"webhook": webhook, "webhook-everything": webhook, "openshift": openshift, "everything-on": openshift, "everything-off": {}}
+	floor := map[string][]string{
+		"secrets-store-csi-driver": {"portcullis-policy-floor-reader", "secretproviderclasses-role"},
+		"portcullis-webhook":       {"portcullis-webhook", "portcullis-webhook"},
+	}
+	want := map[string]map[string][]string{"signed-policy": floor, "webhook": webhook, "webhook-everything": webhook, "openshift": openshift, "everything-on": openshift, "everything-off": {}}
 	forEach(t, func(t *testing.T, r release) {
 		expected, ok := want[r.name]
 		if !ok {
