@@ -30,8 +30,9 @@ const (
 	timeout   = 5 * time.Second
 )
 
-// ErrMissing is returned where there is no such ConfigMap.
-var ErrMissing = errors.New("the ConfigMap of the policy floor is not there; hint: the webhook makes it with the first bundle that it verifies")
+// ErrMissing is returned where there is no such ConfigMap, or one without data, as
+// the chart makes it.
+var ErrMissing = errors.New("the ConfigMap of the policy floor is not there or has no data yet; hint: the webhook writes it with the first bundle that it verifies")
 
 // Mark is a serial and the digest of the bundle that has it.
 type Mark struct {
@@ -86,6 +87,9 @@ func (f *Floor) Read(ctx context.Context) (Mark, error) {
 	object, err := f.get(ctx)
 	if err != nil {
 		return Mark{}, err
+	}
+	if len(object.Data) == 0 {
+		return Mark{}, ErrMissing
 	}
 	return f.parse(object)
 }
