@@ -34,6 +34,7 @@ const (
 // terminals, and controllers copy them into events.
 type refusal struct {
 	text, hint string
+	rules      []string // of a denial, which has no other text
 	code       int32
 	critical   bool // its hint goes before others
 }
@@ -62,6 +63,10 @@ func refusedObject(err error) answer {
 	})
 }
 
+func denial(findings []policies.Finding) *refusal {
+	return &refusal{rules: policies.RuleIDs(findings), hint: remedyOf(findings), code: http.StatusForbidden, critical: critical(findings)}
+}
+
 func auditRefusal(decision string) refusal {
 	r := refusal{
 		text: "the decision cannot be recorded in the audit log", hint: "nothing is granted without a record; " + hintPlatform,
@@ -83,11 +88,10 @@ func decided(d policies.Decision, o volume, engine *policies.Engine) answer {
 	case policies.VerdictAllow:
 		return a
 	case policies.VerdictDeny:
-		a.verdict, a.refusal = verdictDeny, &refusal{hint: remedyOf(d.Deny), code: http.StatusForbidden, critical: critical(d.Deny)}
+		a.verdict, a.refusal = verdictDeny, denial(d.Deny)
 		for _, f := range d.Deny {
 			a.causes = append(a.causes, cause(f.ID, fieldOf(f, o), f.Message, f.Remediation))
 		}
-		a.refusal.text = textDenied + ruleList(policies.RuleIDs(d.Deny))
 		return a
 	default:
 		r := undecidedRefusal(d)
@@ -114,7 +118,7 @@ func (a answer) and(b answer) answer {
 		both.bundle, both.serial = light.bundle, light.serial
 	}
 	both.monitored = a.monitored || b.monitored
-	both.causes = slices.Concat(a.causes, b.causes)
+	both.causes = slices.Concat(heavy.causes, light.causes) // the last are cut
 	both.warnings = slices.Concat(a.warnings, b.warnings)
 	both.decisions = slices.Concat(a.decisions, b.decisions)
 	both.rules = slices.Concat(a.rules, b.rules)
@@ -126,10 +130,7 @@ func (a answer) and(b answer) answer {
 
 // and tells of two denials the rules of both.
 func (r refusal) and(other refusal) *refusal {
-	if rest, ok := strings.CutPrefix(other.text, textDenied); ok && strings.HasPrefix(r.text, textDenied) {
-		ids := strings.Split(strings.TrimPrefix(r.text, textDenied)+", "+rest, ", ")
-		r.text = textDenied + strings.Join(unique(ids), ", ")
-	}
+	r.rules = unique(slices.Concat(r.rules, other.rules))
 	if other.critical && !r.critical {
 		r.hint, r.critical = other.hint, true
 	}
@@ -148,6 +149,9 @@ func (a answer) response() webhook.Response {
 	r := refusal{text: "internal error", hint: "see the log of the webhook", code: http.StatusServiceUnavailable}
 	if a.refusal != nil {
 		r = *a.refusal
+	}
+	if len(r.rules) > 0 {
+		r.text = textDenied + ruleList(r.rules)
 	}
 	out.Result = &metav1.Status{
 		Status: metav1.StatusFailure, Code: r.code, Reason: reasonOf(r.code),

@@ -40,7 +40,9 @@ func classRequests() []expected {
 func (g *gate) reviewClass(ctx context.Context, v review) answer {
 	class, err := g.decodeClass(v, v.Object.Raw)
 	if err != nil {
-		return g.rejectClass(ctx, v, &spcv1.SecretProviderClass{ObjectMeta: metav1.ObjectMeta{Name: v.Name}}, audit.ReasonInvalidRequest, refusedObject(err))
+		unread := &spcv1.SecretProviderClass{ObjectMeta: metav1.ObjectMeta{Name: v.Name}}
+		g.tell(ctx, v, audit.ClassRejected(classReview(v, unread, nil), audit.ReasonInvalidRequest))
+		return refusedObject(err)
 	}
 	if v.Operation == admissionv1.Update {
 		// What leaves the content alone must stay possible with a class from before:
@@ -54,7 +56,8 @@ func (g *gate) reviewClass(ctx context.Context, v review) answer {
 	if field, ok := errors.AsType[*kube.FieldError](err); ok {
 		a := refused(verdictInvalid, refusal{text: field.Error(), hint: field.Remedy, code: http.StatusBadRequest})
 		a.causes = []metav1.StatusCause{cause(string(audit.ReasonInvalidClass), field.Field, field.Error(), field.Remedy)}
-		return g.rejectClass(ctx, v, class, audit.ReasonInvalidClass, a)
+		g.tell(ctx, v, audit.ClassRejected(classReview(v, class, nil), audit.ReasonInvalidClass))
+		return a
 	}
 	if err != nil {
 		a := refused(verdictError, refusal{text: "the class cannot be judged", hint: hintPlatform, code: http.StatusServiceUnavailable})
@@ -62,7 +65,8 @@ func (g *gate) reviewClass(ctx context.Context, v review) answer {
 		return a
 	}
 	if findings := policies.CredentialFindings(in.SPC); len(findings) > 0 {
-		return g.denyClass(ctx, v, class, in, findings)
+		g.tell(ctx, v, audit.ClassRejected(classReview(v, class, findings), audit.ReasonPolicyDenied))
+		return deniedClass(in, findings)
 	}
 	return g.warnOfClass(ctx, class, in)
 }
@@ -96,9 +100,8 @@ func (g *gate) mountedBy(class *spcv1.SecretProviderClass) (policies.Input, erro
 	return in, err
 }
 
-func (g *gate) denyClass(ctx context.Context, v review, class *spcv1.SecretProviderClass, in policies.Input, findings []policies.Finding) answer {
-	a := refused(verdictDeny, refusal{text: textDenied + ruleList(policies.RuleIDs(findings)), hint: remedyOf(findings), code: http.StatusForbidden})
-	a.rules = policies.RuleIDs(findings)
+func deniedClass(in policies.Input, findings []policies.Finding) answer {
+	a := answer{verdict: verdictDeny, refusal: denial(findings), rules: policies.RuleIDs(findings)}
 	for _, f := range findings {
 		field := "spec.parameters"
 		if names := in.SPC.LiteralCredentials; len(names) > 0 {
@@ -106,14 +109,6 @@ func (g *gate) denyClass(ctx context.Context, v review, class *spcv1.SecretProvi
 		}
 		a.causes = append(a.causes, cause(f.ID, field, f.Message, f.Remediation))
 	}
-	if !v.dryRun {
-		g.tell(ctx, v, audit.ClassRejected(classReview(v, class, findings), audit.ReasonPolicyDenied))
-	}
-	return a
-}
-
-func (g *gate) rejectClass(ctx context.Context, v review, class *spcv1.SecretProviderClass, reason audit.Reason, a answer) answer {
-	g.tell(ctx, v, audit.ClassRejected(classReview(v, class, nil), reason))
 	return a
 }
 

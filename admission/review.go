@@ -78,7 +78,9 @@ func (g *gate) dispatch(ctx context.Context, v review, decide func(context.Conte
 	// cluster, nor be taken for a denial.
 	defer func() {
 		if r := recover(); r != nil {
-			g.c.Logger.ErrorContext(ctx, "a review panicked", slog.String(keyError, fmt.Sprint(r)), slog.String(keyStack, string(debug.Stack())))
+			// Its type alone: its text may quote the object, and the object a credential.
+			g.c.Logger.ErrorContext(ctx, "a review panicked, which is a bug; please report the stack",
+				slog.String(keyError, fmt.Sprintf("%T", r)), slog.String(keyStack, string(debug.Stack())))
 			a = refused(verdictError, refusal{text: "internal error", hint: "see the log of the webhook", code: http.StatusServiceUnavailable})
 			a.resource = resource
 		}

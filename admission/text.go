@@ -113,9 +113,10 @@ func warningsOf(d policies.Decision, of string, engine *policies.Engine) []strin
 // bounded makes warnings fit: each once, not too long, and not too many.
 func bounded(warnings []string) []string {
 	var out []string
-	for _, w := range unique(warnings) {
+	for _, w := range warnings {
 		out = append(out, shortened(printable(w), maxWarningBytes))
 	}
+	out = unique(out) // once cut, those of several volumes may be the same
 	if n := len(out); n > maxWarnings {
 		out = append(out[:maxWarnings-1], fmt.Sprintf("and %d more warnings", n-maxWarnings+1))
 	}

@@ -53,7 +53,7 @@ func (e *factsError) Error() string { return e.err.Error() }
 func (g *gate) reviewVolume(ctx context.Context, v review, o volume) answer {
 	f, seen, err := g.facts(ctx, o)
 	if err != nil {
-		return g.undecided(ctx, v, o, f, err)
+		return g.undecided(ctx, v, o, unasked{f, err})
 	}
 	if asksTheSame(f, o.was) {
 		return answer{verdict: verdictNone}
@@ -61,7 +61,7 @@ func (g *gate) reviewVolume(ctx context.Context, v review, o volume) answer {
 	f.Requester = v.requester
 	in, err := build(f)
 	if err != nil {
-		return g.undecided(ctx, v, o, f, err)
+		return g.undecided(ctx, v, o, unasked{f, err})
 	}
 	engine := g.c.Policy.Active()
 	d := engine.Decide(ctx, in)
@@ -93,15 +93,15 @@ func (g *gate) record(ctx context.Context, v review, d policies.Decision, e audi
 	if v.dryRun {
 		return nil
 	}
-	if g.c.Decided != nil {
-		defer g.c.Decided(d)
-	}
 	err := g.c.Recorder.Record(ctx, e)
-	if err == nil {
-		return nil
-	}
-	if d.Verdict() != policies.VerdictAllow {
+	if err != nil && d.Verdict() != policies.VerdictAllow {
 		g.c.Recorder.Owe(e)
+		err = nil
+	}
+	if err == nil {
+		if g.c.Decided != nil {
+			g.c.Decided(d)
+		}
 		return nil
 	}
 	in := d.Input()
@@ -121,13 +121,19 @@ func (g *gate) tell(ctx context.Context, v review, e audit.Event) {
 	}
 }
 
+// unasked is why policy could not be asked, and what was known by then.
+type unasked struct {
+	facts kube.Facts
+	err   error
+}
+
 // undecided answers about a volume that policy could not be asked about.
-func (g *gate) undecided(ctx context.Context, v review, o volume, f kube.Facts, err error) answer {
-	who := audit.Review{Claim: claimOf(o.pod, o.name()), Requester: v.requester}
+func (g *gate) undecided(ctx context.Context, v review, o volume, u unasked) answer {
+	err, who := u.err, audit.Review{Claim: claimOf(o.pod, o.name()), Requester: v.requester}
 	if absent, ok := errors.AsType[*absentError](err); ok {
 		// What is wrong with the pod whatever the missing object will say is told
 		// now: the mount would refuse it only once the object is there.
-		if wrong := checkWithout(f, o); wrong == nil {
+		if wrong := checkWithout(u.facts, o); wrong == nil {
 			return g.deferred(ctx, v, who, absent)
 		} else {
 			err = wrong
@@ -154,6 +160,7 @@ func (g *gate) undecided(ctx context.Context, v review, o volume, f kube.Facts, 
 func (g *gate) deferred(ctx context.Context, v review, who audit.Review, absent *absentError) answer {
 	if !v.dryRun {
 		if err := g.c.Recorder.Record(ctx, audit.ReviewDeferred(who, absent.reason)); err != nil {
+			g.c.Recorder.Owe(audit.ReviewRejected(who, audit.ReasonAuditUnavailable))
 			a := refused(verdictError, auditRefusal(""))
 			a.cause = err
 			return a
