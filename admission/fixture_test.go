@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -44,11 +45,15 @@ type objects struct {
 	class     map[string]*spcv1.SecretProviderClass
 	err       error // of every read
 	hang      bool  // until the context ends
+	panics    bool
 }
 
 func (o *objects) wait(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.panics {
+		panic(fmt.Sprintf("of %s, which nobody may see", canary))
+	}
 	if o.hang {
 		<-ctx.Done()
 		return ctx.Err()
@@ -98,6 +103,7 @@ type fixture struct {
 	recorder *audit.Recorder
 	output   *bytes.Buffer
 	decided  []policies.Decision
+	handlers admission.Handlers
 	server   *httptest.Server
 }
 
@@ -117,7 +123,7 @@ func newFixture(t testing.TB, changes ...func(*admission.Config)) *fixture {
 	}
 	t.Cleanup(func() {
 		f.log.Fail(nil) // or what is owed is tried for ever
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		_ = f.recorder.Close(ctx)
 	})
@@ -128,11 +134,10 @@ func newFixture(t testing.TB, changes ...func(*admission.Config)) *fixture {
 	for _, change := range changes {
 		change(&c)
 	}
-	handlers, err := admission.New(c)
-	if err != nil {
+	if f.handlers, err = admission.New(c); err != nil {
 		t.Fatal(err)
 	}
-	f.server = httptest.NewTLSServer(serve(t, handlers))
+	f.server = httptest.NewTLSServer(serve(t, f.handlers))
 	t.Cleanup(f.server.Close)
 	return f
 }

@@ -23,12 +23,13 @@ func one[T any](r *rand.Rand, all ...T) T { return all[r.IntN(len(all))] }
 
 // generated are facts of a pod that anybody could write.
 func generated(r *rand.Rand) kube.Facts {
+	const digested = "registry.example/api@sha256:" + policiestest.Digest
 	p := pod(func(p *corev1.Pod) {
-		p.Spec.HostPID, p.Spec.HostNetwork = r.IntN(8) == 0, r.IntN(8) == 0
-		p.Spec.ServiceAccountName = one(r, "api", "api", "job", "default")
-		p.Spec.SecurityContext.FSGroup = one(r, new(int64(2000)), new(int64(2000)), new(int64(0)), nil)
-		p.Spec.Containers[0].Image = one(r, "registry.example/api:1", "registry.example/api@sha256:"+policiestest.Digest)
-		p.Spec.Containers[0].SecurityContext = one(r, nil, nil, &corev1.SecurityContext{Privileged: new(true)}, &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"SYS_ADMIN"}}})
+		p.Spec.HostPID, p.Spec.HostNetwork = r.IntN(16) == 0, r.IntN(16) == 0
+		p.Spec.ServiceAccountName = one(r, "api", "api", "api", "api", "job", "default")
+		p.Spec.SecurityContext.FSGroup = one(r, new(int64(2000)), new(int64(2000)), new(int64(2000)), new(int64(0)), nil)
+		p.Spec.Containers[0].Image = one(r, digested, digested, digested, "registry.example/api:1")
+		p.Spec.Containers[0].SecurityContext = one(r, nil, nil, nil, nil, nil, nil, &corev1.SecurityContext{Privileged: new(true)}, &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"SYS_ADMIN"}}})
 		p.Spec.Volumes[0].CSI.ReadOnly = one(r, new(true), new(true), new(true), new(true), new(true), new(false))
 		p.Labels["app"] = one(r, "api", "other")
 		if r.IntN(6) == 0 {
@@ -43,7 +44,7 @@ func generated(r *rand.Rand) kube.Facts {
 	})
 	c := class("db", func(c *spcv1.SecretProviderClass) {
 		c.Spec.Provider = spcv1.Provider(one(r, "local", "local", "local", "acme"))
-		c.Spec.Parameters["objects"] = fmt.Sprintf("- objectName: %s\n", one(r, "payments/db-password", "payments/db", "shop/key", "{"))
+		c.Spec.Parameters["objects"] = fmt.Sprintf("- objectName: %s\n", one(r, "payments/db-password", "payments/db", "payments/key", "shop/key", "{"))
 		if r.IntN(8) == 0 {
 			c.Spec.Parameters["password"] = canary
 		}
@@ -77,7 +78,8 @@ func common(in policies.Input) policies.Input {
 	return in
 }
 
-func promiseEngines(t *testing.T) map[string]*policies.Engine {
+// starter are the checks of the library.
+func starter(t testing.TB) (options []policiestest.Option) {
 	t.Helper()
 	files, err := rego.Starter()
 	if err != nil {
@@ -87,6 +89,14 @@ func promiseEngines(t *testing.T) map[string]*policies.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for path, text := range b.Modules {
+		options = append(options, policiestest.WithFile(path, text))
+	}
+	return options
+}
+
+func promiseEngines(t *testing.T) map[string]*policies.Engine {
+	t.Helper()
 	engines := map[string]*policies.Engine{}
 	const grants = `
 - {id: G-1, owner: o, expiry: 2126-12-31, namespaces: [payments], serviceAccounts: [api], provider: local, secrets: ["local://node/payments/*"]}
@@ -94,16 +104,14 @@ func promiseEngines(t *testing.T) map[string]*policies.Engine {
 - {id: G-3, owner: o, expiry: 2026-01-14, namespaces: [payments], serviceAccounts: [job], provider: local, secrets: ["local://node/payments/*"]}
 `
 	const waivers = `- {id: W-1, finding: PR-010, namespace: payments, serviceAccount: "*", reason: r, ticket: T-1, approvedBy: a, expiry: 2026-02-01}`
+	const known = "checks: {provider: {allowed: [local]}}\n"
 	for name, config := range map[string]string{
 		"enforce": "namespace_label_keys: [team]\n", "monitor": "namespace_label_keys: [team]\nmonitor: {until: 2026-02-01, rules: [\"*\"]}\n",
 		"some monitored": "namespace_label_keys: [team]\nmonitor: {until: 2026-02-01, rules: [PR-001, PR-010]}\n",
 	} {
-		options := []policiestest.Option{policiestest.WithConfig(config)}
+		options := append(starter(t), policiestest.WithConfig(known+config))
 		if name == "enforce" {
 			options = append(options, policiestest.WithWaivers(waivers))
-		}
-		for path, text := range b.Modules {
-			options = append(options, policiestest.WithFile(path, text))
 		}
 		engines[name] = policiestest.Engine(t, grants, options...)
 	}
@@ -115,9 +123,8 @@ func promiseEngines(t *testing.T) map[string]*policies.Engine {
 // admission denies the mount does not allow. A mount may deny more: only there is a
 // token that might not be verified.
 func TestP2GatesDecideAlike(t *testing.T) {
-	verdicts := map[policies.Verdict]int{}
 	for name, engine := range promiseEngines(t) {
-		r := rand.New(rand.NewPCG(7, 7))
+		r, verdicts := rand.New(rand.NewPCG(7, 7)), map[policies.Verdict]int{}
 		for i := range 800 {
 			f := generated(r)
 			first, _, err := kube.BuildInput(atAdmission(f))
@@ -146,8 +153,8 @@ func TestP2GatesDecideAlike(t *testing.T) {
 			}
 			verdicts[admitted.Verdict()]++
 		}
-	}
-	if verdicts[policies.VerdictAllow] < 100 || verdicts[policies.VerdictDeny] < 100 {
-		t.Errorf("verdicts = %v, want at least a hundred of each, or this says little", verdicts)
+		if verdicts[policies.VerdictAllow] < 20 || verdicts[policies.VerdictDeny] < 20 {
+			t.Errorf("%s: verdicts = %v, want at least twenty of each, or this says little", name, verdicts)
+		}
 	}
 }

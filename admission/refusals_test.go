@@ -14,7 +14,6 @@ import (
 
 	"github.com/portcullis-csi/portcullis/admission"
 	"github.com/portcullis-csi/portcullis/audit"
-	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
@@ -206,15 +205,25 @@ func TestAClassThatDoesNotExistYet(t *testing.T) {
 	}
 }
 
-// A panic refuses the request, and is no denial.
+// A panic refuses the request, and is no denial. Its text may quote the object: it
+// is in no answer, event or log. The next review is as any other.
 func TestPanicRefuses(t *testing.T) {
-	f := newFixture(t, func(c *admission.Config) { c.Policy = panicking{} })
-	got := f.post(t, "/pods", request(t, pod(), nil))
-	if got.Allowed || got.Result.Code != 503 || got.AuditAnnotations["verdict"] != "error" || strings.Contains(string(encode(t, got)), canary) {
-		t.Errorf("answer = %+v, want refused as an error", got)
+	f := newFixture(t)
+	f.objects.panics = true
+	for path, o := range map[string]runtime.Object{"/pods": pod(), "/templates": workloads()["Deployment"], "/classes": class("db")} {
+		got := f.post(t, path, request(t, o, nil))
+		if got.Allowed || got.Result.Code != 503 || got.AuditAnnotations["verdict"] != "error" || !strings.HasPrefix(got.Result.Message, "internal error; hint: ") {
+			t.Errorf("%s: answer = %+v, want refused as an error", path, got)
+		}
+		if strings.Contains(string(encode(t, got))+f.output.String(), canary) {
+			t.Errorf("%s: the answer or the log has the text of the panic", path)
+		}
+	}
+	if n := strings.Count(f.output.String(), `"a review panicked, which is a bug; please report the stack"`); n != 3 || !strings.Contains(f.output.String(), "fixture_test.go") {
+		t.Errorf("log has %d lines about panics, want three with their stacks:\n%s", n, f.output)
+	}
+	f.objects.panics = false
+	if got := f.post(t, "/pods", request(t, pod(), nil)); !got.Allowed {
+		t.Errorf("answer after a panic = %+v, want allowed", got.Result)
 	}
 }
-
-type panicking struct{}
-
-func (panicking) Active() *policies.Engine { panic(canary) }

@@ -99,14 +99,14 @@ func (g *gate) dispatch(ctx context.Context, v review, decide func(context.Conte
 		return a
 	}
 	a = refused(verdictInvalid, refusal{
-		text: fmt.Sprintf("this webhook does not review %s of %s", v.Operation, resourceOf(&v.Request)),
+		text: shortened(printable(fmt.Sprintf("this webhook does not review %s of %s", v.Operation, resourceOf(&v.Request))), maxUserBytes),
 		hint: "correct the rules of the ValidatingWebhookConfiguration", code: http.StatusBadRequest,
 	})
 	a.resource = resource
 	return a
 }
 
-// resourceOf names a resource for an error. The answer is cut and cleaned later.
+// resourceOf names a resource for an error.
 func resourceOf(r *webhook.Request) string {
 	name := r.Resource.Resource
 	if r.SubResource != "" {
@@ -124,7 +124,7 @@ func requesterOf(r *webhook.Request) *policies.Requester {
 	}
 	who := &policies.Requester{Username: name}
 	for _, group := range r.UserInfo.Groups {
-		if len(who.Groups) < maxGroups && len(group) <= maxUserBytes {
+		if len(who.Groups) < maxGroups && group != "" && len(group) <= maxUserBytes {
 			who.Groups = append(who.Groups, group)
 		}
 	}

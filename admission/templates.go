@@ -61,10 +61,8 @@ func (g *gate) advise(ctx context.Context, o volume) answer {
 		}
 	}
 	if absent, ok := errors.AsType[*absentError](err); ok {
-		if wrong := checkWithout(f, o); wrong == nil {
+		if err = checkWithout(f, o); err == nil {
 			return advice(verdictDeferred, fmt.Sprintf("%s: %s does not exist: pods wait until it does", of, absent.what))
-		} else {
-			err = wrong
 		}
 	}
 	if field, ok := errors.AsType[*kube.FieldError](err); ok {

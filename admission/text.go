@@ -83,7 +83,7 @@ func critical(findings []policies.Finding) bool {
 // bounds are for the pod's author to mend.
 func undecidedRefusal(d policies.Decision) refusal {
 	if e, ok := errors.AsType[*policies.InputError](d.Cause()); ok {
-		return refusal{text: e.Error(), hint: e.Remedy, code: http.StatusBadRequest}
+		return refusal{text: fmt.Sprintf("input field %s: %s", e.Field, e.Limit), hint: e.Remedy, code: http.StatusBadRequest}
 	}
 	e := &policies.UndecidedError{DecisionID: d.ID, Reason: d.Undecided}
 	return refusal{text: e.Error(), hint: hintPlatform, code: http.StatusServiceUnavailable}

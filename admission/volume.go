@@ -133,10 +133,8 @@ func (g *gate) undecided(ctx context.Context, v review, o volume, u unasked) ans
 	if absent, ok := errors.AsType[*absentError](err); ok {
 		// What is wrong with the pod whatever the missing object will say is told
 		// now: the mount would refuse it only once the object is there.
-		if wrong := checkWithout(u.facts, o); wrong == nil {
+		if err = checkWithout(u.facts, o); err == nil {
 			return g.deferred(ctx, v, who, absent)
-		} else {
-			err = wrong
 		}
 	}
 	if field, ok := errors.AsType[*kube.FieldError](err); ok {
