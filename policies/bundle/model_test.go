@@ -355,7 +355,7 @@ func writeFile(t testing.TB, text []byte) string {
 // falls; the last good bundle stays; and a break-glass bundle is one once, for four
 // hours at most.
 func TestP10Sequences(t *testing.T) {
-	sequences, steps := 40, 40
+	sequences, steps := 15, 40
 	if testing.Short() {
 		sequences = 8
 	}
