@@ -20,12 +20,7 @@ const (
 // at the fallback. It returns what is wrong with the source.
 func (s *Source) attempt(ctx context.Context, patience time.Duration) error {
 	s.settle()
-	asking, cancel := ctx, func() {}
-	if patience > 0 {
-		asking, cancel = context.WithTimeout(ctx, patience)
-	}
-	err := s.fromSource(asking)
-	cancel()
+	err := s.fromSource(ctx, patience)
 	if s.keeper.needsRegular() {
 		s.fromStore(ctx)
 	}
@@ -36,23 +31,33 @@ func (s *Source) attempt(ctx context.Context, patience time.Duration) error {
 	return err
 }
 
-func (s *Source) fromSource(ctx context.Context) error {
+func (s *Source) fromSource(ctx context.Context, patience time.Duration) error {
 	k := s.keeper
-	version, err := k.Fetcher.Resolve(ctx)
+	// What has arrived is verified and compiled without haste.
+	asking, cancel := ctx, func() {}
+	if patience > 0 {
+		asking, cancel = context.WithTimeout(ctx, patience)
+	}
+	defer cancel()
+	version, err := k.Fetcher.Resolve(asking)
 	if err != nil {
 		return s.failed(policies.Bundle{}, OriginSource, refuse(ReasonUnreadable, "load policy bundle: %w", err))
 	}
 	k.mu.Lock()
 	same, standing := version == k.known, k.inForce()
 	k.mu.Unlock()
-	if same && standing != nil {
+	if same && standing != nil && standing.origin == OriginSource {
 		if k.over(standing) {
 			return s.failed(standing.bundle, OriginSource, &LoadError{ReasonExpired, ErrExpired})
 		}
 		s.recovered(standing)
 		return nil
 	}
-	a, err := k.Fetcher.Fetch(ctx, version)
+	if r := k.refused; r != nil && r.stands(version, k.elapsed()) {
+		return s.failed(r.bundle, OriginSource, r.err)
+	}
+	k.refused = nil
+	a, err := k.Fetcher.Fetch(asking, version)
 	if err != nil {
 		return s.failed(policies.Bundle{}, OriginSource, refuse(ReasonUnreadable, "load policy bundle: %w", err))
 	}
@@ -94,13 +99,18 @@ func (s *Source) take(ctx context.Context, kept store.Kept, from Origin) error {
 		err = refuse(ReasonBreakGlass, "break-glass bundle in the %s; hint: publish it at the source", from)
 	}
 	if err != nil {
+		if from == OriginSource {
+			k.refuse(kept.Version, b, err)
+		}
 		return s.failed(b, from, err)
 	}
 	k.mu.Lock()
 	emergency := k.emergency
 	k.mu.Unlock()
 	if !s.accept(found, kept) {
-		s.recovered(found)
+		if from == OriginSource {
+			s.recovered(found)
+		}
 		return nil
 	}
 	r := Report{Bundle: b, Origin: from, Change: ChangeLoaded}
@@ -121,7 +131,7 @@ func (s *Source) take(ctx context.Context, kept store.Kept, from Origin) error {
 
 // recovered tells that a source which failed is good again.
 func (s *Source) recovered(now *standing) {
-	if s.troubled && now.origin != OriginFallback {
+	if s.troubled {
 		s.troubled = false
 		s.tell(Report{Bundle: now.bundle, Origin: now.origin, Change: ChangeRecovered})
 	}

@@ -87,8 +87,9 @@ func (s *Source) enforce(found *standing, version string) (changed bool) {
 	slim.bundle.Modules, slim.bundle.Data, slim.bundle.Places = nil, nil, nil
 	switch {
 	case found.bundle.BreakGlass:
+		slim.last = k.Monotonic() + slim.bundle.Manifest.NotAfter.Sub(k.clock.now())
 		if k.emergency != nil && k.emergency.engine == found.engine {
-			slim.since = k.emergency.since
+			slim.since, slim.last = k.emergency.since, k.emergency.last
 		}
 		k.emergency = &slim
 	default:
@@ -100,7 +101,9 @@ func (s *Source) enforce(found *standing, version string) (changed bool) {
 			k.emergency = nil
 		}
 	}
-	if found.origin == OriginSource || found.origin == OriginStore && k.emergency == nil {
+	if found.origin == OriginSource {
+		// What the store says of a version nobody has signed: whoever writes it could
+		// have an older bundle pass for the one that the source has.
 		k.known = version
 	}
 	s.publish()
@@ -117,6 +120,9 @@ func (s *Source) publish() {
 		return
 	}
 	left := now.bundle.Manifest.NotAfter.Sub(k.clock.now())
+	if now.last > 0 {
+		left = min(left, now.last-k.Monotonic())
+	}
 	if left <= 0 {
 		if s.active.Load() != nil && s.active.Load().Digest() == now.engine.Digest() && s.ended {
 			return
@@ -157,11 +163,23 @@ func (s *Source) settle() {
 	if ended == nil {
 		return
 	}
+	k.spend(ended.bundle)
 	r := Report{Change: ChangeBreakGlassEnded}
 	if regular != nil {
 		r.Origin, r.Bundle = regular.origin, regular.bundle
 	}
 	s.tell(r)
+}
+
+// spend keeps that a bundle for emergencies is over, at once: a restart with another
+// time on the clock does not revive it.
+func (k *keeper) spend(b policies.Bundle) {
+	k.disk.Lock()
+	defer k.disk.Unlock()
+	if e := &k.state.Emergency; e.Serial == b.Manifest.Serial && e.Digest == b.Digest && !e.Over {
+		e.Over, k.dirty = true, true
+		k.write()
+	}
 }
 
 // remember writes what is owed to the store and to the cluster, when no more

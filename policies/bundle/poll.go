@@ -25,6 +25,15 @@ func (s *Source) Trigger() {
 	}
 }
 
+// forget has the next attempt fetch what was refused: somebody asks for it.
+func (s *Source) forget() {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	if s.keeper != nil {
+		s.keeper.refused = nil
+	}
+}
+
 // Start makes the first attempt. A source that does not answer soon is left to Run:
 // a node must mount after a reboot while the registry is down.
 func (s *Source) Start(ctx context.Context) error {
@@ -56,6 +65,7 @@ func (s *Source) Run(ctx context.Context, interval time.Duration) error {
 		case <-timer.C:
 		case <-s.trigger:
 			timer.Stop()
+			s.forget()
 		}
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 		// The report is where failures go; the engine in force stays.

@@ -97,6 +97,9 @@ type standing struct {
 	engine *policies.Engine
 	origin Origin
 	since  time.Time
+	// last is when a bundle for emergencies ends by what has passed, whatever
+	// becomes of the clock; 0 for others.
+	last time.Duration
 }
 
 // keeper is the part of a Source that is about signed policy.
@@ -119,6 +122,7 @@ type keeper struct {
 	wanted   *store.Kept // not in the store yet
 	dirty    bool        // nor is the state
 	keptTime time.Time
+	refused  *refusal   // what the source has, nil if that was not refused
 	lost     error      // why there is no state, nil at a first start
 	failing  error      // why the store does not take what it should
 	raised   store.Mark // the cluster has it
@@ -165,4 +169,6 @@ func (k *keeper) needsRegular() bool {
 }
 
 // over reports whether a bundle has ended.
-func (k *keeper) over(s *standing) bool { return !k.clock.now().Before(s.bundle.Manifest.NotAfter) }
+func (k *keeper) over(s *standing) bool {
+	return !k.clock.now().Before(s.bundle.Manifest.NotAfter) || s.last > 0 && k.Monotonic() >= s.last
+}

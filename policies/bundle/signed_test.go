@@ -24,6 +24,8 @@ type registry struct {
 	version  int
 	fetches  int
 	hang     bool
+	// onResolve is called when somebody asks, without the lock. It may be nil.
+	onResolve func()
 }
 
 var errDown = errors.New("connection refused")
@@ -37,10 +39,15 @@ func (r *registry) put(a signature.Artifact) {
 func (r *registry) down() { r.mu.Lock(); r.artifact = nil; r.mu.Unlock() }
 
 func (r *registry) Resolve(ctx context.Context) (string, error) {
+	if r.onResolve != nil {
+		r.onResolve()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.hang {
+		r.mu.Unlock()
 		<-ctx.Done()
+		r.mu.Lock()
 		return "", ctx.Err()
 	}
 	if r.artifact == nil {
@@ -79,6 +86,7 @@ type rig struct {
 	raise     func(context.Context, store.Mark) error
 	minSerial int64
 	step      func(string) error
+	after     func(time.Duration, func()) (stop func() bool)
 	mu        sync.Mutex
 	offset    time.Duration // of the clock
 	passed    time.Duration
@@ -102,7 +110,9 @@ func (r *rig) now() time.Time {
 func (r *rig) pass(d time.Duration) { r.mu.Lock(); r.passed += d; r.mu.Unlock() }
 func (r *rig) set(d time.Duration)  { r.mu.Lock(); r.offset = d; r.mu.Unlock() }
 
-func (r *rig) start() error {
+func (r *rig) start() error { r.t.Helper(); return r.startIn(r.t.Context()) }
+
+func (r *rig) startIn(ctx context.Context) error {
 	r.t.Helper()
 	if r.store != nil {
 		if err := r.store.Close(); err != nil {
@@ -119,14 +129,14 @@ func (r *rig) start() error {
 		Report:  func(p bundle.Report) { r.mu.Lock(); r.reports = append(r.reports, p); r.mu.Unlock() },
 		Signed: &bundle.Signed{
 			Fetcher: r.registry, Vouch: bundle.By(signaturetest.Trust(r.t, 1, r.signer)), BreakGlass: bundle.By(signaturetest.Trust(r.t, 1, r.emergency)),
-			Store: r.store, Fallback: r.fallback, Floor: r.floor, Raise: r.raise, MinSerial: r.minSerial,
+			Store: r.store, Fallback: r.fallback, Floor: r.floor, Raise: r.raise, MinSerial: r.minSerial, After: r.after,
 			Monotonic: func() time.Duration { r.mu.Lock(); defer r.mu.Unlock(); return r.passed - begin },
 		},
 	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return r.source.Start(r.t.Context())
+	return r.source.Start(ctx)
 }
 
 func (r *rig) reload() error { return r.source.Reload(r.t.Context()) }
