@@ -179,7 +179,7 @@ func TestEveryLint(t *testing.T) {
 		"count(input.requests) > 0\nevery r in input.requests { r.mode == 256 }":            nil,
 		"some _ in input.requests\nevery r in input.requests { r.mode == 256 }":             nil,
 		"every w in [\"a\", \"b\"] { w != input.subject.namespace }":                        nil,
-		"count(input.pod.containers) > 0\nevery r in input.requests { r.mode == 256 }":              {"every"},
+		"count(input.pod.containers) > 0\nevery r in input.requests { r.mode == 256 }":      {"every"},
 	} {
 		lint(t, body, denying("_fine if {\n\t"+strings.ReplaceAll(body, "\n", "\n\t")+"\n}\n", "not _fine"), want...)
 	}
