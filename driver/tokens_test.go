@@ -22,7 +22,7 @@ func demandsTokens(s *setup) {
 package portcullis.checks.token
 
 deny contains finding if {
-	not input.subject.tokenVerified
+	input.subject.tokenVerified == false
 	finding := {"id": "PR-250", "severity": "high", "message": "no token confirms the pod", "remediation": "list an audience in tokenRequests"}
 }
 

@@ -85,10 +85,15 @@ func (x *Examination) compile() error {
 		return err
 	}
 	if !c.Failed() {
+		compiled := map[string]*ast.Module{}
 		for _, path := range slices.Sorted(maps.Keys(x.Parsed)) {
-			for _, err := range referenceErrors(path, c.Modules[inBundle+path]) {
+			compiled[path] = c.Modules[inBundle+path]
+			for _, err := range referenceErrors(path, compiled[path]) {
 				x.add(err)
 			}
+		}
+		for _, err := range absenceErrors(compiled) {
+			x.add(err)
 		}
 		return nil
 	}

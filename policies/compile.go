@@ -88,10 +88,15 @@ func compileModules(b Bundle, required []string) (*ast.Compiler, error) {
 	if c.Compile(modules); c.Failed() {
 		return nil, &BundleError{"modules", c.Errors.Error(), "correct the Rego; fields of input are listed in docs/POLICIES.md"}
 	}
+	compiled := map[string]*ast.Module{}
 	for path := range foreign {
-		if err := checkReferences(path, c.Modules["bundle/"+path]); err != nil {
+		compiled[path] = c.Modules["bundle/"+path]
+		if err := checkReferences(path, compiled[path]); err != nil {
 			return nil, err
 		}
+	}
+	if errs := absenceErrors(compiled); len(errs) > 0 {
+		return nil, errs[0]
 	}
 	return c, nil
 }

@@ -15,7 +15,6 @@ func (m *module) absentLints() {
 		b := body{m, r, s}
 		if outlet(r) {
 			b.comparisons()
-			b.gates()
 			b.texts(r.Head.Key, IDOptionalText, "the finding is not made, and nothing refused, where %s is absent",
 				"use object.get with a default, or read the field in a condition of its own")
 		}
@@ -94,26 +93,6 @@ func comprehends(x any) bool {
 		return true
 	}
 	return false
-}
-
-// gates finds a deny rule that holds because a field is absent which a gate never
-// has: it refuses every pod there. Whatever reads the field is undefined then, and
-// not of it is true.
-func (b body) gates() {
-	for _, e := range b.r.Body {
-		if !e.Negated || nameOf(b.r) != "deny" {
-			continue
-		}
-		fields := b.fields(e)
-		slices.Sort(fields)
-		for _, field := range slices.Compact(fields) {
-			name, _, _ := strings.Cut(strings.TrimPrefix(field, "input."), "[]")
-			if slices.Contains(b.m.gates, name) && !b.shown(field, e) {
-				b.m.at(e.Location, IDGate, "refuses every pod at admission and on the command line, which never have "+field,
-					"write "+field+" == false, which is undefined there")
-			}
-		}
-	}
 }
 
 // texts finds optional fields in what a rule states, directly or through

@@ -35,7 +35,7 @@ func LintLibrary() ([]Finding, error) {
 	}
 	var found []Finding
 	for path := range parsed {
-		m := newModule(path, parsed[path], resolved[path], knowledge{schema, absentAtGates()})
+		m := newModule(path, parsed[path], resolved[path], schema)
 		m.dataLints()
 		m.absentLints()
 		found = append(found, m.kept()...)

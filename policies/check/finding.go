@@ -32,7 +32,6 @@ const (
 	IDOptionalNot   = "optional-not"   // != that is undefined where a field is absent
 	IDOptionalText  = "optional-text"  // a finding that an absent field silences
 	IDOptionalDuty  = "optional-duty"  // an obligation that an absent field drops
-	IDGate          = "gate"           // not over a field that a gate never has
 	IDEvery         = "every"          // true where there is nothing
 	IDBudget        = "budget"         // a decision costs too much
 	IDTimeout       = "timeout"        // a decision takes too long

@@ -13,14 +13,13 @@ type module struct {
 	parsed   *ast.Module // as it is written: annotations and comments
 	resolved *ast.Module // every name absolute
 	schema   *schema
-	gates    []string // fields of the input that a gate never has
 	rules    map[string]*ast.Term
 	found    []Finding
 }
 
 // newModule prepares a module for its lints.
-func newModule(path string, parsed, resolved *ast.Module, known knowledge) *module {
-	m := &module{path: path, parsed: parsed, resolved: resolved, schema: known.schema, gates: known.gates, rules: map[string]*ast.Term{}}
+func newModule(path string, parsed, resolved *ast.Module, known *schema) *module {
+	m := &module{path: path, parsed: parsed, resolved: resolved, schema: known, rules: map[string]*ast.Term{}}
 	counts := map[string]int{}
 	for _, r := range resolved.Rules {
 		name := resolved.Package.Path.Append(ast.StringTerm(nameOf(r))).String()

@@ -15,7 +15,6 @@ import (
 
 	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
-	"github.com/portcullis-csi/portcullis/policies/kube"
 	"github.com/portcullis-csi/portcullis/policies/testrun"
 )
 
@@ -31,12 +30,6 @@ type Config struct {
 	Timeout time.Duration
 	// WithoutBudget leaves out what decisions cost, which takes most of the time.
 	WithoutBudget bool
-}
-
-// knowledge is what lints need to know about the input.
-type knowledge struct {
-	schema *schema
-	gates  []string
 }
 
 // Run looks at a bundle. An error means that it could not be looked at.
@@ -124,7 +117,6 @@ func (s *session) look() error {
 	if err != nil {
 		return err
 	}
-	known := knowledge{schema, absentAtGates()}
 	x := policies.Examine(s.bundle, s.options())
 	for _, p := range x.Problems {
 		if s.broken && !strings.HasSuffix(p.File, ".rego") {
@@ -134,7 +126,7 @@ func (s *session) look() error {
 	}
 	var literals []literal
 	for _, name := range sortedKeys(x.Resolved) {
-		m := newModule(name, x.Parsed[name], x.Resolved[name], known)
+		m := newModule(name, x.Parsed[name], x.Resolved[name], schema)
 		literals = append(literals, m.findingLints()...)
 		m.metadataLints()
 		m.dataLints()
@@ -148,19 +140,6 @@ func (s *session) look() error {
 
 func (s *session) options() policies.Options {
 	return policies.Options{Budget: s.Timeout, Clock: func() time.Time { return s.Now }}
-}
-
-// absentAtGates returns the fields that admission or the command line never has.
-func absentAtGates() []string {
-	var fields []string
-	for _, o := range kube.Origins() {
-		if o.Node != "" && (o.Admission == "" || o.CI == "") {
-			name, _, _ := strings.Cut(o.Field, "[]")
-			fields = append(fields, name)
-		}
-	}
-	slices.Sort(fields)
-	return slices.Compact(fields)
 }
 
 // untested finds deny rules that neither a test nor a fixture names by their id.

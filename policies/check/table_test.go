@@ -58,15 +58,16 @@ func lint(t *testing.T, name, text string, want ...string) {
 	})
 }
 
-// TestGateLint: not over whatever reads a field that a gate never has.
-func TestGateLint(t *testing.T) {
+// TestP2AbsenceIsAnError: what would deny for want of a fact that a gate never has
+// is not loaded. The rest says nothing there.
+func TestP2AbsenceIsAnError(t *testing.T) {
 	for body, want := range map[string][]string{
-		"not input.subject.tokenVerified":                                         {"gate"},
-		"not input.subject[\"tokenVerified\"]":                                    {"gate"},
-		"not input.subject.tokenVerified == true":                                 {"gate"},
-		"not startswith(input.subject.node, \"trusted-\")":                        {"gate"},
-		"not input.tokens[0].verified":                                            {"gate"},
-		"subject := input.subject\nnot subject.tokenVerified":                     {"gate"},
+		"not input.subject.tokenVerified":                                         {"bundle"},
+		"not input.subject[\"tokenVerified\"]":                                    {"bundle"},
+		"not input.subject.tokenVerified == true":                                 {"bundle"},
+		"not startswith(input.subject.node, \"trusted-\")":                        nil,
+		"not input.tokens[0].verified":                                            {"bundle"},
+		"subject := input.subject\nnot subject.tokenVerified":                     {"bundle"},
 		"input.subject.tokenVerified == false":                                    nil,
 		"startswith(input.subject.node, \"n\")\nnot input.subject.node == \"n1\"": nil,
 		"not input.pod.owner":                                                     nil,
@@ -75,7 +76,7 @@ func TestGateLint(t *testing.T) {
 	} {
 		lint(t, body, denying("", body), want...)
 	}
-	lint(t, "through a helper that is a name", denying("_token := input.subject.tokenVerified\n", "not _token"), "gate")
+	lint(t, "through a helper that is a name", denying("_token := input.subject.tokenVerified\n", "not _token"), "bundle")
 	lint(t, "in a warning", strings.Replace(denying("", "not input.subject.tokenVerified"), "deny contains", "warn contains", 1))
 }
 
@@ -171,14 +172,14 @@ func TestScanLints(t *testing.T) {
 func TestEveryLint(t *testing.T) {
 	for body, want := range map[string][]string{
 		"every r in input.requests { r.mode == 256 }":                                       {"every"},
-		"every t in input.tokens { t.verified }":                                            {"every"},
+		"every t in input.tokens { t.verified }":                                            {"every", "bundle"},
 		"every c in [x | some x in input.pod.containers; x.privileged] { c.name == \"a\" }": {"every"},
 		"mine := {x | some x in input.pod.containers}\nevery c in mine { c.name == \"a\" }": {"every"},
 		"every c in input.pod.containers { not c.privileged }":                              nil,
 		"count(input.requests) > 0\nevery r in input.requests { r.mode == 256 }":            nil,
 		"some _ in input.requests\nevery r in input.requests { r.mode == 256 }":             nil,
 		"every w in [\"a\", \"b\"] { w != input.subject.namespace }":                        nil,
-		"count(input.tokens) > 0\nevery r in input.requests { r.mode == 256 }":              {"every"},
+		"count(input.pod.containers) > 0\nevery r in input.requests { r.mode == 256 }":      {"every"},
 	} {
 		lint(t, body, denying("_fine if {\n\t"+strings.ReplaceAll(body, "\n", "\n\t")+"\n}\n", "not _fine"), want...)
 	}

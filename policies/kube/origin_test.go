@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -316,4 +317,20 @@ func without(list []string, item string) []string {
 
 func intersection(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(b), func(s string) bool { return !slices.Contains(a, s) })
+}
+
+// TestP2NodeFieldsAreThoseOfTheOrigins: the load refuses rules over the absence of
+// exactly the facts that admission or the command line lacks.
+func TestP2NodeFieldsAreThoseOfTheOrigins(t *testing.T) {
+	var fields []string
+	for _, o := range kube.Origins() {
+		if o.Node != "" && (o.Admission == "" || o.CI == "") {
+			name, _, _ := strings.Cut(o.Field, "[]")
+			fields = append(fields, name)
+		}
+	}
+	slices.Sort(fields)
+	if diff := cmp.Diff(slices.Compact(fields), policies.NodeFields()); diff != "" {
+		t.Errorf("policies.NodeFields() differs (-origins +fields):\n%s", diff)
+	}
 }

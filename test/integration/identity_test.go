@@ -26,7 +26,7 @@ func TestTokensAreVerified(t *testing.T) {
 package portcullis.checks.verified
 
 deny contains finding if {
-	not input.subject.tokenVerified
+	input.subject.tokenVerified == false
 	finding := {"id": "PR-900", "severity": "high", "message": "no token confirms the pod"}
 }
 `)

@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"strings"
 
 	"github.com/portcullis-csi/portcullis/policies/bundle/signature"
@@ -140,41 +139,4 @@ func (s *session) bundle(ctx context.Context, d descriptor, subject string) ([]b
 		return nil, nil //nolint:nilerr // other people may hang other things on the manifest
 	}
 	return s.blob(ctx, m.Layers[0].Digest, m.Layers[0].Size, signature.MaxSignatureBytes)
-}
-
-// referrers lists what refers to a manifest: by the API of the distribution
-// specification 1.1, else by the list under the fallback tag.
-func (s *session) referrers(ctx context.Context, digest string) ([]descriptor, error) {
-	a, err := s.ask(ctx, request{http.MethodGet, "referrers/" + digest, indexMediaType, maxBody})
-	if p := withoutReferrers(err); p || err == nil && !strings.HasPrefix(a.header.Get("Content-Type"), indexMediaType) {
-		a.body, err = s.manifest(ctx, fallbackTag(digest), maxBody)
-		if absent(err) {
-			return nil, nil
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	var index struct {
-		SchemaVersion int          `json:"schemaVersion"`
-		Manifests     []descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(a.body, &index); err != nil || index.SchemaVersion != 2 {
-		return nil, problemf(ReasonMalformed, "is it a registry?", "its list of referrers is no index")
-	}
-	return index.Manifests, nil
-}
-
-// withoutReferrers tells whether the answer of a registry means that it does not
-// know the API.
-func withoutReferrers(err error) bool {
-	if err == nil {
-		return false
-	}
-	switch classify(err).status {
-	case http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
-		return true
-	default:
-		return false
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -24,45 +25,41 @@ func TestPlainHTTP(t *testing.T) {
 	if _, err := client(t, registry.Config{}).Push(t.Context(), s.reference(t, "p:1"), tarball(t, "one"), nil); err != nil {
 		t.Errorf("Push() to a loopback address without TLS = %v", err)
 	}
-	front := listenElsewhere(t, s.Config.Handler)
-	ref := reference(t, "oci://"+front.host()+"/p:1")
-	_, err := client(t, registry.Config{}).Resolve(t.Context(), ref)
-	failed(t, err, registry.ReasonPlainHTTP)
-	if seen := front.requests(); len(seen) != 0 {
-		t.Errorf("%d requests were sent without TLS, want 0", len(seen))
-	}
-	if _, err := client(t, registry.Config{PlainHTTP: true}).Push(t.Context(), ref, tarball(t, "one"), nil); err != nil {
-		t.Errorf("Push() with PlainHTTP = %v", err)
+	for _, host := range []string{"10.9.8.7:5000", "192.168.1.2", "registry.local:80", "registry.example"} {
+		front := elsewhere(t, s.Config.Handler)
+		proxy := func(*http.Request) (*url.URL, error) { return url.Parse(front.URL) }
+		ref := reference(t, "oci://"+host+"/p:1")
+		_, err := client(t, registry.Config{Proxy: proxy}).Resolve(t.Context(), ref)
+		failed(t, err, registry.ReasonPlainHTTP)
+		for _, r := range front.requests() {
+			if r.Method != http.MethodConnect {
+				t.Errorf("%s %s was sent without TLS, want nothing", r.Method, r.URL)
+			}
+		}
+		if _, err := client(t, registry.Config{Proxy: proxy, PlainHTTP: true}).Push(t.Context(), ref, tarball(t, "one"), nil); err != nil {
+			t.Errorf("Push() to %s with PlainHTTP = %v", host, err)
+		}
 	}
 }
 
-// listenElsewhere serves on an address of this machine that is not loopback, and is
-// one of those for which go-containerregistry falls back to http.
-func listenElsewhere(t *testing.T, h http.Handler) *server {
+// elsewhere is a proxy to hosts that are not this one, none of which speaks TLS.
+func elsewhere(t *testing.T, h http.Handler) *server {
 	t.Helper()
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range addresses {
-		ip, ok := a.(*net.IPNet)
-		if !ok || ip.IP.IsLoopback() || !ip.IP.IsPrivate() || ip.IP.To4() == nil {
-			continue
+	return start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect {
+			h.ServeHTTP(w, r)
+			return
 		}
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort(ip.IP.String(), "0"))
+		c, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
-			continue
+			t.Error(err)
+			return
 		}
-		return start(t, h, func(h http.Handler) *httptest.Server {
-			s := httptest.NewUnstartedServer(h)
-			_ = s.Listener.Close()
-			s.Listener = l
-			s.Start()
-			return s
-		})
-	}
-	t.Skip("this machine has no private address")
-	return nil
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+		_, _ = c.Read(make([]byte, 1<<10)) // the client's greeting
+		_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+		_ = c.Close()
+	}), httptest.NewServer)
 }
 
 func TestTLS(t *testing.T) {

@@ -51,7 +51,8 @@ _findings contains finding if {
 # title: Token not verified
 # description: Of the tokens that go to the provider, every one was verified.
 _findings contains finding if {
-	audiences := {lib.quoted(token.audience) | some token in input.tokens; not token.verified}
+	tokens := input.tokens
+	audiences := {lib.quoted(token.audience) | some token in tokens; not token.verified}
 	count(audiences) > 0
 	finding := {
 		"id": "PR-233",
