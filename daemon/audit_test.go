@@ -38,6 +38,25 @@ func state(t *testing.T) string {
 // events returns the types of what the log of a stopped process holds.
 func events(t *testing.T, dir string) (types []string) {
 	t.Helper()
+	for _, e := range logged(t, dir) {
+		types = append(types, string(e.Type))
+	}
+	return types
+}
+
+// policyEvents returns types and reasons of what it holds of policy.
+func policyEvents(t *testing.T, dir string) (found []string) {
+	t.Helper()
+	for _, e := range logged(t, dir) {
+		if strings.HasPrefix(string(e.Type), "policy.") {
+			found = append(found, string(e.Type)+" "+string(e.Reason))
+		}
+	}
+	return found
+}
+
+func logged(t *testing.T, dir string) (all []audit.Event) {
+	t.Helper()
 	log, err := auditlog.Open(auditlog.Config{Dir: filepath.Join(dir, "audit"), Origin: config(dir).Origin, Boundary: audit.BoundaryLeaf(config(dir).Source, nil), Logger: config(dir).Logger, EpochBytes: 1 << 20, RetentionBytes: 2 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -48,13 +67,13 @@ func events(t *testing.T, dir string) (types []string) {
 		if err := json.Unmarshal(leaf, &e); err != nil {
 			return err
 		}
-		types = append(types, string(e.Type))
+		all = append(all, e)
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return types
+	return all
 }
 
 // The events of a process begin with its start and end with its stop, and its

@@ -67,7 +67,7 @@ func TestOperationsDocumentsEveryFlag(t *testing.T) {
 
 // Every refusal of a command line names the flag and a remedy.
 func TestCommandLines(t *testing.T) {
-	good := []string{"--cluster-name=c", "--namespace=n", "--replica=r-0", "--policy=p", "--cert-secret=s"}
+	good := []string{"--cluster-name=c", "--namespace=n", "--replica=r-0", "--policy=p", "--policy-key=k", "--cert-secret=s"}
 	if err := webhook.Accepts(good); err != nil {
 		t.Fatalf("%v: %v", good, err)
 	}

@@ -36,9 +36,18 @@ func (h *hook) openCandidate(context.Context) error {
 		return err
 	}
 	h.candidate, err = daemon.NewCandidate(daemon.CandidateConfig{
-		Source: source, Active: func() *policies.Engine { return h.policy.Active() }, Logger: h.logger,
+		Source: source, Active: h.active, Logger: h.logger,
 	})
 	return err
+}
+
+// active is the engine in force. The first report of policy comes before there is a
+// source to ask.
+func (h *hook) active() *policies.Engine {
+	if h.policy == nil {
+		return nil
+	}
+	return h.policy.Active()
 }
 
 func (h *hook) policyReported(r bundle.Report) {

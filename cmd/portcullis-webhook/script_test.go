@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "certificate": certificate, "hangup": hangup, "review": review, "shows": shows},
+		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "certificate": certificate, "hangup": hangup, "keys": keys, "publish": publish, "review": review, "shows": shows},
 		RequireUniqueNames: true,
 	})
 }

@@ -126,7 +126,11 @@ func (s *Source) Failure() error {
 func (s *Source) reload(ctx context.Context) error {
 	b, err := s.config.Verifier.Load(ctx)
 	if err != nil {
-		return s.failed(policies.Bundle{}, OriginSource, &LoadError{ReasonUnreadable, fmt.Errorf("load policy bundle: %w", err)})
+		reason := ReasonUnreadable
+		if known, ok := errors.AsType[*LoadError](err); ok {
+			reason = known.Reason // of a Verifier that looks at signatures
+		}
+		return s.failed(policies.Bundle{}, OriginSource, &LoadError{reason, fmt.Errorf("load policy bundle: %w", err)})
 	}
 	if err := s.acceptable(b); err != nil {
 		return s.failed(b, OriginSource, err)

@@ -34,6 +34,9 @@ const (
 	chart   = "../../deploy/chart"
 )
 
+// publicKey is of somebody who may sign policy, without whom the chart is refused.
+const publicKey = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEtDLocWFM4PWWsGA3+rufQEmKrk9p\naM1KSKholPmKoCddPWJUhCWWJsNi0Ad9eZoxnjVZhwQZBcEFREgrKI8Lbg==\n-----END PUBLIC KEY-----\n"
+
 // render is what the chart makes of values, without what Helm alone applies: hooks
 // come with hooks.
 func render(t *testing.T, hooks bool, sets ...string) []*unstructured.Unstructured {
@@ -42,7 +45,7 @@ func render(t *testing.T, hooks bool, sets ...string) []*unstructured.Unstructur
 	if err != nil {
 		t.Fatalf("build helm: %v", err)
 	}
-	args := []string{"template", "portcullis", chart, "--namespace", release, "--kube-version", "1.37.2", "--set", "clusterName=test,policy.configMap.name=portcullis-policy"}
+	args := []string{"template", "portcullis", chart, "--namespace", release, "--kube-version", "1.37.2", "--set", "clusterName=test,policy.configMap.name=portcullis-policy", "--set-string", "policy.keys[0]=" + publicKey}
 	for _, s := range sets {
 		args = append(args, "--set", s)
 	}

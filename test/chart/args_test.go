@@ -74,9 +74,6 @@ func TestPluginAcceptsTheArguments(t *testing.T) {
 	insecure := program(t, "portcullis-node", "insecure")
 	forEach(t, func(t *testing.T, r release) {
 		args := append(slices.Clone(r.plugin(t).Args), "--health-addr=", "--metrics-addr=")
-		if !signs(args) {
-			args = append(args, "--allow-unsigned-policy=true")
-		}
 		if got := refusedArgs(t, insecure, args); got != "" {
 			t.Errorf("portcullis-node %q:\n%s", args, got)
 		}

@@ -1,6 +1,7 @@
 package chart_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,6 +61,7 @@ func install(t *testing.T, kubernetes, values string) release {
 
 func with(t *testing.T, name string, c render.Config) release {
 	t.Helper()
+	c.Values = withSigner(t, c.Values)
 	files, err := render.Helm4(c)
 	if err != nil {
 		t.Fatalf("render %s: %v", name, err)
@@ -71,10 +73,32 @@ func with(t *testing.T, name string, c render.Config) release {
 	return release{name, c, files, objects}
 }
 
+// withSigner returns values with a key, where they say nothing of who signs policy:
+// the chart takes no others.
+func withSigner(t *testing.T, values map[string]any) map[string]any {
+	t.Helper()
+	policy, ok := values["policy"].(map[string]any)
+	if _, given := values["policy"]; given && !ok {
+		return values
+	}
+	for _, name := range []string{"keys", "identities", "breakGlassKeys", "allowUnsigned"} {
+		if value, ok := policy[name]; ok && (value != nil || name == "keys") {
+			return values
+		}
+	}
+	values, policy = maps.Clone(values), maps.Clone(policy)
+	if policy == nil {
+		policy = map[string]any{}
+	}
+	policy["keys"] = valuesOf(t, "keys: ["+key("A")+"]")["keys"]
+	values["policy"] = policy
+	return values
+}
+
 // refusal returns why the chart is not rendered with these values.
 func refusal(t *testing.T, values map[string]any) string {
 	t.Helper()
-	c := render.Config{Chart: chartDir, Kubernetes: newest(), Values: values}
+	c := render.Config{Chart: chartDir, Kubernetes: newest(), Values: withSigner(t, values)}
 	_, err := render.Helm4(c)
 	if err == nil {
 		return ""

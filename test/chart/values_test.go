@@ -280,7 +280,7 @@ func TestNotesSayWhatIsDangerous(t *testing.T) {
 }
 
 func TestHelmLintFindsNothing(t *testing.T) {
-	for _, m := range lint.RunAll(chartDir, valuesOf(t, "clusterName: test"), "kube-system").Messages {
+	for _, m := range lint.RunAll(chartDir, withSigner(t, valuesOf(t, "clusterName: test")), "kube-system").Messages {
 		// An icon is the one thing that helm lint only recommends.
 		if m.Severity > support.InfoSev || !strings.Contains(m.Err.Error(), "icon is recommended") {
 			t.Errorf("%s: %v", m.Path, m.Err)

@@ -261,6 +261,30 @@ func TestBothDaemonsAreToldTheSameOfPolicy(t *testing.T) {
 	}
 }
 
+// A plugin that trusts nobody does not start, and one that does not start unmounts
+// nothing: that is refused before the old one is replaced.
+func TestReleaseWithoutSignerIsRefused(t *testing.T) {
+	for values, want := range map[string]bool{
+		"":                                   false,
+		"policy: {keys: []}":                 false,
+		"policy: {keys: [], identities: []}": false,
+		"policy: {allowUnsigned: false}":     false,
+		"policy: {source: 'oci://a.example/b:c'}":                                            false,
+		"webhook: {enabled: true}":                                                           false,
+		"policy: {keys: [" + key("A") + "]}":                                                 true,
+		"policy: {identities: [{issuer: https://a.example, subject: b}], trustedRoot: '{}'}": true,
+		"policy: {allowUnsigned: true}\nlinux: {image: {repository: ghcr.io/portcullis-csi/portcullis-node-insecure}}": true,
+	} {
+		c := render.Config{Chart: chartDir, Kubernetes: newest(), Values: valuesOf(t, "clusterName: test\n"+values)}
+		for name, helm := range map[string]func(render.Config) (render.Files, error){"Helm 3": render.Helm3, "Helm 4": render.Helm4} {
+			_, err := helm(c)
+			if (err == nil) != want || err != nil && (!strings.Contains(err.Error(), "policy.keys and policy.identities are empty") || !strings.Contains(err.Error(), "hint:")) {
+				t.Errorf("%s with %q: %v, want that it is taken: %v", name, values, err, want)
+			}
+		}
+	}
+}
+
 func TestWrongValuesOfSignedPolicyAreRefusedByName(t *testing.T) {
 	for values, want := range map[string][]string{
 		"policy: {keys: [x]}": {"keys"},

@@ -30,9 +30,6 @@ func TestWebhookAcceptsTheArguments(t *testing.T) {
 			return
 		}
 		args := append(slices.Clone(c.Args), "--health-addr=", "--metrics-addr=", "--namespace=kube-system", "--replica=portcullis-webhook-0")
-		if !signs(args) {
-			args = append(args, "--allow-unsigned-policy=true")
-		}
 		if got := refusedArgs(t, file, args); got != "" {
 			t.Errorf("portcullis-webhook %q:\n%s", args, got)
 		}

@@ -180,6 +180,9 @@ change them decides whose policy counts. */}}
 {{- if and $p.breakGlassKeys (not (add (len ($p.keys | default list)) (len ($p.identities | default list)))) (not $p.allowUnsigned) -}}
 {{- fail "policy.breakGlassKeys is given without policy.keys or policy.identities, and nothing else could be in force; hint: name the keys of ordinary bundles too" -}}
 {{- end -}}
+{{- if and (not $signers) (not $p.allowUnsigned) -}}
+{{- fail "policy.keys and policy.identities are empty, so that nobody may sign policy, and a plugin that trusts nobody does not start and unmounts nothing; hint: give the security team's key with --set-file policy.keys[0]=cosign.pub" -}}
+{{- end -}}
 {{- if not (include "portcullis.policy.anyPulled" .) -}}
 {{- range $name, $value := dict "secretName" $p.registry.secretName "caConfigMap" $p.registry.caConfigMap "signatureRepository" $p.registry.signatureRepository "plainHTTP" $p.registry.plainHTTP -}}
 {{- if $value -}}

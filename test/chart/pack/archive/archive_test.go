@@ -126,7 +126,7 @@ func TestArchiveHoldsTheChartAndNothingElse(t *testing.T) {
 func TestArchiveRendersLikeTheDirectory(t *testing.T) {
 	file, _, _ := write(t, chart)
 	for name, helm := range map[string]func(render.Config) (render.Files, error){"Helm 3": render.Helm3, "Helm 4": render.Helm4} {
-		c := render.Config{Chart: chart, Kubernetes: "v1.37.2", Values: map[string]any{"clusterName": "test"}}
+		c := render.Config{Chart: chart, Kubernetes: "v1.37.2", Values: map[string]any{"clusterName": "test", "policy": map[string]any{"keys": []any{"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"}}}}
 		want, err := helm(c)
 		if err != nil {
 			t.Fatal(err)
