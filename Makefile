@@ -67,8 +67,8 @@ e2e: e2e-build ## Run the end-to-end tests under a real kubelet (needs root)
 
 e2e-build: # What the end-to-end tests need beside their own program
 	@[ "$$(id -u)" = 0 ] || { echo 'make $(or $(MAKECMDGOALS),e2e): needs root: it starts a kubelet' >&2; exit 1; }
-	CGO_ENABLED=0 go build -trimpath $(INSECURE) -o bin/insecure/ ./cmd/...
-	$(MAKE) image IMAGE="--insecure --platform linux/$$(go env GOARCH)"
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/portcullis
+	$(MAKE) image IMAGE="--platform linux/$$(go env GOARCH)"
 	go run ./test/cluster build $(PORTCULLIS_E2E_KUBERNETES:%=--kubernetes %)
 	tools/tool.sh helm helm
 

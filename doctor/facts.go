@@ -55,7 +55,9 @@ type Node struct {
 	Log          Asked[[]Epoch]
 	// Active is the digest of the bundle that the plugin last put in force, as its
 	// log says; "" if it never did.
-	Active    Asked[string]
+	Active Asked[string]
+	// Signed is set if the plugin had verified signatures of that bundle.
+	Signed    bool
 	StateDir  string
 	FreeBytes Asked[int64] // on its disk
 	Volumes   Asked[[]Volume]
@@ -112,7 +114,6 @@ type Bundle struct {
 	Revision string
 	Serial   int64
 	NotAfter time.Time
-	Signed   bool
 	Warnings []string
 }
 

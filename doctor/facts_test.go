@@ -45,9 +45,9 @@ func goodNode() *doctor.Node {
 		Plugin:       doctor.Plugin{Path: "/csi/csi.sock", Name: driver, Version: version, Ready: true},
 		Ready:        is([]doctor.Condition{{Name: "policy", Mark: '+'}, {Name: "audit log", Mark: '+'}}), ReadyAddr: "127.0.0.1:9809",
 		Providers: is([]doctor.Provider{{Name: "vault", Path: "/p/vault.sock", Runtime: "vault-csi 1.5"}}), ProviderDirs: []string{"/p"},
-		Bundle: is(&doctor.Bundle{Path: "/policy/bundle.tar.gz", Digest: "sha256:00", Serial: 7, NotAfter: noon.Add(30 * 24 * time.Hour), Signed: true}),
-		Active: is("sha256:00"),
-		Log:    is([]doctor.Epoch{{Number: 1, Events: 42, Bytes: 3 << 20, From: noon.Add(-time.Hour)}}), StateDir: "/var/lib/portcullis",
+		Bundle: is(&doctor.Bundle{Path: "/policy/bundle.tar.gz", Digest: "sha256:00", Serial: 7, NotAfter: noon.Add(30 * 24 * time.Hour)}),
+		Active: is("sha256:00"), Signed: true,
+		Log: is([]doctor.Epoch{{Number: 1, Events: 42, Bytes: 3 << 20, From: noon.Add(-time.Hour)}}), StateDir: "/var/lib/portcullis",
 		FreeBytes: is(int64(10 << 30)), Volumes: is([]doctor.Volume{{PodUID: "uid-api", Name: "secrets"}}),
 	}
 }

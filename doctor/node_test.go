@@ -372,8 +372,28 @@ func badNodes() []bad {
 		},
 		{
 			name: "unsigned", check: "policy.signature",
-			change: onNode(func(n *doctor.Node) { n.Bundle.Value.Signed = false }),
+			change: onNode(func(n *doctor.Node) { n.Signed = false }),
 			status: doctor.Warn, finding: "not signed", hint: "whoever can write",
+		},
+		{
+			name: "signed, and other than the file", check: "policy.signature",
+			change: onNode(func(n *doctor.Node) { n.Bundle.Value = nil }),
+			status: doctor.OK, finding: "has verified the bundle in force",
+		},
+		{
+			name: "nothing in force that could be signed", check: "policy.signature",
+			change: onNode(func(n *doctor.Node) { n.Active.Value = "" }),
+			status: doctor.NA, finding: "no bundle that was put in force",
+		},
+		{
+			name: "nobody knows who signed", check: "policy.signature",
+			change: onNode(func(n *doctor.Node) { n.Active.Err = errBroken }),
+			status: doctor.Warn, finding: "who signed",
+		},
+		{
+			name: "no log that would tell who signed", check: "policy.signature",
+			change: onNode(func(n *doctor.Node) { n.Active.Err, n.Log.Err = errBroken, errBroken }),
+			status: doctor.NA, finding: "log.state",
 		},
 		{
 			name: "no log", check: "log.state",

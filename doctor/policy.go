@@ -16,7 +16,7 @@ func policyChecks() []Check {
 		{"policy.bundle", OfNode, "the bundle of --policy: readable, compiles, of this contract", "it would be put in force", "FAIL: nothing is granted after the next start, and nothing changes before; n/a: no --policy was given or found", judgeBundle},
 		{"policy.active", OfNode, "the bundle that the plugin last put in force, as its log says, against that of --policy", "they are the same", "WARN: they differ, and the plugin decides by the former; or nobody knows; FAIL: it never put one in force, nothing is granted", judgeActive},
 		{"policy.expiry", OfNode, "not_after of the bundle", "more than two weeks off", "WARN: less; FAIL: over, nothing is granted", judgeExpiry},
-		{"policy.signature", OfNode, "whether the bundle is signed", "it is", "WARN: it is not; only development builds take it", judgeSignature},
+		{"policy.signature", OfNode, "whether the bundle that the plugin last put in force is signed, as its log says", "it is", "WARN: it is not, as only development builds allow; or nobody knows", judgeSignature},
 		{"log.state", OfNode, "the epochs of the audit log, by the admin socket", "the log can be read", "WARN: it was not read; FAIL: it answers with an error. Whether it is unaltered says portcullis audit verify", judgeLog},
 		{"log.disk", OfNode, "free space on the disk of the state directory", "256 MiB or more", "WARN: less; FAIL: none, granting stops", judgeDisk},
 	}
@@ -69,13 +69,17 @@ func judgeExpiry(f *Facts) []Result {
 }
 
 func judgeSignature(f *Facts) []Result {
-	switch b := f.Node.Bundle.Value; {
-	case b == nil:
-		return []Result{na("no bundle was read")}
-	case !b.Signed:
-		return []Result{warn("this version verifies no signatures: whoever can write the file decides", "the bundle is not signed")}
+	switch a := f.Node.Active; {
+	case a.Err != nil && f.Node.Log.Err != nil:
+		return []Result{na("the log was not read, see log.state")}
+	case a.Err != nil:
+		return []Result{unknown("who signed the bundle in force", a.Err)}
+	case a.Value == "":
+		return []Result{na("the log has no bundle that was put in force")}
+	case !f.Node.Signed:
+		return []Result{warn("install a release image with --policy-key, and sign with portcullis policy sign: until then whoever can write the file decides", "the bundle in force is not signed")}
 	}
-	return []Result{ok("the bundle is signed")}
+	return []Result{ok("the plugin has verified the bundle in force")}
 }
 
 func judgeLog(f *Facts) []Result {

@@ -83,7 +83,7 @@ func Gather(ctx context.Context, c Config) (*doctor.Node, error) {
 	asked.Go(func() { n.Providers = providers(ctx, c) })
 	asked.Go(func() { n.Ready, n.ReadyAddr = ready(ctx, c) })
 	asked.Go(func() { n.Bundle = policy(ctx, c.PolicyPath) })
-	asked.Go(func() { n.Log, n.Active = logged(ctx, c) })
+	asked.Go(func() { logged(ctx, c, n) })
 	asked.Wait()
 	return n, nil
 }
@@ -141,28 +141,27 @@ func cgroup() int {
 
 // logged asks the plugin for the files of its log, and for the last bundle that
 // it put in force. Whether the log is unaltered is not asked.
-func logged(ctx context.Context, c Config) (kept doctor.Asked[[]doctor.Epoch], active doctor.Asked[string]) {
+func logged(ctx context.Context, c Config, n *doctor.Node) {
 	ctx, cancel := context.WithTimeout(ctx, c.Probe)
 	defer cancel()
 	client := admin.Dial(filepath.Join(c.StateDir, admin.SocketName), func(conn net.Conn) error { return hardening.CheckPeer(conn, []int{0, os.Geteuid()}) })
 	list, err := client.Epochs(ctx)
 	if err != nil {
-		err = ownWords(err)
-		return doctor.Asked[[]doctor.Epoch]{Err: err}, doctor.Asked[string]{Err: err}
+		n.Log.Err, n.Active.Err = ownWords(err), ownWords(err)
+		return
 	}
 	for _, e := range list {
-		kept.Value = append(kept.Value, doctor.Epoch{Number: e.Number, Events: e.Size, Bytes: e.Bytes, From: e.From, To: e.To, Closed: e.Closed})
+		n.Log.Value = append(n.Log.Value, doctor.Epoch{Number: e.Number, Events: e.Size, Bytes: e.Bytes, From: e.From, To: e.To, Closed: e.Closed})
 	}
 	_, err = tail.Last(ctx, client, tail.Want{Last: 1, Filter: tail.Filter{Types: []string{string(audit.TypePolicyChange)}}, Show: func(e tail.Entry) error {
 		if e.Event.Policy != nil {
-			active.Value = e.Event.Policy.BundleDigest
+			n.Active.Value, n.Signed = e.Event.Policy.BundleDigest, !e.Event.Policy.Unsigned
 		}
 		return nil
 	}})
 	if err != nil {
-		active.Err = ownWords(err)
+		n.Active.Err = ownWords(err)
 	}
-	return kept, active
 }
 
 // ownWords drops a hint that is about other commands.

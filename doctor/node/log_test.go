@@ -63,7 +63,7 @@ func TestTheLogOfAPluginThatRuns(t *testing.T) {
 	var digests []string
 	for _, letter := range []string{"a", "b"} {
 		digests = append(digests, "sha256:"+strings.Repeat(letter, 64))
-		if err := recorder.Record(t.Context(), audit.PolicyLoaded(audit.Bundle{Digest: digests[len(digests)-1], Serial: 1})); err != nil {
+		if err := recorder.Record(t.Context(), audit.PolicyLoaded(audit.Bundle{Digest: digests[len(digests)-1], Serial: 1, Signed: letter == "b"})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,6 +73,9 @@ func TestTheLogOfAPluginThatRuns(t *testing.T) {
 	n := gather(t, c)
 	if n.Active != (doctor.Asked[string]{Value: digests[1]}) {
 		t.Errorf("Active = %+v, want the later bundle, %s, though its event is in an epoch that has ended", n.Active, digests[1])
+	}
+	if !n.Signed {
+		t.Error("Signed = false, want what the event of the later bundle says")
 	}
 	if n.Log.Err != nil || len(n.Log.Value) != 2 {
 		t.Fatalf("Log = %+v, want two epochs", n.Log)

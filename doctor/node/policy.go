@@ -34,7 +34,7 @@ func policy(ctx context.Context, path string) doctor.Asked[*doctor.Bundle] {
 		return doctor.Asked[*doctor.Bundle]{Err: err}
 	}
 	found := &doctor.Bundle{
-		Path: path, Digest: b.Digest, Revision: b.Manifest.Revision, Serial: b.Manifest.Serial, NotAfter: b.Manifest.NotAfter, Signed: b.Signed,
+		Path: path, Digest: b.Digest, Revision: b.Manifest.Revision, Serial: b.Manifest.Serial, NotAfter: b.Manifest.NotAfter,
 	}
 	if _, err := policies.Compile(ctx, b, policies.Options{}); err != nil {
 		return doctor.Asked[*doctor.Bundle]{Value: found, Err: err}

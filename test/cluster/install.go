@@ -43,7 +43,7 @@ func install(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, image := range []string{"portcullis-node-insecure", "portcullis-provider-local-insecure"} {
+	for _, image := range []string{"portcullis-node", "portcullis-provider-local"} {
 		if err := l.LoadImage(ctx, filepath.Join(root, "bin/images", image+".tar")); err != nil {
 			return fmt.Errorf("%w; hint: make lab builds it", err)
 		}
@@ -66,7 +66,7 @@ func install(ctx context.Context, name string) error {
 	}
 	reader, err := guide.Reader(guide.Config{
 		Lab: l, Dir: dir, Clone: root,
-		Portcullis: filepath.Join(root, "bin/insecure/portcullis"), Helm: strings.TrimSpace(string(helm)),
+		Portcullis: filepath.Join(root, "bin/portcullis"), Helm: strings.TrimSpace(string(helm)),
 	})
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 type tools struct {
 	repository string // root of the clone
 	helm       string // path of the helm command line
-	portcullis string // path of the command line, development build
+	portcullis string // path of the command line
 }
 
 var (
@@ -48,7 +48,7 @@ func findTools() (tools, error) {
 	if err != nil {
 		return tools{}, err
 	}
-	t := tools{repository: repository, portcullis: filepath.Join(repository, "bin/insecure/portcullis")}
+	t := tools{repository: repository, portcullis: filepath.Join(repository, "bin/portcullis")}
 	for _, path := range append(t.images(), t.portcullis) {
 		if _, err := os.Stat(path); err != nil {
 			return tools{}, fmt.Errorf("%w; hint: run make e2e, which builds it", err)
@@ -65,8 +65,8 @@ func findTools() (tools, error) {
 // images are the tarballs that every cluster gets.
 func (t tools) images() []string {
 	return []string{
-		filepath.Join(t.repository, "bin/images/portcullis-node-insecure.tar"),
-		filepath.Join(t.repository, "bin/images/portcullis-provider-local-insecure.tar"),
+		filepath.Join(t.repository, "bin/images/portcullis-node.tar"),
+		filepath.Join(t.repository, "bin/images/portcullis-provider-local.tar"),
 	}
 }
 

@@ -24,7 +24,7 @@ func TestMetricsAndReadinessInThePodNetwork(t *testing.T) {
 		}
 		return out
 	}
-	w.holds(read(9808, "/readyz"), "[+] policy", "[+] audit log", "[+] kubelet registration", "[!] release build: INSECURE BUILD")
+	w.holds(read(9808, "/readyz"), "[+] policy", "[+] audit log", "[+] kubelet registration", "[+] release build")
 	w.holds(read(9808, "/healthz"), "ok")
 	metrics := read(8095, "/metrics")
 	w.holds(metrics, "\nnode_publish_total{", "\nportcullis_")

@@ -18,6 +18,8 @@ const (
 	groupless  = "groupless"
 	configMap  = "portcullis-policy"
 	secretsDir = "/var/lib/portcullis-provider-local/secrets" // of the provider "local", on the node
+	// signatureSuffix follows a bundle's name in that of its signature.
+	signatureSuffix = ".sigstore.json"
 )
 
 const grants = `- id: e2e-app
@@ -61,24 +63,36 @@ func (w *world) policy(change edit) (bundle string) {
 		change(w, policy)
 	}
 	bundle = filepath.Join(dir, "bundle.tar.gz")
-	w.onHost(made.portcullis, "policy", "build", policy, "--out", bundle, "--serial", fmt.Sprint(time.Now().UnixMilli()))
+	w.built(policy, bundle)
 	return bundle
 }
 
-// publishPolicy puts a bundle where the chart mounts it from.
+// built builds and signs a bundle, with a serial above that of the one before.
+func (w *world) built(dir, bundle string, flags ...string) {
+	w.Helper()
+	w.onHost(made.portcullis, append([]string{"policy", "build", dir, "--out", bundle, "--serial", fmt.Sprint(time.Now().UnixMilli())}, flags...)...)
+	w.onHost(made.portcullis, "policy", "sign", bundle, "--key", w.keys.private)
+}
+
+// publishPolicy puts a bundle where the chart mounts it from, with the signature
+// that lies beside it, if there is one.
 func (w *world) publishPolicy(bundle string) {
 	w.Helper()
-	object := w.kubectl("create", "configmap", configMap, "-n", system, "--from-file=bundle.tar.gz="+bundle, "--dry-run=client", "-o", "yaml")
+	args := []string{"create", "configmap", configMap, "-n", system, "--from-file=bundle.tar.gz=" + bundle, "--dry-run=client", "-o", "yaml"}
+	if _, err := os.Stat(bundle + signatureSuffix); err == nil {
+		args = append(args, "--from-file=bundle.tar.gz"+signatureSuffix+"="+bundle+signatureSuffix)
+	}
+	object := w.kubectl(args...)
 	w.must(object, "kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-")
 }
 
 // values are what every installation of the tests has.
 func (w *world) values() []string {
 	return []string{
-		"--set", "clusterName=e2e", "--set", "linux.image.repository=ghcr.io/portcullis-csi/portcullis-node-insecure",
-		"--set", "policy.configMap.name=" + configMap, "--set", "policy.allowUnsigned=true", "--set", "policy.pollInterval=1s",
+		"--set", "clusterName=e2e", "--set-file", "policy.keys[0]=" + w.keys.public,
+		"--set", "policy.configMap.name=" + configMap, "--set", "policy.pollInterval=1s",
 		"--set", "enableSecretRotation=true", "--set", "rotationPollInterval=2s",
-		"--set", "localProvider.enabled=true", "--set", "localProvider.image.repository=ghcr.io/portcullis-csi/portcullis-provider-local-insecure",
+		"--set", "localProvider.enabled=true",
 	}
 }
 

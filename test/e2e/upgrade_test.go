@@ -15,7 +15,7 @@ import (
 )
 
 // nodeImage is what the chart installs in these tests.
-const nodeImage = "ghcr.io/portcullis-csi/portcullis-node-insecure"
+const nodeImage = "ghcr.io/portcullis-csi/portcullis-node"
 
 // onDelete is the setting with which nodes keep their plugin.
 const onDelete = "linux.updateStrategy.type=OnDelete"

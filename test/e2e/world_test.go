@@ -36,6 +36,7 @@ type world struct {
 	lab    *lab.Lab
 	client kubernetes.Interface
 	dir    string // policy, values: private
+	keys   keyPair
 }
 
 // newWorld is a cluster of the test's own, without the driver.
@@ -59,6 +60,10 @@ func begin(t *testing.T, name string) *world {
 	}
 	w := &world{T: t, lab: l}
 	if w.dir, err = os.MkdirTemp("", "portcullis-e2e"); err != nil { //nolint:usetesting // so does this
+		w.close()
+		t.Fatal(err)
+	}
+	if w.keys, err = newKeyPair(w.dir); err != nil {
 		w.close()
 		t.Fatal(err)
 	}
@@ -169,7 +174,7 @@ func (w *world) apply(manifests string) { w.Helper(); w.must(manifests, "kubectl
 // helm runs the helm command line.
 func (w *world) helm(args ...string) string { w.Helper(); return w.must("", made.helm, args...) }
 
-// cli runs the portcullis command line of the development build on the node.
+// cli runs the portcullis command line on the node.
 func (w *world) cli(args ...string) (string, error) { return w.run("", made.portcullis, args...) }
 
 // onHost runs a program outside of the node.
