@@ -17,7 +17,7 @@ app: portcullis-webhook
   (list "drivername" (include "portcullis.admission.driver" .))
   (list "cluster-name" $v.clusterName)
   (list "listen" ":9443")
-  (list "state-dir" "/var/lib/portcullis")
+  (list "state-dir" "/var/lib/portcullis/webhook")
   (list "state-durable" (ternary true false (eq true $w.persistence.enabled)))
   (list "audit-retention-bytes" (include "portcullis.bytes" (dict "name" "webhook.audit.retentionBytes" "value" $w.audit.retentionBytes)))
   (list "audit-epoch-bytes" (include "portcullis.bytes" (dict "name" "webhook.audit.epochBytes" "value" $w.audit.epochBytes)))
