@@ -192,7 +192,7 @@ func nodeTroubles() []trouble {
 		{
 			"the policy has ended",
 			func(w *world, _ *corev1.Pod) func() {
-				w.publishPolicy(w.policyUntil(time.Now().Add(5 * time.Second)))
+				w.publishPolicy(w.policyUntil(time.Now().Add(20 * time.Second))) // there is time to build and sign it
 				return func() { w.publishPolicy(w.policy(nil)) }
 			},
 			[]doctor.Result{{Check: "policy.expiry", Status: doctor.Fail, Finding: "the bundle ended", Hint: "later not_after"}},

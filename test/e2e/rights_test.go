@@ -125,7 +125,7 @@ func TestPluginSeesLittleOfTheNode(t *testing.T) {
 	w := inTurn(t, rights)
 	const state, providers, kubelet = "/var/lib/portcullis", "/var/run/secrets-store-csi-providers", "/var/lib/kubelet"
 	want := map[string]string{
-		"/": "ro", "/csi": "rw", "/registration": "rw", kubelet + "/pods": "rw", state: "rw", "/host/proc": "ro", "/policy": "ro",
+		"/": "ro", "/csi": "rw", "/registration": "rw", kubelet + "/pods": "rw", state: "rw", "/host/proc": "ro", "/policy": "ro", "/policy-trust": "ro",
 		"/etc/kubernetes/secrets-store-csi-providers": "ro", providers: "ro", "/var/run/secrets/kubernetes.io/serviceaccount": "ro",
 		"/tmp": "rw", // of the pod's own: snapshots that audit verify makes
 	}
