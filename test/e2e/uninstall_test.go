@@ -179,7 +179,7 @@ func (w *world) objectsLeft() {
 }
 
 // nodeLeft fails the test unless the node is as it was before the installation,
-// but for the log, the kept inputs, and what belongs to the local provider.
+// but for the log, the kept inputs, the last good policy, and what belongs to the local provider.
 func (w *world) nodeLeft(files, mounts map[string]bool) {
 	w.Helper()
 	for at := range w.mountPoints() {
@@ -197,7 +197,7 @@ func (w *world) nodeLeft(files, mounts map[string]bool) {
 			continue
 		case strings.HasPrefix(file, stateDir+"/audit/"):
 			log++
-		case !strings.HasPrefix(file, stateDir+"/audit-inputs/") && !strings.HasPrefix(file, "/var/lib/portcullis-provider-local/"):
+		case !strings.HasPrefix(file, stateDir+"/audit-inputs/") && !strings.HasPrefix(file, stateDir+"/policy/") && !strings.HasPrefix(file, "/var/lib/portcullis-provider-local/"):
 			w.Errorf("the node has a file more than before: %s", file)
 			continue
 		}
