@@ -121,12 +121,15 @@ func (m *Module) identify() error {
 		if strings.HasPrefix(base, "notice") || strings.HasPrefix(base, "patents") || strings.HasPrefix(base, "copyright") {
 			continue // carried along, but no licence by itself
 		}
+		if base == "license.docs" {
+			continue // carried along; it is that of the documentation, which is not linked
+		}
 		found := licensecheck.Scan(t.data)
 		if found.Percent < covered {
 			return fmt.Errorf("%s is no licence text that is known (%.0f %% of it is); hint: read it before it is linked", t.name, found.Percent)
 		}
 		for _, match := range found.Match {
-			if !allowed(match.ID) {
+			if !allowed(match.ID) && !offered(match.ID) {
 				return fmt.Errorf("%s is %s, which is not among the licences that may be linked; hint: use another module", t.name, match.ID)
 			}
 			m.Licenses = append(m.Licenses, match.ID)
@@ -137,12 +140,32 @@ func (m *Module) identify() error {
 	}
 	slices.Sort(m.Licenses)
 	m.Licenses = slices.Compact(m.Licenses)
+	if slices.ContainsFunc(m.Licenses, offered) && (m.Version == "" || m.Path == compile.Module) {
+		return fmt.Errorf("its licence %s asks where its source is, and it is no version that the module proxy has; hint: use a module as it was published", strings.Join(m.Licenses, ", "))
+	}
 	return nil
 }
 
 // allowed lists licences that ask no more than that their text is given along.
 func allowed(id string) bool {
 	return slices.Contains([]string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "Unlicense", "CC0-1.0", "Zlib"}, id)
+}
+
+// offered lists licences that also ask to say where the source of their files is.
+// The modules are linked as they were published, so that the proxy's address says it.
+func offered(id string) bool { return id == "MPL-2.0" }
+
+// source is where the module proxy has the source.
+func (m Module) source() string {
+	var b strings.Builder
+	for _, r := range m.Path + "/@v/" + m.Version + ".zip" {
+		if 'A' <= r && r <= 'Z' { // as the protocol of proxies has it
+			b.WriteByte('!')
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return "https://proxy.golang.org/" + b.String()
 }
 
 // Text returns the third-party notices of an image: every text once, after the
@@ -166,6 +189,11 @@ func Text(modules []Module) []byte {
 	}
 	var b bytes.Buffer
 	b.WriteString("What this image is linked from, and the texts that come with it.\n")
+	for _, m := range modules {
+		if slices.ContainsFunc(m.Licenses, offered) {
+			fmt.Fprintf(&b, "\nThe source of %s %s, unchanged, is at\n%s\n", m.Path, m.Version, m.source())
+		}
+	}
 	for _, e := range order {
 		fmt.Fprintf(&b, "\n%s\n%s\n%s\n", strings.Repeat("=", 78), strings.Join(e.carriers, "\n"), strings.Repeat("-", 78))
 		b.Write(bytes.TrimRight(e.data, "\n"))

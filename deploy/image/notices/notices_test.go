@@ -117,6 +117,7 @@ func TestCollectRefuses(t *testing.T) {
 		want  string
 	}{
 		{"no licence", nil, "no licence file"},
+		{"a licence of the documentation alone", map[string]string{"LICENSE.docs": goLicence(t)}, "no licence file"},
 		{"a notice alone", map[string]string{"NOTICE": goLicence(t)}, "no licence file"},
 		{"words of one's own", map[string]string{"LICENSE": "you may look at it on Sundays\n"}, "known"},
 		{"a licence with a condition of its own", map[string]string{"LICENSE": jsonLicence}, "not among the licences"},
@@ -136,6 +137,27 @@ func TestCollectRefuses(t *testing.T) {
 	}
 	if _, err := notices.Collect([]compile.Linked{{ImportPath: "a"}}, t.TempDir()); err == nil {
 		t.Error("Collect of a package of no module is accepted")
+	}
+}
+
+// Who gets a binary with files under the MPL is told where their source is. What
+// nobody published cannot be offered like that.
+func TestSourceIsOffered(t *testing.T) {
+	mpl := "This Source Code Form is subject to the terms of the Mozilla Public\nLicense, v. 2.0. If a copy of the MPL was not distributed with this\nfile, You can obtain one at http://mozilla.org/MPL/2.0/.\n"
+	module, goroot := tree(t, map[string]string{"LICENSE": mpl})
+	packages := linked(module, "")
+	packages[0].Module.Path = "example.com/Upper"
+	modules, err := notices.Collect(packages, goroot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(notices.Text(modules))
+	if want := "The source of example.com/Upper v1.0.0, unchanged, is at\nhttps://proxy.golang.org/example.com/!upper/@v/v1.0.0.zip\n"; strings.Count(text, "unchanged, is at") != 1 || !strings.Contains(text, want) {
+		t.Errorf("notices lack %q, once:\n%s", want, text)
+	}
+	packages[0].Module.Version = ""
+	if _, err := notices.Collect(packages, goroot); err == nil || !strings.Contains(err.Error(), "hint:") {
+		t.Errorf("Collect of MPL code without a version = %v, want it refused with a hint", err)
 	}
 }
 
@@ -159,7 +181,7 @@ func TestCollectOfTheProduct(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, target := range compile.Targets() {
-		packages, err := s.Packages(t.Context(), target, "portcullis", "portcullis-node", "portcullis-provider-local")
+		packages, err := s.Packages(t.Context(), target, "portcullis", "portcullis-node", "portcullis-provider-local", "portcullis-webhook")
 		if err != nil {
 			t.Fatal(err)
 		}
