@@ -209,11 +209,13 @@ spec:
 // takes effect on pods that run.
 func TestEphemeralContainersAreWarnedOfAndDenied(t *testing.T) {
 	w := inTurn(t, rights)
-	p := w.started(pod(w.namespace("debugged"), "app"))
-	debug := func(name string) (string, error) {
+	// The one that is let in is denied by policy, and its pod loses its secrets.
+	warned := w.started(pod(w.namespace("debugged"), "app"))
+	kept := w.started(pod(warned.Namespace, "kept"))
+	debug := func(p *corev1.Pod, name string) (string, error) {
 		return w.said("", "debug", "-n", p.Namespace, p.Name, "--image=busybox:1.37", "--image-pull-policy=Never", "--container="+name, "--profile=restricted", "--", "sleep", "1000")
 	}
-	out, err := debug("looks")
+	out, err := debug(warned, "looks")
 	if err != nil {
 		t.Fatalf("kubectl debug = %v: %s", err, out)
 	}
@@ -223,13 +225,16 @@ func TestEphemeralContainersAreWarnedOfAndDenied(t *testing.T) {
 	n := 0
 	w.eventually(30*time.Second, "kubectl debug is refused", func() error {
 		n++
-		out, err := debug(fmt.Sprintf("denied-%d", n))
+		out, err := debug(warned, fmt.Sprintf("denied-%d", n))
 		if failed := (*exec.ExitError)(nil); !errors.As(err, &failed) || !strings.Contains(out, "portcullis-ephemeral-containers") {
 			return fmt.Errorf("it is not: %w %s", err, out)
 		}
 		return nil
 	})
-	w.reads(p, "/secrets/password", "first") // the pod is none the worse for it
+	if out, err := debug(kept, "denied"); err == nil {
+		t.Errorf("kubectl debug of the pod that keeps its secrets = %s, want a refusal", out)
+	}
+	w.reads(kept, "/secrets/password", "first") // the pod is none the worse for it
 }
 
 // Who applies a privileged pod with secrets is warned, and doctor lists the pod
