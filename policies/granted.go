@@ -2,6 +2,7 @@ package policies
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,9 +32,12 @@ func (e *Engine) GrantsIn(ctx context.Context, namespace string, labels map[stri
 		return sortedGrants(found), nil
 	}
 	value, err := storage.ReadOne(ctx, e.store, storage.Path{"portcullis", "grants", "by_subject"})
+	if err != nil {
+		return nil, fmt.Errorf("read the index of grants: %w", err)
+	}
 	index, ok := value.(ast.Object)
-	if err != nil || !ok {
-		return nil, fmt.Errorf("read the index of grants: %v", err)
+	if !ok {
+		return nil, errors.New("read the index of grants: it is no object")
 	}
 	err = index.Iter(func(key, bySecret *ast.Term) error {
 		if err := ctx.Err(); err != nil {

@@ -22,7 +22,7 @@ func keylessBundle(t *testing.T) (path string, tarball []byte) {
 	if code := portcullis.Run([]string{"policy", "build", source, "--out", path, "--serial", "7"}); code != 0 {
 		t.Fatalf("policy build = %d, want 0", code)
 	}
-	tarball, err := os.ReadFile(path) //nolint:gosec // the test wrote it
+	tarball, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

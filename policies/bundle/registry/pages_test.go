@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -246,9 +247,12 @@ func TestSignaturesOnAnotherHost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			signatures := serve(t, referrers, basic("signer", "two"))
 			config := auths(bundles.host(), "reader", "one")
-			for host, entry := range auths(signatures.host(), "signer", "two")["auths"].(map[string]any) {
-				config["auths"].(map[string]any)[host] = entry
+			entries, ok := config["auths"].(map[string]any)
+			others, also := auths(signatures.host(), "signer", "two")["auths"].(map[string]any)
+			if !ok || !also {
+				t.Fatalf("credentials are %T", config["auths"])
 			}
+			maps.Copy(entries, others)
 			ca := append(bundles.ca(), signatures.ca()...)
 			c := client(t, registry.Config{CA: ca, CredentialsFile: credentialsFile(t, config), SignatureRepository: signatures.host() + "/trust/policy"})
 			ref := bundles.reference(t, "team/policy:"+strings.ReplaceAll(name, " ", "-"))

@@ -44,13 +44,13 @@ func TestFloorIsTheHighestOfAStorm(t *testing.T) {
 		wg.Go(func() {
 			for n := range 8 {
 				m := mark(int64(1+n*16+i), fmt.Sprintf("%x", i))
-				if f.Raise(context.Background(), m) != nil {
+				if f.Raise(t.Context(), m) != nil {
 					continue // others wrote all the time
 				}
 				done.Add(1)
 				for have := highest.Load(); have < m.Serial && !highest.CompareAndSwap(have, m.Serial); have = highest.Load() {
 				}
-				if got, err := f.Read(context.Background()); err != nil || got.Serial < m.Serial {
+				if got, err := f.Read(t.Context()); err != nil || got.Serial < m.Serial {
 					t.Errorf("Read() after Raise(%d) = %v, %v, want at least that", m.Serial, got, err)
 				}
 			}
