@@ -28,7 +28,7 @@ func (t *turns) Load(context.Context) (policies.Bundle, error) {
 // large is the archive of a bundle with n grants beside the usual one.
 func large(b *testing.B, n int, serial int64) []byte {
 	b.Helper()
-	loaded := load(b, policiestest.Grants, manifest(fmt.Sprintf(`"serial":%d`, serial)))
+	loaded := load(b, policiestest.Grants, manifest(fmt.Sprintf(`,"serial":%d`, serial)))
 	grants := make([]bundle.Grant, 0, n)
 	for i := range n {
 		team := fmt.Sprintf("team-%d", i)
@@ -140,5 +140,5 @@ func BenchmarkReloadWhileDeciding(b *testing.B) {
 	b.ReportMetric(float64(during.Load())/1e6, "ms-slowest-during-reload")
 	b.ReportMetric(float64(quiet.Load())/1e6, "ms-slowest-without")
 	b.ReportMetric(float64(during.Load())/float64(max(quiet.Load(), 1)), "slowest-ratio")
-	b.ReportMetric(reloads.Seconds()/float64(b.N), "s/swap")
+	b.ReportMetric(reloads.Seconds()/float64(b.N), "s/reload")
 }
