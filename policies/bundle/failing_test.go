@@ -208,7 +208,7 @@ func TestP10EndedSourceBesideFallback(t *testing.T) {
 // flip turns a bit of a file.
 func flip(t testing.TB, path string) {
 	t.Helper()
-	text, err := os.ReadFile(path) //nolint:gosec // of the test
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

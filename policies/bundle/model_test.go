@@ -361,7 +361,7 @@ func TestP10Sequences(t *testing.T) {
 	}
 	decided, emergencies := map[string]bool{}, 0
 	for seed := range sequences {
-		m := newModel(t, uint64(seed)) //nolint:gosec // a count
+		m := newModel(t, uint64(seed))
 		_ = m.start()
 		for range steps {
 			m.check(m.do())

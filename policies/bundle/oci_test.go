@@ -230,7 +230,7 @@ func tampered() map[string]func(s *shop) {
 			k.Artifact = signaturetest.Forms()[0].Signed(s.t, s.tarball(9, 30*day, true), signaturetest.NewSigner(s.t))
 		}),
 		// Well signed, older, and under the name of what the registry has.
-		"an older one": keep(func(s *shop, k *store.Kept) { k.Artifact = s.rig.signed(5, true) }),
+		"an older one": keep(func(s *shop, k *store.Kept) { k.Artifact = s.signed(5, true) }),
 		// Whoever holds emergency keys publishes; the store is no way in.
 		"an emergency": keep(func(s *shop, k *store.Kept) { k.Artifact = s.breakGlass(1, time.Hour) }),
 	}

@@ -29,7 +29,6 @@ func TestStartWithAHungSource(t *testing.T) {
 		r.want(5, "with a source that hangs")
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		begin = time.Now()
 		go func() { done <- r.source.Run(ctx, time.Hour) }()
 		synctest.Wait()
 		// Run asks at once, with more time, and an attempt ends after two minutes.
