@@ -54,7 +54,7 @@ func (s *Source) fromSource(ctx context.Context, patience time.Duration) error {
 		return nil
 	}
 	if r := k.refused; r != nil && r.stands(version, k.elapsed()) {
-		return s.failed(r.bundle, OriginSource, r.err)
+		return s.refused(store.Kept{Version: version}, r.bundle, OriginSource, r.err)
 	}
 	k.refused = nil
 	a, err := k.Fetcher.Fetch(asking, version)
@@ -102,7 +102,7 @@ func (s *Source) take(ctx context.Context, kept store.Kept, from Origin) error {
 		if from == OriginSource {
 			k.refuse(kept.Version, b, err)
 		}
-		return s.failed(b, from, err)
+		return s.refused(kept, b, from, err)
 	}
 	k.mu.Lock()
 	emergency := k.emergency
@@ -137,16 +137,27 @@ func (s *Source) recovered(now *standing) {
 	}
 }
 
-// failed counts a failure, and tells each an hour at most: a source that is broken
-// is looked at every half minute.
+// failed is about what did not arrive, or is over.
 func (s *Source) failed(b policies.Bundle, from Origin, err error) error {
+	return s.refused(store.Kept{}, b, from, err)
+}
+
+// refused counts a failure, and tells each an hour at most: a source that is broken
+// is looked at every half minute. What nobody vouches for is not read, so that only
+// its version tells it from others like it; that of the store anybody may have
+// written.
+func (s *Source) refused(kept store.Kept, b policies.Bundle, from Origin, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err // the process ends
 	}
 	reason := ReasonOf(err)
 	s.mu.Lock()
 	s.failures[reason]++
-	key, now := fmt.Sprint(from, reason, b.Digest), s.config.Compile.Clock()
+	subject := b.Digest
+	if subject == "" && from != OriginStore {
+		subject = kept.Version
+	}
+	key, now := fmt.Sprint(from, reason, subject), s.config.Compile.Clock()
 	at, told := s.told[key]
 	if since := now.Sub(at); told && since >= 0 && since < tellAgain {
 		s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/bundle/signature"
+	"github.com/portcullis-csi/portcullis/policies/bundle/signature/signaturetest"
 )
 
 // TestRefusedVersionIsNotFetchedAgain: the source would send all of it each time.
@@ -102,4 +103,43 @@ func TestP10EmergencyEndsByTimer(t *testing.T) {
 	r.set(-3 * time.Hour)
 	_ = r.start()
 	r.want(50, "after a restart with the clock set back")
+}
+
+// TestEachRefusedVersionIsTold: nothing of an unsigned bundle is read, and yet the
+// second one within an hour is another event, and the same one looked at again is not.
+func TestEachRefusedVersionIsTold(t *testing.T) {
+	unsigned := func(r *rig) signature.Artifact { return signature.Artifact{Tarball: r.tarball(6, day, true)} }
+	noArchive := func(r *rig) signature.Artifact {
+		return signaturetest.Forms()[0].Signed(r.t, []byte("x"), r.signer)
+	}
+	stranger := func(r *rig) signature.Artifact {
+		return signaturetest.Forms()[0].Signed(r.t, r.tarball(6, day, true), signaturetest.NewSigner(r.t))
+	}
+	for name, bad := range map[string]func(r *rig) signature.Artifact{"unsigned": unsigned, "no archive": noArchive, "stranger": stranger} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			good := r.signed(5, true)
+			r.registry.put(good)
+			r.must(r.start())
+			for round := range 3 {
+				r.registry.put(bad(r))
+				before := len(r.reports)
+				for range 3 {
+					if r.reload() == nil {
+						t.Fatal("Reload() = nil, want it refused")
+					}
+				}
+				if told := r.reports[before:]; len(told) != 1 || told[0].Err == nil {
+					t.Errorf("round %d: %d reports of three looks at one version, want one failure", round, len(told))
+				}
+				r.registry.put(good)
+				before = len(r.reports)
+				r.must(r.reload())
+				if told := r.reports[before:]; len(told) != 1 || told[0].Change != bundle.ChangeRecovered {
+					t.Errorf("round %d: reports %+v after the good version, want it recovered", round, told)
+				}
+			}
+			r.want(5, "all the while")
+		})
+	}
 }
