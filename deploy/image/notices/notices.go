@@ -152,21 +152,11 @@ func allowed(id string) bool {
 }
 
 // offered lists licences that also ask to say where the source of their files is.
-// The modules are linked as they were published, so that the proxy's address says it.
+// The modules are linked as they were published, so that path and version say it.
 func offered(id string) bool { return id == "MPL-2.0" }
 
-// source is where the module proxy has the source.
-func (m Module) source() string {
-	var b strings.Builder
-	for _, r := range m.Path + "/@v/" + m.Version + ".zip" {
-		if 'A' <= r && r <= 'Z' { // as the protocol of proxies has it
-			b.WriteByte('!')
-			r += 'a' - 'A'
-		}
-		b.WriteRune(r)
-	}
-	return "https://proxy.golang.org/" + b.String()
-}
+// source is where a published module and its source are found.
+func (m Module) source() string { return "https://pkg.go.dev/" + m.Path + "@" + m.Version }
 
 // Text returns the third-party notices of an image: every text once, after the
 // modules that carry it.

@@ -152,7 +152,7 @@ func TestSourceIsOffered(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(notices.Text(modules))
-	if want := "The source of example.com/Upper v1.0.0, unchanged, is at\nhttps://proxy.golang.org/example.com/!upper/@v/v1.0.0.zip\n"; strings.Count(text, "unchanged, is at") != 1 || !strings.Contains(text, want) {
+	if want := "The source of example.com/Upper v1.0.0, unchanged, is at\nhttps://pkg.go.dev/example.com/Upper@v1.0.0\n"; strings.Count(text, "unchanged, is at") != 1 || !strings.Contains(text, want) {
 		t.Errorf("notices lack %q, once:\n%s", want, text)
 	}
 	packages[0].Module.Version = ""
