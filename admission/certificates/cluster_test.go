@@ -158,7 +158,11 @@ func (w *world) start() *replica {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r.addr = l.Addr().(*net.TCPAddr)
+	addr, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		w.t.Fatalf("listening at %v, which is no TCP address", l.Addr())
+	}
+	r.addr = addr
 	server := &http.Server{Handler: http.NotFoundHandler(), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: r.rotator.GetCertificate}, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
