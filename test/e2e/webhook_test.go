@@ -97,7 +97,7 @@ func (w *world) podsWithoutWebhook() {
 	w.eventually(time.Minute, "a pod with secrets is refused", func() error {
 		out, err := w.said(manifest(pod("granted", "late")), "apply", "--dry-run=server", "-f", "-")
 		if err == nil || !strings.Contains(out, "pods.admission.portcullis.dev") {
-			return fmt.Errorf("kubectl apply = %v: %s", err, out)
+			return fmt.Errorf("kubectl apply = %w: %s", err, out)
 		}
 		return nil
 	})
