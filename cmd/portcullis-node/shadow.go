@@ -21,11 +21,20 @@ func (p *plugin) openCandidate(context.Context) error {
 	}
 	p.candidate, err = daemon.NewCandidate(daemon.CandidateConfig{
 		Source: source,
-		Active: func() *policies.Engine { return p.policy.Active() },
+		Active: p.activePolicy,
 		Live:   func() iter.Seq2[string, string] { return p.records.Volumes() },
 		Logger: p.logger,
 	})
 	return err
+}
+
+// activePolicy is the engine in force. The first report of policy comes before
+// there is a source to ask.
+func (p *plugin) activePolicy() *policies.Engine {
+	if p.policy == nil {
+		return nil
+	}
+	return p.policy.Active()
 }
 
 // compare has the driver's decisions compared with those of the candidate, and root
