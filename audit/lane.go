@@ -124,7 +124,7 @@ func (l *lane) run() {
 			retry = firstRetry
 		default:
 			retry = firstRetry
-			if l.isClosing() {
+			if l.over() {
 				return
 			}
 			select {
@@ -239,6 +239,14 @@ func (l *lane) isClosing() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closing
+}
+
+// over reports whether the end has come and nothing is owed, in one look: what was
+// owed after the queue was found empty and before the end must be written.
+func (l *lane) over() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closing && len(l.queue) == 0 && l.gap.count == 0
 }
 
 func (l *lane) owed() int64 {
