@@ -13,6 +13,7 @@ import (
 	"time"
 
 	auditlog "github.com/portcullis-csi/portcullis/audit/log"
+	"github.com/portcullis-csi/portcullis/test/plugintest"
 )
 
 // crashDir tells the test binary that it is the process to be killed.
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		os.Exit(appendUntilKilled(dir))
 	}
-	os.Exit(m.Run())
+	os.Exit(plugintest.Main(m)) // some mount a small disk
 }
 
 // appendUntilKilled prints the id of each event once it is acknowledged.

@@ -20,10 +20,16 @@ import (
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	node "github.com/portcullis-csi/portcullis/cmd/portcullis-node"
+	"github.com/portcullis-csi/portcullis/test/plugintest"
 )
 
+// isolated runs the tests where what they mount is theirs alone.
+type isolated struct{ m *testing.M }
+
+func (i isolated) Run() int { return plugintest.Main(i.m) }
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(isolated{m}, map[string]func(){
 		"portcullis-node": func() { os.Exit(node.Run(os.Args[1:])) },
 	})
 }
