@@ -37,6 +37,7 @@ func watched(t *testing.T, first *corev1.Pod) (*fixture, *told) {
 	f := newFixture(t, func(c *apiserver.Config) { c.PodChanged = l.tell })
 	f.api.put(podPath, first)
 	f.run(t)
+	f.watching(t)
 	return f, l
 }
 
@@ -139,6 +140,7 @@ func TestWhoIsToldFindsTheChange(t *testing.T) {
 		}
 	})
 	f.run(t)
+	f.watching(t)
 	changed := pod()
 	changed.Spec.Containers[0].Image = "registry.example/api:2"
 	f.api.put(podPath, changed)

@@ -168,6 +168,17 @@ func (f *fixture) run(t testing.TB) {
 	eventually(t, "Synced()", func() bool { return f.Synced() == nil })
 }
 
+// watching waits until the three watches are there: a later one begins with the
+// objects as they are then, and tells of no step before that.
+func (f *fixture) watching(t testing.TB) {
+	t.Helper()
+	eventually(t, "three watches are there", func() bool {
+		f.api.mu.Lock()
+		defer f.api.mu.Unlock()
+		return len(f.api.watchers) == 3
+	})
+}
+
 func (f *fixture) start(t testing.TB) {
 	done := make(chan error, 1)
 	go func() { done <- f.Run(t.Context()) }()

@@ -20,11 +20,7 @@ func TestWatchThatWasSilentBeginsAnew(t *testing.T) {
 		}
 		return found.Labels["team"]
 	}
-	eventually(t, "the watch", func() bool {
-		f.api.mu.Lock()
-		defer f.api.mu.Unlock()
-		return len(f.api.watchers) == 3
-	})
+	f.watching(t)
 	f.clock.pass(4 * time.Minute)
 	changed := namespace()
 	changed.Labels["team"] = "nobody"

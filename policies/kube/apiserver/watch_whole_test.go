@@ -25,11 +25,7 @@ func TestRunRunsOnce(t *testing.T) {
 func TestWhatIsWatched(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
-	eventually(t, "three watches are there", func() bool {
-		f.api.mu.Lock()
-		defer f.api.mu.Unlock()
-		return len(f.api.watchers) == 3
-	})
+	f.watching(t)
 	f.api.mu.Lock()
 	defer f.api.mu.Unlock()
 	selectors := map[string]string{podsPath: "spec.nodeName=node-1", namespacesPath: "", driversPath: "metadata.name=" + driverName}
