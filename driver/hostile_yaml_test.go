@@ -1,3 +1,8 @@
+// The race detector sees no more in dozens of tricks, one after the other, than in
+// a few, and takes some twenty times as long.
+
+//go:build !race
+
 package driver_test
 
 import (

@@ -316,6 +316,7 @@ func TestP9ErrorsOfReauthorisationKeepContent(t *testing.T) {
 		"bundle expired":  {func(n *node) { n.policy.engine.Store(ended(n)) }, audit.ReasonBundleExpired},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits for real time to pass
 			n := newNode(t)
 			n.mustPublish(apiPod())
 			before := n.recordOf(apiPod())
