@@ -77,8 +77,12 @@ func OpenPolicy(ctx context.Context, c PolicyConfig) (p *Policy, err error) {
 	return p, nil
 }
 
-// Close closes what is kept of policy.
+// Close ends Run and what of it is under way, then closes what is kept of policy:
+// nothing is recorded or reported after it.
 func (p *Policy) Close() error {
+	if p.Source != nil {
+		p.Source.Close()
+	}
 	if p.client != nil {
 		p.client.Close()
 	}

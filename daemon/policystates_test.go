@@ -271,3 +271,47 @@ func TestP10ABundleEndsByItself(t *testing.T) {
 		t.Errorf("after its end it says %v, want error: a deny would revoke", d.Verdict())
 	}
 }
+
+// A change of policy that arrives while the process ends is in its log, and nothing
+// is reported any more once policy is closed: the log is closed after it.
+func TestNothingIsReportedAfterTheEnd(t *testing.T) {
+	file, signer := filepath.Join(t.TempDir(), "bundle.tar.gz"), signaturetest.NewSigner(t)
+	publish(t, file, signer, "5", time.Hour)
+	let, reported := make(chan struct{}), make(chan bundle.Report, 8)
+	p := begin(t, state(t), func(c *daemon.PolicyConfig) {
+		c.Reported = func(r bundle.Report) {
+			reported <- r
+			if r.Manifest.Serial == 6 {
+				<-let
+			}
+		}
+	}, "--policy="+file, "--policy-key="+keyFile(t, signer))
+	<-reported
+	running := make(chan error, 1)
+	go func() { running <- p.Run(t.Context(), time.Hour) }()
+	publish(t, file, signer, "6", time.Hour)
+	p.Trigger()
+	for (<-reported).Manifest.Serial != 6 { // the file may be seen without its signature
+		p.Trigger()
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- p.Close() }()
+	select {
+	case err := <-closed:
+		t.Errorf("Close() = %v while a change is reported, want it to wait", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(let)
+	if err := errors.Join(<-closed, <-running); err != nil {
+		t.Error(err)
+	}
+	if err := p.Reload(t.Context()); err == nil || len(reported) != 0 {
+		t.Errorf("Reload() after the end = %v, %d reports, want an error and none", err, len(reported))
+	}
+	if err := p.audit.Close(audit.ReasonSignal); err != nil {
+		t.Error(err)
+	}
+	if got := policyEvents(t, p.dir); len(got) < 2 || got[len(got)-1] != "policy.change " {
+		t.Errorf("events = %q, want the change to serial 6 last", got)
+	}
+}

@@ -137,7 +137,7 @@ func (s *Source) publish() {
 		k.stop()
 	}
 	if k.After != nil {
-		k.stop = k.After(left, s.settle)
+		k.stop = k.After(left, s.settleByTimer)
 	}
 }
 
