@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
-	"strings"
 
-	"k8s.io/apimachinery/pkg/util/validation"
+	"github.com/portcullis-csi/portcullis/policies"
 )
 
 // UsageError is a flag that is missing or wrong.
@@ -42,7 +40,7 @@ func CheckClusterName(name string) error {
 	switch {
 	case name == "":
 		return Misuse("--cluster-name is missing", "name the cluster as your SIEM should show it, as in --cluster-name=prod-eu1")
-	case !regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9._]{0,251}[A-Za-z0-9])?$`).MatchString(name):
+	case !policies.ValidClusterName(name):
 		return Misuse(fmt.Sprintf("--cluster-name %q is no name that events can have", name), "give at most 253 letters, digits, dots, dashes and underscores, with a letter or digit at both ends")
 	}
 	return nil
@@ -51,8 +49,7 @@ func CheckClusterName(name string) error {
 // CheckDriverName refuses a --drivername that the CSI specification does not let
 // GetPluginInfo answer with, or that no CSIDriver object can have.
 func CheckDriverName(name string) error {
-	const most = 63
-	if len(name) > most || len(validation.IsDNS1123Subdomain(strings.ToLower(name))) > 0 {
+	if !policies.ValidDriverName(name) {
 		return Misuse(fmt.Sprintf("--drivername %q is not the name of a CSI driver", name), "give the name of the CSIDriver object: at most 63 letters, digits, dots and dashes")
 	}
 	return nil

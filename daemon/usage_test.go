@@ -55,7 +55,8 @@ func TestClusterNameIsOneThatEventsCanHave(t *testing.T) {
 func TestDriverNameIsOneOfCSI(t *testing.T) {
 	for name, want := range map[string]bool{
 		"secrets-store.csi.k8s.io": true, "Secrets.example": true, strings.Repeat("a", 63): true,
-		"": false, strings.Repeat("a", 64): false, "a b": false, "-a": false, "a_b": false,
+		"": false, strings.Repeat("a", 64): false, "a b": false, "-a": false, "a_b": false, "a..b": false, "a.-b": false, "a\n": false,
+		"\u212a.example": false, // KELVIN SIGN, which lower case makes a k
 	} {
 		if err := daemon.CheckDriverName(name); (err == nil) != want {
 			t.Errorf("CheckDriverName(%q) = %v, want that it is taken: %v", name, err, want)
