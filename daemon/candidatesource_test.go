@@ -247,7 +247,10 @@ func TestSignersThatCannotBeTrusted(t *testing.T) {
 			for _, err := range []error{shadow, active} {
 				usage, ok := errors.AsType[*daemon.UsageError](err)
 				if !ok || !strings.Contains(err.Error(), tt.want) || usage.Hint == "" {
-					t.Errorf("%v, want a usage error with %q and a hint", err, tt.want)
+					t.Fatalf("%v, want a usage error with %q and a hint", err, tt.want)
+				}
+				if strings.Contains(err.Error()+usage.Hint, "hint:") {
+					t.Errorf("%v, hint %q: want one hint", err, usage.Hint)
 				}
 			}
 		})

@@ -204,7 +204,7 @@ func (c clusterFloor) Read(ctx context.Context) (store.Mark, error) {
 func (p *Policy) Ready() error {
 	switch st := p.Status(); {
 	case st.Digest == "" && st.Failure != nil:
-		return fmt.Errorf("no active policy bundle: %w; hint: see --policy and the process's log", st.Failure)
+		return withHint(fmt.Errorf("no active policy bundle: %w", st.Failure), "see --policy and the process's log")
 	case st.Digest == "":
 		return errors.New("no active policy bundle; hint: see --policy and the process's log")
 	case st.Ended:

@@ -66,8 +66,8 @@ func (p process) says(t *testing.T, ready, good, floor string) {
 		if (c.got == nil) != (c.want == "") || c.got != nil && !strings.Contains(c.got.Error(), c.want) {
 			t.Errorf("%s() = %v, want %q", c.name, c.got, c.want)
 		}
-		if c.got != nil && strings.Contains(c.got.Error(), "\n") {
-			t.Errorf("%s() = %q, want one line", c.name, c.got)
+		if c.got != nil && (strings.Contains(c.got.Error(), "\n") || strings.Count(c.got.Error(), "hint:") > 1) {
+			t.Errorf("%s() = %q, want one line with one hint", c.name, c.got)
 		}
 	}
 }
@@ -153,6 +153,9 @@ func TestP10FirstBundlesThatAreRefused(t *testing.T) {
 			p := begin(t, state(t), nil, append([]string{"--policy=" + file, "--policy-key=" + keyFile(t, signer)}, tt.args...)...)
 			if p.Active() != nil || p.Ready() == nil || !strings.Contains(p.Ready().Error(), "no active policy bundle: ") || p.Good() == nil {
 				t.Errorf("Active() = %v, Ready() = %v, Good() = %v, want nothing in force and both errors", p.Active(), p.Ready(), p.Good())
+			}
+			if n := strings.Count(p.Ready().Error(), "hint:"); n != 1 {
+				t.Errorf("Ready() = %v, want one hint", p.Ready())
 			}
 			text := scrape(t, p.Policy)
 			if want := `reason="` + string(tt.reason) + `"} 1`; !strings.Contains(text, want) || strings.Contains(text, "portcullis_policy_bundle_info{") {

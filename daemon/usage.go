@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/portcullis-csi/portcullis/policies"
 )
@@ -17,8 +18,25 @@ type UsageError struct {
 // Error says what is wrong.
 func (e *UsageError) Error() string { return e.Problem }
 
-// Misuse returns a UsageError.
-func Misuse(problem, hint string) error { return &UsageError{problem, hint} }
+// hintMark divides a problem from its remedy in the text of an error.
+const hintMark = "; hint: "
+
+// Misuse returns a UsageError. A problem that comes with a hint keeps it: who wrote
+// that knew more.
+func Misuse(problem, hint string) error {
+	if before, own, found := strings.Cut(problem, hintMark); found {
+		problem, hint = before, own
+	}
+	return &UsageError{problem, hint}
+}
+
+// withHint adds a hint to an error that has none.
+func withHint(err error, hint string) error {
+	if strings.Contains(err.Error(), hintMark) {
+		return err
+	}
+	return fmt.Errorf("%w%s%s", err, hintMark, hint)
+}
 
 // ExitCode tells why a program ends and returns what it exits with: 0 stopped as
 // told, 1 refused or failed, 2 wrong flags.

@@ -22,6 +22,7 @@ func TestExitCode(t *testing.T) {
 		"stopped": {nil, 0, ""},
 		"failed":  {errors.New("open log: no room"), 1, "prog: open log: no room\n"},
 		"misused": {misused, 2, "prog: --a is missing\nhint: give --a\n"},
+		"hinted":  {daemon.Misuse("--a: no number; hint: give digits", "see --help"), 2, "prog: --a: no number\nhint: give digits\n"},
 		"wrapped": {fmt.Errorf("start: %w", misused), 2, "prog: start: --a is missing\nhint: give --a\n"},
 	} {
 		var b strings.Builder
