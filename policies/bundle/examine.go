@@ -117,7 +117,7 @@ func (k *keeper) mayBreakGlass(b policies.Bundle, now time.Time) error {
 		return refuse(ReasonBreakGlass, "break-glass bundle ends at %s, more than four hours off"+hint, b.Manifest.NotAfter.UTC().Format(time.RFC3339))
 	case b.Manifest.Serial > last.Serial:
 		return nil
-	case same && !last.Over && now.Before(last.End):
+	case same && !last.Over && now.Before(last.End) && last.Left > emergencyStep:
 		return nil // a restart does not end it
 	default:
 		return refuse(ReasonBreakGlass, "break-glass serial %d was used, or is below %d, which was"+hint, b.Manifest.Serial, last.Serial)

@@ -73,6 +73,10 @@ func By(t *signature.Trust) Vouch {
 const (
 	// emergencyLimit is how long a break-glass bundle is in force at most.
 	emergencyLimit = 4 * time.Hour
+	// emergencyStep is how often it is written down how much of that is left, and what
+	// a restart costs: no more than that is ever lost, so that no number of restarts,
+	// with a clock that is set back before each, adds to it.
+	emergencyStep = time.Minute
 	// longestLifetime is that of a bundle, as policies.Compile holds it.
 	longestLifetime = 90 * 24 * time.Hour
 	// keepTimeEvery is how old the time in the store may be.
