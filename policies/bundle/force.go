@@ -230,7 +230,7 @@ func (s *Source) remember(ctx context.Context) {
 	k.write()
 	floor := k.state.Floor
 	k.disk.Unlock()
-	if regular == nil || k.Raise == nil || k.raised == floor {
+	if regular == nil || k.Raise == nil || k.raised == floor && k.Monotonic()-k.raisedAt < raiseEvery {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, floorTimeout)
@@ -240,6 +240,6 @@ func (s *Source) remember(ctx context.Context) {
 	defer k.disk.Unlock()
 	k.raising = err
 	if err == nil {
-		k.raised = floor
+		k.raised, k.raisedAt = floor, k.Monotonic()
 	}
 }

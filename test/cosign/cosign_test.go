@@ -36,9 +36,17 @@ func (w *world) wantReason(what string, trust *signature.Trust, a signature.Arti
 	}
 }
 
+// TestWhatTheCommandSignsIsVouchedFor: with each kind of key that it takes, in each of
+// its forms.
 func TestWhatTheCommandSignsIsVouchedFor(t *testing.T) {
+	for _, kind := range kinds() {
+		t.Run(kind.name, func(t *testing.T) { commandSigns(t, kind) })
+	}
+}
+
+func commandSigns(t *testing.T, kind kind) {
 	w := newWorld(t)
-	w.cosign("generate-key-pair")
+	kind.pair(w)
 	sign := []string{"sign", "--key", "cosign.key", "--tlog-upload=false", "-y"}
 
 	classic := w.artifact("classic")
@@ -78,9 +86,17 @@ func TestWhatTheCommandSignsIsVouchedFor(t *testing.T) {
 	}
 }
 
+// TestTheCommandAcceptsWhatWeSign: with each kind of key that portcullis policy sign
+// takes, and in each form.
 func TestTheCommandAcceptsWhatWeSign(t *testing.T) {
+	for _, kind := range kinds() {
+		t.Run(kind.name, func(t *testing.T) { commandAccepts(t, kind) })
+	}
+}
+
+func commandAccepts(t *testing.T, kind kind) {
 	w := newWorld(t)
-	w.cosign("generate-key-pair")
+	kind.pair(w)
 	s, err := signature.LoadSigner(w.read("cosign.key"), []byte(passphrase))
 	if err != nil {
 		t.Fatal(err)
