@@ -55,9 +55,11 @@ subjects: [{kind: ServiceAccount, namespace: security, name: node}]
 type floorWorld struct {
 	*clustertest.Cluster
 
-	signer signaturetest.Signer
-	key    string
-	end    time.Time // of each bundle: one serial is one content wherever it is published
+	t        *testing.T // of all parts, whose files outlive each
+	accounts map[string]*rest.Config
+	signer   signaturetest.Signer
+	key      string
+	end      time.Time // of each bundle: one serial is one content wherever it is published
 }
 
 // life is that of a bundle that is published now.
@@ -67,12 +69,14 @@ func newFloorWorld(t *testing.T) *floorWorld {
 	t.Helper()
 	c := clustertest.Start(t, clustertest.Options{})
 	c.CreateNamespace(t, "security", nil)
+	accounts := map[string]*rest.Config{}
 	for _, account := range []string{"webhook", "node", "nobody"} {
 		c.CreateServiceAccount(t, "security", account)
+		accounts[account] = c.As(t, "security", account)
 	}
 	c.Apply(t, floorObjects)
 	signer := signaturetest.NewSigner(t)
-	return &floorWorld{c, signer, keyFile(t, signer), time.Now().Add(time.Hour).Truncate(time.Second).Add(time.Second / 2)}
+	return &floorWorld{c, t, accounts, signer, keyFile(t, signer), time.Now().Add(time.Hour).Truncate(time.Second).Add(time.Second / 2)}
 }
 
 // replica is a process with its own state and its own source.
@@ -85,16 +89,16 @@ type replica struct {
 // begin starts one with a bundle at its source. Only the webhook's raise.
 func (w *floorWorld) begin(t *testing.T, account, serial string) replica {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	file := filepath.Join(w.t.TempDir(), "bundle.tar.gz")
 	publish(t, file, w.signer, serial, w.life())
-	return w.again(t, account, replica{process{dir: state(t)}, file})
+	return w.again(t, account, replica{process{dir: state(w.t)}, file})
 }
 
 // again starts one with what an earlier process left.
 func (w *floorWorld) again(t *testing.T, account string, r replica) replica {
 	t.Helper()
 	r.process = begin(t, r.dir, func(c *daemon.PolicyConfig) {
-		c.REST, c.RaiseFloor = rest.CopyConfig(w.As(t, "security", account)), account == "webhook"
+		c.REST, c.RaiseFloor = rest.CopyConfig(w.accounts[account]), account == "webhook"
 	}, "--policy="+r.file, "--policy-key="+w.key, "--policy-floor=security/floor")
 	return r
 }
