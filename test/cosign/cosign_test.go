@@ -76,13 +76,21 @@ func commandSigns(t *testing.T, kind kind) {
 		{"older.json", []string{"--bundle", "older.json"}},
 		{"bundle.sig", []string{"--output-signature", "bundle.sig"}},
 	} {
-		w.cosign(append(append([]string{"sign-blob", "--key", "cosign.key", "--tlog-upload=false", "-y"}, tt.args...), "bundle.tar.gz")...)
+		args := append(append([]string{"sign-blob", "--key", "cosign.key", "--tlog-upload=false", "-y"}, tt.args...), "bundle.tar.gz")
+		if kind.noBlobs {
+			w.refuses(args...)
+			continue
+		}
+		w.cosign(args...)
 		read, err := signature.ParseFile(w.read(tt.file))
 		if err != nil {
 			t.Errorf("ParseFile(%s) = %v, want no error", tt.file, err)
 			continue
 		}
 		w.accepts(tt.file, blob, read)
+		if tt.file == "bundle.sig" && kind.digest != "" {
+			w.refuses("verify-blob", "--insecure-ignore-tlog", "--key", "cosign.pub", "--signature", "bundle.sig", "bundle.tar.gz")
+		}
 	}
 }
 
@@ -113,7 +121,7 @@ func commandAccepts(t *testing.T, kind kind) {
 		return append(append([]string{"verify", "--key", key, "--insecure-ignore-tlog"}, more...), ref.String())
 	}
 	for format, more := range map[signature.Format][]string{
-		signature.FormatClassic: nil, signature.FormatBundle: {"--new-bundle-format", "--trusted-root", "root.json"},
+		signature.FormatClassic: kind.verify(), signature.FormatBundle: append(kind.verify(), "--new-bundle-format", "--trusted-root", "root.json"),
 	} {
 		a := w.artifact("ours, " + string(format))
 		ref := w.push(a)
@@ -133,6 +141,10 @@ func commandAccepts(t *testing.T, kind kind) {
 		{"--signature", "bundle.sig"},
 	} {
 		how = append([]string{"verify-blob", "--insecure-ignore-tlog", "--key"}, append([]string{"cosign.pub"}, how...)...)
+		if kind.digest != "" {
+			w.refuses(append(how, "bundle.tar.gz")...) // as it does those of its own
+			continue
+		}
 		w.cosign(append(how, "bundle.tar.gz")...)
 		w.refuses(append(slices.Clone(how), "other.tar.gz")...)
 		how[3] = "other.pub"

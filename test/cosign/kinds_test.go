@@ -16,6 +16,21 @@ type kind struct {
 	name string
 	// make makes one; nil: the command does, with generate-key-pair.
 	make func() (crypto.Signer, error)
+	// digest is what cosign verify has to be told, of its own signatures as of ours: it
+	// signs with it and does not look for it. cosign verify-blob cannot be told. "" for
+	// the default.
+	digest string
+	// noBlobs is set where cosign sign-blob crashes (crypto: requested hash function #0
+	// is unavailable).
+	noBlobs bool
+}
+
+// verify are further arguments of cosign verify.
+func (k kind) verify() []string {
+	if k.digest == "" {
+		return nil
+	}
+	return []string{"--signature-digest-algorithm", k.digest}
 }
 
 func kinds() []kind {
@@ -23,12 +38,14 @@ func kinds() []kind {
 		return func() (crypto.Signer, error) { return ecdsa.GenerateKey(c, rand.Reader) }
 	}
 	return []kind{
-		{"P-256", nil}, {"P-384", curve(elliptic.P384())}, {"P-521", curve(elliptic.P521())},
-		{"Ed25519", func() (crypto.Signer, error) {
+		{name: "P-256"},
+		{name: "P-384", make: curve(elliptic.P384()), digest: "sha384"},
+		{name: "P-521", make: curve(elliptic.P521()), digest: "sha512"},
+		{name: "Ed25519", noBlobs: true, make: func() (crypto.Signer, error) {
 			_, private, err := ed25519.GenerateKey(rand.Reader)
 			return private, err
 		}},
-		{"RSA", func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 2048) }},
+		{name: "RSA", make: func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 2048) }},
 	}
 }
 
