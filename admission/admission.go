@@ -10,7 +10,6 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation"
 	webhook "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
 
@@ -110,9 +109,9 @@ func New(c Config) (Handlers, error) {
 
 func (c Config) check() error {
 	switch {
-	case len(validation.IsDNS1123Subdomain(c.DriverName)) > 0:
+	case !policies.ValidDriverName(c.DriverName):
 		return errors.New("configure admission: DriverName is missing or not the name of a CSI driver")
-	case len(validation.IsDNS1123Subdomain(c.Cluster)) > 0:
+	case !policies.ValidClusterName(c.Cluster):
 		return errors.New("configure admission: Cluster is missing or not a name")
 	case c.Policy == nil:
 		return errors.New("configure admission: Policy is missing")

@@ -2,11 +2,13 @@ package admission_test
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/metric/noop"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 
@@ -105,8 +107,20 @@ func TestP1NoEventNoAllow(t *testing.T) {
 	}
 }
 
+// TestNamesOfConfig: a name that --cluster-name or --drivername takes starts the
+// webhook as it starts the plugin.
 func TestNamesOfConfig(t *testing.T) {
-	if _, err := admission.New(admission.Config{}); err == nil || !strings.Contains(err.Error(), "DriverName") {
-		t.Errorf("New() = %v, want an error about DriverName", err)
+	f := newFixture(t)
+	for _, tt := range []struct{ driver, cluster, want string }{
+		{driverName, "Prod.EU_1", ""}, {"Secrets.example", "test", ""}, {driverName, strings.Repeat("x", 253), ""},
+		{"", "test", "DriverName"}, {"a_b", "test", "DriverName"}, {strings.Repeat("a", 64), "test", "DriverName"},
+		{driverName, "", "Cluster"}, {driverName, "a b", "Cluster"}, {driverName, "arn:aws:eks", "Cluster"},
+	} {
+		_, err := admission.New(admission.Config{
+			DriverName: tt.driver, Cluster: tt.cluster, Policy: f.policy, Facts: f.objects, Recorder: f.recorder, Meter: noop.Meter{}, Logger: slog.New(slog.DiscardHandler),
+		})
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("New() of driver %q, cluster %q = %v, want %q", tt.driver, tt.cluster, err, tt.want)
+		}
 	}
 }

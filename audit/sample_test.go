@@ -15,6 +15,7 @@ import (
 	"github.com/portcullis-csi/portcullis/audit"
 	"github.com/portcullis-csi/portcullis/audit/audittest"
 	"github.com/portcullis-csi/portcullis/policies"
+	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
 )
 
@@ -63,6 +64,7 @@ func samples(t *testing.T) []sample {
 		{"mount_denied", "A mount is denied", audit.Decided(deny)},
 		{"mount_undecided", "Policy reached no verdict: nothing is granted, nothing revoked", audit.Decided(undecided)},
 		{"mount_monitored", "A mount is allowed that a rule in monitor mode would have denied", audit.Decided(monitored)},
+		{"mount_break_glass", "A mount is allowed by a bundle for emergencies: whatever happens under it is critical", audit.Decided(emergency(t))},
 		{"mount_rejected", "A request is refused before policy is asked; actor and workload are only claimed", audit.Rejected(claim(), audit.ReasonIdentityUnconfirmed)},
 		{"mount_abandoned", "A delivery that a crash interrupted gets its end at the next start", audit.Ended(openIntent(t, intent), false)},
 		{"rotate_decided", "Policy is asked again about a mounted volume", audit.Decided(rotate)},
@@ -96,6 +98,8 @@ func samples(t *testing.T) []sample {
 		{"log_tampered", "The log is not what was signed", audit.LogTampered()},
 		{"policy_loaded", "Another policy bundle is in force", audit.PolicyLoaded(bundle)},
 		{"policy_loaded_unsigned", "A development build loads an unsigned bundle", audit.PolicyLoaded(unsigned)},
+		{"policy_break_glass", "A bundle for emergencies is in force: it moves no floor", audit.PolicyLoaded(audit.Bundle{Digest: digest('d'), Previous: digest('b'), Serial: 3, Signed: true, BreakGlass: true, Reason: audit.ReasonBreakGlass})},
+		{"policy_break_glass_ended", "and it ends: the bundle of before is in force again", audit.PolicyLoaded(audit.Bundle{Digest: digest('b'), Previous: digest('d'), Serial: 42, Signed: true, Reason: audit.ReasonBreakGlassEnded})},
 		{"policy_load_failed", "A policy bundle is refused", audit.PolicyLoadFailed(refused)},
 		{"audit_repeated", "A denial came again and again: one event counts them", repeatedSample(t, audit.Decided(deny))},
 		{"audit_repeated_failure", "and so did what failed", repeatedSample(t, audit.Unmounted(claim(), audit.ReasonUnmountFailed))},
@@ -104,6 +108,21 @@ func samples(t *testing.T) []sample {
 		{"audit_counted", "A namespace has filled its share of the log: what it is refused from then on is counted", countedSample(t)},
 		{"audit_gap", "Events were lost: the log did not take them for too long", gapSample(t)},
 	}...)
+}
+
+// emergency is an allow of a break-glass bundle.
+func emergency(t *testing.T) policies.Decision {
+	t.Helper()
+	b, err := bundle.LoadFS(policiestest.Files(policiestest.Grants, policiestest.WithFile(".manifest", `{"metadata":{"contract":"portcullis/v1","serial":3,"not_after":"2026-01-15T15:00:00Z"}}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Signed, b.BreakGlass = true, true
+	e, err := policies.Compile(t.Context(), b, policies.Options{Budget: 30 * time.Second, Clock: noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.Decide(t.Context(), policiestest.Input())
 }
 
 // reviewed are the events of the webhook.

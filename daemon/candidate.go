@@ -20,6 +20,9 @@ type CandidateConfig struct {
 	// force and without what remembers floors: nothing of it is in force. Its
 	// Report is set here.
 	Source bundle.Config
+	// CloseSource is called by Close when nothing uses the source any more. May be
+	// nil.
+	CloseSource func()
 	// Active returns the engine in force, nil for none.
 	Active func() *policies.Engine
 	// Live returns the volumes that there are now. Absent where nobody knows.
@@ -35,12 +38,13 @@ type Candidate struct {
 	shadow *shadow.Shadow
 	active func() *policies.Engine
 	logger *slog.Logger
+	closes func()
 	failed string // the error that was logged last; used by one reload at a time
 }
 
 // NewCandidate makes a Candidate, which has no bundle until Run has read one.
 func NewCandidate(c CandidateConfig) (*Candidate, error) {
-	made := &Candidate{active: c.Active, logger: c.Logger}
+	made := &Candidate{active: c.Active, logger: c.Logger, closes: c.CloseSource}
 	var err error
 	c.Source.Report = made.report
 	if made.source, err = bundle.NewSource(c.Source); err != nil {
@@ -118,6 +122,19 @@ func (c *Candidate) Report() ([]byte, error) {
 		return nil, admin.ErrNoCandidate
 	}
 	return c.shadow.JSON()
+}
+
+// Close ends what reads the candidate, and the connections to where it comes from.
+// Comparing goes on until the context of Run ends.
+func (c *Candidate) Close() error {
+	if c == nil {
+		return nil
+	}
+	c.source.Close()
+	if c.closes != nil {
+		c.closes()
+	}
+	return nil
 }
 
 // Run reads the candidate, looks for changes at each interval, and compares, until

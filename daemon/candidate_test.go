@@ -142,7 +142,7 @@ func TestAProcessWithoutACandidate(t *testing.T) {
 	c.Loaded(policies.Bundle{})
 	c.Trigger()
 	c.Run(t.Context(), time.Second) // returns
-	if err := errors.Join(c.Ready(), c.Register(nil)); err != nil {
+	if err := errors.Join(c.Ready(), c.Register(nil), c.Close()); err != nil {
 		t.Errorf("a process without a candidate returns %v, want no error", err)
 	}
 	dir := state(t)

@@ -10,20 +10,25 @@ import (
 
 // CandidateSource is where the bundle of --policy-shadow comes from: with the trust of
 // the one in force, but for the keys of break-glass, and without a memory, since
-// nothing of it comes into force. version is that of the program.
-func (o *PolicyFlags) CandidateSource(version string, allowUnsigned bool) (bundle.Config, error) {
+// nothing of it comes into force. version is that of the program. Of a
+// CandidateConfig it sets Source and CloseSource.
+func (o *PolicyFlags) CandidateSource(version string, allowUnsigned bool) (CandidateConfig, error) {
 	if !o.signed() {
-		return bundle.Config{Verifier: bundle.Path(o.Shadow), AllowUnsigned: allowUnsigned}, nil
+		return CandidateConfig{Source: bundle.Config{Verifier: bundle.Path(o.Shadow), AllowUnsigned: allowUnsigned}}, nil
 	}
 	regular, _, err := o.trusts()
 	if err != nil {
-		return bundle.Config{}, err
+		return CandidateConfig{}, err
 	}
-	f, _, err := o.fetcher(o.Shadow, version)
+	f, client, err := o.fetcher(o.Shadow, version)
 	if err != nil {
-		return bundle.Config{}, err
+		return CandidateConfig{}, err
 	}
-	return bundle.Config{Verifier: &signedCandidate{fetcher: f, vouch: bundle.By(regular)}}, nil
+	c := CandidateConfig{Source: bundle.Config{Verifier: &signedCandidate{fetcher: f, vouch: bundle.By(regular)}}}
+	if client != nil {
+		c.CloseSource = client.Close
+	}
+	return c, nil
 }
 
 // signedCandidate verifies a candidate each time that it changes. It is used by one

@@ -2,22 +2,27 @@ package daemon_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/portcullis-csi/portcullis/daemon"
+	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/bundle/signature"
 	"github.com/portcullis-csi/portcullis/policies/bundle/signature/signaturetest"
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
+	"github.com/portcullis-csi/portcullis/policies/shadow"
 )
 
 // candidateOf opens the source of --policy-shadow.
@@ -28,7 +33,7 @@ func candidateOf(t *testing.T, args ...string) *bundle.Source {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := bundle.NewSource(c)
+	s, err := bundle.NewSource(c.Source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,26 +132,75 @@ func TestACandidateOfARegistryWithoutSignature(t *testing.T) {
 	}
 }
 
+// TestACandidateLeavesNoConnection: the registry of a candidate is one that somebody
+// else may run, and what ends says so.
+func TestACandidateLeavesNoConnection(t *testing.T) {
+	var open atomic.Int64
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		case http.StateActive, http.StateIdle:
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	o := flags(t, "--policy=none", "--policy-shadow=oci://"+strings.TrimPrefix(server.URL, "http://")+"/security/policy:prod", "--policy-key="+keyFile(t, signaturetest.NewSigner(t)))
+	config, err := o.CandidateSource("v1", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Active, config.Logger = func() *policies.Engine { return nil }, slog.New(slog.DiscardHandler)
+	c, err := daemon.NewCandidate(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { c.Run(ctx, time.Hour) })
+	await(t, "a connection", func() bool { return open.Load() > 0 })
+	report(t, c, func(r shadow.Report) bool { return strings.Contains(r.Problem, "load policy bundle: ") })
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	await(t, "no connection", func() bool { return open.Load() == 0 })
+	cancel()
+	running.Wait()
+}
+
+// await asks until f says yes.
+func await(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("there is not %s", what)
+		}
+	}
+}
+
 // What has not changed is not read again: a candidate of a file is verified once.
 func TestACandidateIsVerifiedOnce(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "next.tar.gz")
 	signer := signaturetest.NewSigner(t)
 	o := flags(t, "--policy=none", "--policy-shadow="+file, "--policy-key="+keyFile(t, signer))
 	c, err := o.CandidateSource("v1", true)
-	if err != nil || c.AllowUnsigned {
+	if err != nil || c.Source.AllowUnsigned {
 		t.Fatalf("CandidateSource() = %+v, %v, want that a key rules out unsigned ones", c, err)
 	}
 	publish(t, file, signer, "5", time.Hour)
-	first, err := c.Verifier.Load(t.Context())
+	first, err := c.Source.Verifier.Load(t.Context())
 	if err != nil || !first.Signed || len(first.Signers) != 1 || first.Signers[0] != signer.Key().ID {
 		t.Fatalf("Load() = %v, %v, want a bundle of %s", first.Signers, err, signer.Key().ID)
 	}
 	first.Signers[0] = "seen before"
-	if again, err := c.Verifier.Load(t.Context()); err != nil || again.Signers[0] != "seen before" {
+	if again, err := c.Source.Verifier.Load(t.Context()); err != nil || again.Signers[0] != "seen before" {
 		t.Errorf("Load() once more = %q, %v, want the same bundle, not verified again", again.Signers, err)
 	}
 	publish(t, file, signer, "6", time.Hour)
-	changed, err := c.Verifier.Load(t.Context())
+	changed, err := c.Source.Verifier.Load(t.Context())
 	if err != nil || changed.Manifest.Serial != 6 {
 		t.Errorf("Load() after a change = serial %d, %v, want 6", changed.Manifest.Serial, err)
 	}
@@ -193,7 +247,10 @@ func TestSignersThatCannotBeTrusted(t *testing.T) {
 			for _, err := range []error{shadow, active} {
 				usage, ok := errors.AsType[*daemon.UsageError](err)
 				if !ok || !strings.Contains(err.Error(), tt.want) || usage.Hint == "" {
-					t.Errorf("%v, want a usage error with %q and a hint", err, tt.want)
+					t.Fatalf("%v, want a usage error with %q and a hint", err, tt.want)
+				}
+				if strings.Contains(err.Error()+usage.Hint, "hint:") {
+					t.Errorf("%v, hint %q: want one hint", err, usage.Hint)
 				}
 			}
 		})

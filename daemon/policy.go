@@ -77,8 +77,12 @@ func OpenPolicy(ctx context.Context, c PolicyConfig) (p *Policy, err error) {
 	return p, nil
 }
 
-// Close closes what is kept of policy.
+// Close ends Run and what of it is under way, then closes what is kept of policy:
+// nothing is recorded or reported after it.
 func (p *Policy) Close() error {
+	if p.Source != nil {
+		p.Source.Close()
+	}
 	if p.client != nil {
 		p.client.Close()
 	}
@@ -200,7 +204,7 @@ func (c clusterFloor) Read(ctx context.Context) (store.Mark, error) {
 func (p *Policy) Ready() error {
 	switch st := p.Status(); {
 	case st.Digest == "" && st.Failure != nil:
-		return fmt.Errorf("no active policy bundle: %w; hint: see --policy and the process's log", st.Failure)
+		return withHint(fmt.Errorf("no active policy bundle: %w", st.Failure), "see --policy and the process's log")
 	case st.Digest == "":
 		return errors.New("no active policy bundle; hint: see --policy and the process's log")
 	case st.Ended:

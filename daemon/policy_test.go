@@ -41,19 +41,25 @@ func TestPolicyFlagsThatDoNotFit(t *testing.T) {
 		unsigned bool
 		want     string // "": nothing is wrong
 	}{
-		"nothing":             {nil, true, "--policy is missing"},
-		"nobody trusted":      {[]string{"--policy=p"}, false, "nobody is trusted"},
-		"development":         {[]string{"--policy=p"}, true, ""},
-		"a key":               {[]string{"--policy=p", "--policy-key=k"}, false, ""},
-		"registry, no key":    {[]string{"--policy=oci://r.example/p"}, true, "for signed policy"},
-		"registry":            {[]string{"--policy=oci://r.example/p:1", "--policy-key=k"}, false, ""},
-		"no registry":         {[]string{"--policy=oci://", "--policy-key=k"}, false, "--policy: "},
-		"floor":               {[]string{"--policy=p", "--policy-key=k", "--policy-floor=a"}, false, "NAMESPACE/NAME"},
-		"negative serial":     {[]string{"--policy=p", "--policy-key=k", "--policy-min-serial=-1"}, false, "negative"},
-		"no signatures":       {[]string{"--policy=p", "--policy-key=k", "--policy-signatures=0"}, false, "1 or more"},
-		"unsigned fallback":   {[]string{"--policy=p", "--policy-fallback=f"}, true, "for signed policy"},
-		"never looks":         {[]string{"--policy=p", "--policy-key=k", "--policy-poll-interval=0"}, false, "positive"},
-		"unsigned breakglass": {[]string{"--policy=p", "--policy-break-glass-key=f"}, true, "for signed policy"},
+		"nothing":              {nil, true, "--policy is missing"},
+		"nobody trusted":       {[]string{"--policy=p"}, false, "nobody is trusted"},
+		"development":          {[]string{"--policy=p"}, true, ""},
+		"a key":                {[]string{"--policy=p", "--policy-key=k"}, false, ""},
+		"registry, no key":     {[]string{"--policy=oci://r.example/p"}, true, "for signed policy"},
+		"registry":             {[]string{"--policy=oci://r.example/p:1", "--policy-key=k"}, false, ""},
+		"no registry":          {[]string{"--policy=oci://", "--policy-key=k"}, false, "--policy: "},
+		"floor":                {[]string{"--policy=p", "--policy-key=k", "--policy-floor=a"}, false, "NAMESPACE/NAME"},
+		"negative serial":      {[]string{"--policy=p", "--policy-key=k", "--policy-min-serial=-1"}, false, "negative"},
+		"no signatures":        {[]string{"--policy=p", "--policy-key=k", "--policy-signatures=0"}, false, "1 or more"},
+		"unsigned fallback":    {[]string{"--policy=p", "--policy-fallback=f"}, true, "for signed policy"},
+		"never looks":          {[]string{"--policy=p", "--policy-key=k", "--policy-poll-interval=0"}, false, "positive"},
+		"unsigned breakglass":  {[]string{"--policy=p", "--policy-break-glass-key=f"}, true, "for signed policy"},
+		"unsigned root":        {[]string{"--policy=p", "--policy-trusted-root=r"}, true, "--policy-trusted-root is for signed policy"},
+		"unsigned serial":      {[]string{"--policy=p", "--policy-min-serial=5"}, true, "--policy-min-serial is for signed policy"},
+		"unsigned floor":       {[]string{"--policy=p", "--policy-floor=a/b"}, true, "--policy-floor is for signed policy"},
+		"unsigned threshold":   {[]string{"--policy=p", "--policy-signatures=2"}, true, "--policy-signatures is for signed policy"},
+		"unsigned registry":    {[]string{"--policy=p", "--policy-registry-config=c"}, true, "--policy-registry-config is for signed policy"},
+		"all of signed policy": {[]string{"--policy=p", "--policy-key=k", "--policy-min-serial=5", "--policy-floor=a/b", "--policy-signatures=1", "--policy-fallback=f", "--policy-break-glass-key=f"}, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := flags(t, tt.args...)

@@ -71,10 +71,31 @@ func (o *PolicyFlags) Check(unsigned bool, help string) error {
 		return Misuse("--policy-floor: "+floorErr.Error(), "name it as in portcullis/portcullis-policy-floor")
 	case !o.signed() && !unsigned:
 		return Misuse("nobody is trusted to sign policy", keyHint)
-	case !o.signed() && (len(o.BreakGlassKeys) > 0 || o.Fallback != "" || o.TrustedRoot != ""):
-		return Misuse("--policy-break-glass-key, --policy-fallback and --policy-trusted-root are for signed policy", keyHint)
+	}
+	if flag := o.forSigned(); flag != "" && !o.signed() {
+		return Misuse(flag+" is for signed policy: of a bundle that nobody signed it would hold nothing", keyHint)
 	}
 	return errors.Join(o.checkReference("--policy", o.Source, help), o.checkReference("--policy-shadow", o.Shadow, help))
+}
+
+// forSigned names a flag that is given and holds of signed policy only, "" for none.
+// Left alone it would look like a protection.
+func (o *PolicyFlags) forSigned() string {
+	for _, f := range []struct {
+		flag  string
+		given bool
+	}{
+		{"--policy-break-glass-key", len(o.BreakGlassKeys) > 0}, {"--policy-fallback", o.Fallback != ""},
+		{"--policy-trusted-root", o.TrustedRoot != ""}, {"--policy-signatures", o.Signatures != 1},
+		{"--policy-min-serial", o.MinSerial != 0}, {"--policy-floor", o.Floor != ""},
+		{"--policy-registry-config", o.RegistryConfig != ""}, {"--policy-registry-ca", o.RegistryCA != ""},
+		{"--policy-signature-repository", o.SignatureRepository != ""}, {"--policy-registry-plain-http", o.PlainHTTP},
+	} {
+		if f.given {
+			return f.flag
+		}
+	}
+	return ""
 }
 
 // checkReference refuses what begins as a reference of a registry and is none.

@@ -66,8 +66,8 @@ func (p process) says(t *testing.T, ready, good, floor string) {
 		if (c.got == nil) != (c.want == "") || c.got != nil && !strings.Contains(c.got.Error(), c.want) {
 			t.Errorf("%s() = %v, want %q", c.name, c.got, c.want)
 		}
-		if c.got != nil && strings.Contains(c.got.Error(), "\n") {
-			t.Errorf("%s() = %q, want one line", c.name, c.got)
+		if c.got != nil && (strings.Contains(c.got.Error(), "\n") || strings.Count(c.got.Error(), "hint:") > 1) {
+			t.Errorf("%s() = %q, want one line with one hint", c.name, c.got)
 		}
 	}
 }
@@ -153,6 +153,9 @@ func TestP10FirstBundlesThatAreRefused(t *testing.T) {
 			p := begin(t, state(t), nil, append([]string{"--policy=" + file, "--policy-key=" + keyFile(t, signer)}, tt.args...)...)
 			if p.Active() != nil || p.Ready() == nil || !strings.Contains(p.Ready().Error(), "no active policy bundle: ") || p.Good() == nil {
 				t.Errorf("Active() = %v, Ready() = %v, Good() = %v, want nothing in force and both errors", p.Active(), p.Ready(), p.Good())
+			}
+			if n := strings.Count(p.Ready().Error(), "hint:"); n != 1 {
+				t.Errorf("Ready() = %v, want one hint", p.Ready())
 			}
 			text := scrape(t, p.Policy)
 			if want := `reason="` + string(tt.reason) + `"} 1`; !strings.Contains(text, want) || strings.Contains(text, "portcullis_policy_bundle_info{") {
@@ -269,5 +272,49 @@ func TestP10ABundleEndsByItself(t *testing.T) {
 	p.says(t, "policy bundle with serial 5 ended at ", "", noFloor)
 	if d := p.decides(t); d.Verdict() != policies.VerdictError {
 		t.Errorf("after its end it says %v, want error: a deny would revoke", d.Verdict())
+	}
+}
+
+// A change of policy that arrives while the process ends is in its log, and nothing
+// is reported any more once policy is closed: the log is closed after it.
+func TestNothingIsReportedAfterTheEnd(t *testing.T) {
+	file, signer := filepath.Join(t.TempDir(), "bundle.tar.gz"), signaturetest.NewSigner(t)
+	publish(t, file, signer, "5", time.Hour)
+	let, reported := make(chan struct{}), make(chan bundle.Report, 8)
+	p := begin(t, state(t), func(c *daemon.PolicyConfig) {
+		c.Reported = func(r bundle.Report) {
+			reported <- r
+			if r.Manifest.Serial == 6 {
+				<-let
+			}
+		}
+	}, "--policy="+file, "--policy-key="+keyFile(t, signer))
+	<-reported
+	running := make(chan error, 1)
+	go func() { running <- p.Run(t.Context(), time.Hour) }()
+	publish(t, file, signer, "6", time.Hour)
+	p.Trigger()
+	for (<-reported).Manifest.Serial != 6 { // the file may be seen without its signature
+		p.Trigger()
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- p.Close() }()
+	select {
+	case err := <-closed:
+		t.Errorf("Close() = %v while a change is reported, want it to wait", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(let)
+	if err := errors.Join(<-closed, <-running); err != nil {
+		t.Error(err)
+	}
+	if err := p.Reload(t.Context()); err == nil || len(reported) != 0 {
+		t.Errorf("Reload() after the end = %v, %d reports, want an error and none", err, len(reported))
+	}
+	if err := p.audit.Close(audit.ReasonSignal); err != nil {
+		t.Error(err)
+	}
+	if got := policyEvents(t, p.dir); len(got) < 2 || got[len(got)-1] != "policy.change " {
+		t.Errorf("events = %q, want the change to serial 6 last", got)
 	}
 }

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/util/validation"
+	"github.com/portcullis-csi/portcullis/policies"
 )
 
 // UsageError is a flag that is missing or wrong.
@@ -19,8 +18,25 @@ type UsageError struct {
 // Error says what is wrong.
 func (e *UsageError) Error() string { return e.Problem }
 
-// Misuse returns a UsageError.
-func Misuse(problem, hint string) error { return &UsageError{problem, hint} }
+// hintMark divides a problem from its remedy in the text of an error.
+const hintMark = "; hint: "
+
+// Misuse returns a UsageError. A problem that comes with a hint keeps it: who wrote
+// that knew more.
+func Misuse(problem, hint string) error {
+	if before, own, found := strings.Cut(problem, hintMark); found {
+		problem, hint = before, own
+	}
+	return &UsageError{problem, hint}
+}
+
+// withHint adds a hint to an error that has none.
+func withHint(err error, hint string) error {
+	if strings.Contains(err.Error(), hintMark) {
+		return err
+	}
+	return fmt.Errorf("%w%s%s", err, hintMark, hint)
+}
 
 // ExitCode tells why a program ends and returns what it exits with: 0 stopped as
 // told, 1 refused or failed, 2 wrong flags.
@@ -42,7 +58,7 @@ func CheckClusterName(name string) error {
 	switch {
 	case name == "":
 		return Misuse("--cluster-name is missing", "name the cluster as your SIEM should show it, as in --cluster-name=prod-eu1")
-	case !regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9._]{0,251}[A-Za-z0-9])?$`).MatchString(name):
+	case !policies.ValidClusterName(name):
 		return Misuse(fmt.Sprintf("--cluster-name %q is no name that events can have", name), "give at most 253 letters, digits, dots, dashes and underscores, with a letter or digit at both ends")
 	}
 	return nil
@@ -51,8 +67,7 @@ func CheckClusterName(name string) error {
 // CheckDriverName refuses a --drivername that the CSI specification does not let
 // GetPluginInfo answer with, or that no CSIDriver object can have.
 func CheckDriverName(name string) error {
-	const most = 63
-	if len(name) > most || len(validation.IsDNS1123Subdomain(strings.ToLower(name))) > 0 {
+	if !policies.ValidDriverName(name) {
 		return Misuse(fmt.Sprintf("--drivername %q is not the name of a CSI driver", name), "give the name of the CSIDriver object: at most 63 letters, digits, dots and dashes")
 	}
 	return nil

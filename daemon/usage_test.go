@@ -22,6 +22,7 @@ func TestExitCode(t *testing.T) {
 		"stopped": {nil, 0, ""},
 		"failed":  {errors.New("open log: no room"), 1, "prog: open log: no room\n"},
 		"misused": {misused, 2, "prog: --a is missing\nhint: give --a\n"},
+		"hinted":  {daemon.Misuse("--a: no number; hint: give digits", "see --help"), 2, "prog: --a: no number\nhint: give digits\n"},
 		"wrapped": {fmt.Errorf("start: %w", misused), 2, "prog: start: --a is missing\nhint: give --a\n"},
 	} {
 		var b strings.Builder
@@ -55,7 +56,8 @@ func TestClusterNameIsOneThatEventsCanHave(t *testing.T) {
 func TestDriverNameIsOneOfCSI(t *testing.T) {
 	for name, want := range map[string]bool{
 		"secrets-store.csi.k8s.io": true, "Secrets.example": true, strings.Repeat("a", 63): true,
-		"": false, strings.Repeat("a", 64): false, "a b": false, "-a": false, "a_b": false,
+		"": false, strings.Repeat("a", 64): false, "a b": false, "-a": false, "a_b": false, "a..b": false, "a.-b": false, "a\n": false,
+		"\u212a.example": false, // KELVIN SIGN, which lower case makes a k
 	} {
 		if err := daemon.CheckDriverName(name); (err == nil) != want {
 			t.Errorf("CheckDriverName(%q) = %v, want that it is taken: %v", name, err, want)

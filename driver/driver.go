@@ -159,6 +159,9 @@ func (c Config) check() error {
 			return fmt.Errorf("configure driver: %s is missing", f.name)
 		}
 	}
+	if !policies.ValidDriverName(c.DriverName) || !policies.ValidClusterName(c.Cluster) {
+		return fmt.Errorf("configure driver: DriverName %q or Cluster %q is no name", c.DriverName, c.Cluster)
+	}
 	if c.Rotation.Enabled && c.Rotation.Interval <= 0 {
 		return errors.New("configure driver: Rotation.Interval is missing")
 	}

@@ -71,7 +71,7 @@ func checkContract(in Input) *InputError {
 		return &InputError{"contract", "is not " + Contract, "use components of one release"}
 	case in.NowNS <= 0:
 		return &InputError{"now_ns", "is not a time", "set the Unix time in nanoseconds"}
-	case !validName(in.Cluster):
+	case !ValidClusterName(in.Cluster):
 		return &InputError{"cluster", "is not a name", "start the component with --cluster-name"}
 	}
 	switch in.Phase {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/portcullis-csi/portcullis/policies"
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
@@ -330,6 +331,23 @@ func TestAbsentFieldsAreAbsent(t *testing.T) {
 	for _, field := range []string{"tokens", "requester", "owner", "fsGroup", "volumeMountGroup", "tokenVerified", "scoping"} {
 		if strings.Contains(string(text), fmt.Sprintf("%q", field)) {
 			t.Errorf("Marshal(empty input) = %s, want no %s", text, field)
+		}
+	}
+}
+
+// TestNamesOfClusterAndDriver: what is taken is what Kubernetes takes of a CSIDriver
+// object, and what a decision takes of its input.
+func TestNamesOfClusterAndDriver(t *testing.T) {
+	long := strings.Repeat("a", 64)
+	names := []string{"", "a", "A", "1", "-", "a-", "-a", "a.b", "a..b", ".a", "a.", "a_b", "_a", "a b", "a/b", "a\n", "caf\u00e9", "\u212a", "secrets-store.csi.k8s.io", long[:63], long, strings.Repeat("a", 253), strings.Repeat("a", 254)}
+	for _, name := range names {
+		lower := strings.ToLower(name)
+		if want := len(name) <= 63 && len(lower) == len(name) && len(validation.IsDNS1123Subdomain(lower)) == 0; policies.ValidDriverName(name) != want {
+			t.Errorf("ValidDriverName(%q) = %v, want %v", name, !want, want)
+		}
+		err := policiestest.Input(func(in *policies.Input) { in.Cluster = name }).Validate()
+		if got := policies.ValidClusterName(name); got != (err == nil) {
+			t.Errorf("ValidClusterName(%q) = %v, and an input of it: %v", name, got, err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 // What names may look like. Keys of the grant index are made of names, so a
 // name must never hold the characters that separate them.
 var (
+	driverPattern       = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*$`)
 	labelPattern        = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 	namePattern         = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$`)
 	providerPattern     = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,30}$`)
@@ -25,6 +26,15 @@ var (
 func validLabel(s string) bool { return len(s) <= 63 && labelPattern.MatchString(s) }
 
 func validName(s string) bool { return len(s) <= 253 && namePattern.MatchString(s) }
+
+// ValidClusterName reports whether input and events can have this as the name of the
+// cluster. It is the one rule for --cluster-name: both gates and the chart hold it.
+func ValidClusterName(s string) bool { return validName(s) }
+
+// ValidDriverName reports whether a CSI driver can have this name: what GetPluginInfo
+// may answer (CSI specification, GetPluginInfoResponse) and a CSIDriver object be
+// called. It is the one rule for --drivername.
+func ValidDriverName(s string) bool { return len(s) <= 63 && driverPattern.MatchString(s) }
 
 // validSecret reports whether s is a whole id. A path that ends in a slash is
 // none: a backend may serve it as the path without.

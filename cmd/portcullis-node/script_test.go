@@ -61,7 +61,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "build": build, "candidate": candidate, "events": events, "gone": gone, "hangup": hangup, "hold": hold, "kubelet": kubelet, "mode": mode, "privileges": privileges, "snapshot": snapshot, "volume": volume, "unmount": unmount},
+		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"await": await, "build": build, "candidate": candidate, "events": events, "gone": gone, "hangup": hangup, "hold": hold, "keys": keys, "kubelet": kubelet, "mode": mode, "privileges": privileges, "publish": publish, "snapshot": snapshot, "unreachable": unreachable, "volume": volume, "unmount": unmount},
 		RequireUniqueNames: true,
 	})
 }

@@ -15,17 +15,17 @@ func (p *plugin) openCandidate(context.Context) error {
 	if p.o.policy.Shadow == "" {
 		return nil
 	}
-	source, err := p.o.policy.CandidateSource(version(), p.o.development.allowsUnsigned())
+	c, err := p.o.policy.CandidateSource(version(), p.o.development.allowsUnsigned())
 	if err != nil {
 		return err
 	}
-	p.candidate, err = daemon.NewCandidate(daemon.CandidateConfig{
-		Source: source,
-		Active: p.activePolicy,
-		Live:   func() iter.Seq2[string, string] { return p.records.Volumes() },
-		Logger: p.logger,
-	})
-	return err
+	c.Active, c.Logger = p.activePolicy, p.logger
+	c.Live = func() iter.Seq2[string, string] { return p.records.Volumes() }
+	if p.candidate, err = daemon.NewCandidate(c); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.candidate.Close)
+	return nil
 }
 
 // activePolicy is the engine in force. The first report of policy comes before

@@ -31,14 +31,16 @@ func (h *hook) openCandidate(context.Context) error {
 	if h.o.policy.Shadow == "" {
 		return nil
 	}
-	source, err := h.o.policy.CandidateSource(version(), h.o.development.allowsUnsigned())
+	c, err := h.o.policy.CandidateSource(version(), h.o.development.allowsUnsigned())
 	if err != nil {
 		return err
 	}
-	h.candidate, err = daemon.NewCandidate(daemon.CandidateConfig{
-		Source: source, Active: h.active, Logger: h.logger,
-	})
-	return err
+	c.Active, c.Logger = h.active, h.logger
+	if h.candidate, err = daemon.NewCandidate(c); err != nil {
+		return err
+	}
+	h.closers = append(h.closers, h.candidate.Close)
+	return nil
 }
 
 // active is the engine in force. The first report of policy comes before there is a

@@ -126,7 +126,7 @@ func hinted(err error) error {
 	if err == nil {
 		return nil
 	}
-	text, hint, found := strings.Cut(err.Error(), "; hint: ")
+	text, hint, found := splitHint(err.Error())
 	if !found {
 		return err
 	}

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -32,17 +34,37 @@ func run(args []string) int {
 	if errors.Is(err, errAnswerIsNo) {
 		return answerIsNoCode
 	}
-	fmt.Fprintf(os.Stderr, "portcullis: %v\n", err)
-	var hinted *hintedError
-	if errors.As(err, &hinted) {
-		fmt.Fprintf(os.Stderr, "hint: %s\n", hinted.hint)
+	return complain(os.Stderr, err)
+}
+
+// complain says why a command failed, with one hint at most, the most specific, and
+// returns the exit code.
+func complain(w io.Writer, err error) int {
+	code, general := 1, ""
+	if _, ok := errors.AsType[*usageError](err); ok {
+		code, general = 2, "see portcullis --help"
 	}
-	var usage *usageError
-	if errors.As(err, &usage) {
-		fmt.Fprintln(os.Stderr, "hint: see portcullis --help")
-		return 2
+	if hinted, ok := errors.AsType[*hintedError](err); ok {
+		general = hinted.hint
 	}
-	return 1
+	problem, hint, found := splitHint(err.Error())
+	if !found {
+		hint = general
+	}
+	fmt.Fprintf(w, "portcullis: %s\n", problem)
+	if hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
+	}
+	return code
+}
+
+// splitHint splits the hint off the text of an error. Where errors that were passed
+// on had hints of their own, the first is that of who knew most.
+func splitHint(text string) (problem, hint string, found bool) {
+	const mark = "; hint: "
+	problem, hint, found = strings.Cut(text, mark)
+	hint, _, _ = strings.Cut(hint, mark)
+	return problem, hint, found
 }
 
 // hintedError is a refusal with its remedy.
@@ -62,6 +84,9 @@ type usageError struct{ err error }
 
 // Error says what is wrong.
 func (e *usageError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause, which may have a hint.
+func (e *usageError) Unwrap() error { return e.err }
 
 func newCommand() *cobra.Command {
 	root := &cobra.Command{

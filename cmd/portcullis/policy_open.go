@@ -54,7 +54,7 @@ const cliBudget = 10 * time.Second
 
 // withHint splits the hint off an error, and escapes what came from files.
 func withHint(err error) error {
-	text, hint, found := strings.Cut(err.Error(), "; hint: ")
+	text, hint, found := splitHint(err.Error())
 	if !found {
 		return &cleanError{err}
 	}

@@ -122,7 +122,7 @@ func verified(ctx context.Context, where string, a signature.Artifact, trust *si
 
 // refusal is text without what only an opened bundle says.
 func (r vouchReport) refusal(w io.Writer) {
-	problem, hint, _ := strings.Cut(r.Problem, "; hint: ")
+	problem, hint, _ := splitHint(r.Problem)
 	fmt.Fprintf(w, "NOT VERIFIED %s\n  signed     %s\n  reason     %s: %s\n", visible(r.Bundle), r.Signed, r.Reason, visible(problem))
 	if hint != "" {
 		fmt.Fprintf(w, "  hint       %s\n", visible(hint))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/portcullis-csi/portcullis/policies"
@@ -116,7 +117,7 @@ func (k *keeper) mayBreakGlass(b policies.Bundle, now time.Time) error {
 		return refuse(ReasonBreakGlass, "break-glass bundle ends at %s, more than four hours off"+hint, b.Manifest.NotAfter.UTC().Format(time.RFC3339))
 	case b.Manifest.Serial > last.Serial:
 		return nil
-	case same && !last.Over && now.Before(last.End):
+	case same && !last.Over && now.Before(last.End) && last.Left > emergencyStep:
 		return nil // a restart does not end it
 	default:
 		return refuse(ReasonBreakGlass, "break-glass serial %d was used, or is below %d, which was"+hint, b.Manifest.Serial, last.Serial)
@@ -150,5 +151,9 @@ func (k *keeper) floors(ctx context.Context) ([]store.Mark, error) {
 	case local:
 		return all, nil
 	}
-	return nil, refuse(ReasonFloor, "read the cluster's floor of serials: %w; hint: this node remembers no serial, so nothing is granted before --policy-floor is readable", err)
+	hint := "; hint: see that --policy-floor is readable"
+	if strings.Contains(err.Error(), "; hint: ") {
+		hint = "" // who was asked knows more
+	}
+	return nil, refuse(ReasonFloor, "this node remembers no serial, so nothing is granted before the cluster's floor is readable: %w%s", err, hint)
 }

@@ -20,9 +20,7 @@ func (s *Source) accept(found *standing, kept store.Kept) (changed bool) {
 	mark := store.Mark{Serial: found.bundle.Manifest.Serial, Digest: found.bundle.Digest}
 	if found.bundle.BreakGlass {
 		// Used before it is in force: a crash must not leave it to be used again.
-		if k.state.Emergency.Mark != mark {
-			k.state.Emergency, k.dirty = store.Emergency{Mark: mark, End: found.bundle.Manifest.NotAfter}, true
-		}
+		k.use(found, mark)
 	} else if found.origin == OriginSource {
 		k.wanted = &kept
 	}
@@ -39,6 +37,23 @@ func (s *Source) accept(found *standing, kept store.Kept) (changed bool) {
 	}
 	k.write()
 	return changed
+}
+
+// use takes a bundle for emergencies as used, and a restart with it for a minute of
+// its time. The caller holds disk.
+func (k *keeper) use(found *standing, mark store.Mark) {
+	k.mu.Lock()
+	running := k.emergency != nil && k.emergency.engine == found.engine
+	k.mu.Unlock()
+	if running {
+		return
+	}
+	end := found.bundle.Manifest.NotAfter
+	left := min(end.Sub(k.clock.now()), emergencyLimit)
+	if k.state.Emergency.Mark == mark {
+		left = min(left, k.state.Emergency.Left-emergencyStep)
+	}
+	k.state.Emergency, k.dirty = store.Emergency{Mark: mark, End: end, Left: left}, true
 }
 
 // confirm raises the certain time. The caller holds disk.
@@ -77,7 +92,7 @@ func (k *keeper) writeState() error {
 }
 
 // enforce makes a bundle the one that decides. A bundle of the source ends an
-// emergency: its owner has published what is to be in force.
+// emergency: its owner has published what is to be in force. The caller holds disk.
 func (s *Source) enforce(found *standing, version string) (changed bool) {
 	k := s.keeper
 	k.mu.Lock()
@@ -87,7 +102,7 @@ func (s *Source) enforce(found *standing, version string) (changed bool) {
 	slim.bundle.Modules, slim.bundle.Data, slim.bundle.Places = nil, nil, nil
 	switch {
 	case found.bundle.BreakGlass:
-		slim.last = k.Monotonic() + slim.bundle.Manifest.NotAfter.Sub(k.clock.now())
+		slim.last = k.Monotonic() + k.state.Emergency.Left
 		if k.emergency != nil && k.emergency.engine == found.engine {
 			slim.since, slim.last = k.emergency.since, k.emergency.last
 		}
@@ -136,8 +151,11 @@ func (s *Source) publish() {
 	if k.stop != nil {
 		k.stop()
 	}
+	if now == k.emergency {
+		left = min(left, emergencyStep) // to write down what is left then
+	}
 	if k.After != nil {
-		k.stop = k.After(left, s.settle)
+		k.stop = k.After(left, s.settleByTimer)
 	}
 }
 
@@ -158,8 +176,11 @@ func (s *Source) settle() {
 		s.active.Store(nil)
 	}
 	s.publish()
-	regular := k.regular
+	regular, running := k.regular, k.emergency
 	k.mu.Unlock()
+	if running != nil {
+		k.countDown(running)
+	}
 	if ended == nil {
 		return
 	}
@@ -169,6 +190,16 @@ func (s *Source) settle() {
 		r.Origin, r.Bundle = regular.origin, regular.bundle
 	}
 	s.tell(r)
+}
+
+// countDown keeps how long a bundle for emergencies may be in force yet.
+func (k *keeper) countDown(s *standing) {
+	k.disk.Lock()
+	defer k.disk.Unlock()
+	if e := &k.state.Emergency; e.Serial == s.bundle.Manifest.Serial && e.Digest == s.bundle.Digest && !e.Over {
+		e.Left, k.dirty = max(0, min(e.Left, s.last-k.Monotonic())), true
+		k.write()
+	}
 }
 
 // spend keeps that a bundle for emergencies is over, at once: a restart with another
@@ -199,7 +230,7 @@ func (s *Source) remember(ctx context.Context) {
 	k.write()
 	floor := k.state.Floor
 	k.disk.Unlock()
-	if regular == nil || k.Raise == nil || k.raised == floor {
+	if regular == nil || k.Raise == nil || k.raised == floor && k.Monotonic()-k.raisedAt < raiseEvery {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, floorTimeout)
@@ -209,6 +240,6 @@ func (s *Source) remember(ctx context.Context) {
 	defer k.disk.Unlock()
 	k.raising = err
 	if err == nil {
-		k.raised = floor
+		k.raised, k.raisedAt = floor, k.Monotonic()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/portcullis-csi/portcullis/policies/bundle/store"
 )
@@ -73,5 +74,13 @@ func TestFloorIsRaised(t *testing.T) {
 	r.must(r.reload())
 	if len(raised) != 3 || raised[0] != 5 || raised[1] != 5 || raised[2] != 7 {
 		t.Errorf("raised to %v, want 5, again 5, and 7", raised)
+	}
+	// Somebody may have removed what the cluster had.
+	r.must(r.reload())
+	r.pass(5 * time.Minute)
+	r.must(r.reload())
+	r.must(r.reload())
+	if len(raised) != 4 || raised[3] != 7 {
+		t.Errorf("raised to %v, want 7 once more after five minutes", raised)
 	}
 }

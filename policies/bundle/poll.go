@@ -47,7 +47,8 @@ func (s *Source) Start(ctx context.Context) error {
 	return err
 }
 
-// Run attempts a reload about every interval and at each Trigger, until ctx ends.
+// Run attempts a reload about every interval and at each Trigger, until ctx ends or
+// the Source is closed.
 // Failures are reported, not returned: the engine in force stays. After failures the
 // pauses grow, and at random they differ by a fifth, so that the nodes of a cluster
 // do not come to a registry at once.
@@ -60,6 +61,9 @@ func (s *Source) Run(ctx context.Context, interval time.Duration) error {
 		timer := time.NewTimer(pause(interval, failures))
 		select {
 		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-s.closed:
 			timer.Stop()
 			return nil
 		case <-timer.C:

@@ -87,8 +87,8 @@ func TestP10EmergencyEndsByTimer(t *testing.T) {
 	r.must(r.start())
 	r.registry.put(r.breakGlass(1, 3*time.Hour))
 	r.must(r.reload())
-	if last <= 3*time.Hour-time.Minute || last > 3*time.Hour {
-		t.Errorf("timer of %s, want the life of the bundle", last)
+	if last != time.Minute {
+		t.Errorf("timer of %s, want one that writes down what is left", last)
 	}
 	r.pass(3 * time.Hour)
 	timers[len(timers)-1]()
@@ -103,6 +103,62 @@ func TestP10EmergencyEndsByTimer(t *testing.T) {
 	r.set(-3 * time.Hour)
 	_ = r.start()
 	r.want(50, "after a restart with the clock set back")
+}
+
+// TestP10RestartsAddNoTime: an emergency is as long as it is, however often its process
+// is killed and the clock set back, with a regular bundle that confirms the time and
+// without; and a restart costs it a minute.
+func TestP10RestartsAddNoTime(t *testing.T) {
+	for name, tt := range map[string]struct {
+		regular bool
+		back    time.Duration // 1: the clock is set back before each restart
+		step    time.Duration // between two restarts
+	}{
+		"within each minute":            {true, 1, 59 * time.Second},
+		"within each minute, alone":     {false, 1, 59 * time.Second},
+		"after minutes":                 {true, 1, 5 * time.Minute},
+		"after minutes, alone":          {false, 1, 5 * time.Minute},
+		"with a clock that is right":    {true, 0, 5 * time.Minute},
+		"each minute, clock that is so": {true, 0, 59 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			var fire func()
+			r.after = func(_ time.Duration, f func()) func() bool {
+				fire = f
+				return func() bool { return true }
+			}
+			last := int64(0)
+			if tt.regular {
+				last = 50
+				r.registry.put(r.signed(last, false))
+				r.must(r.start())
+			}
+			const life = 12 * time.Minute
+			r.registry.put(r.breakGlass(1, life))
+			_ = r.start()
+			r.want(1, "in an emergency")
+			lasted := time.Duration(0)
+			for r.serial() == 1 && lasted <= life {
+				for left := tt.step; left > 0 && r.serial() == 1; left -= time.Minute {
+					r.pass(min(left, time.Minute))
+					lasted += min(left, time.Minute)
+					if left >= time.Minute {
+						fire()
+					}
+				}
+				r.set(-tt.back * lasted)
+				_ = r.start()
+			}
+			r.want(last, "when it is over")
+			if least := life - 3*time.Minute; lasted > life || tt.step > time.Minute && lasted < least {
+				t.Errorf("the emergency of %s lasted %s, want at least %s", life, lasted, least)
+			}
+			r.set(-life)
+			_ = r.start()
+			r.want(last, "after one more restart")
+		})
+	}
 }
 
 // TestEachRefusedVersionIsTold: nothing of an unsigned bundle is read, and yet the

@@ -73,10 +73,17 @@ func By(t *signature.Trust) Vouch {
 const (
 	// emergencyLimit is how long a break-glass bundle is in force at most.
 	emergencyLimit = 4 * time.Hour
+	// emergencyStep is how often it is written down how much of that is left, and what
+	// a restart costs: no more than that is ever lost, so that no number of restarts,
+	// with a clock that is set back before each, adds to it.
+	emergencyStep = time.Minute
 	// longestLifetime is that of a bundle, as policies.Compile holds it.
 	longestLifetime = 90 * 24 * time.Hour
 	// keepTimeEvery is how old the time in the store may be.
 	keepTimeEvery = time.Hour
+	// raiseEvery is how often the cluster is told of the serial in force again:
+	// somebody may have removed the ConfigMap, or written a lower one.
+	raiseEvery = 5 * time.Minute
 	// floorTimeout bounds one question to the cluster.
 	floorTimeout = 5 * time.Second
 )
@@ -126,7 +133,8 @@ type keeper struct {
 	lost     error      // why there is no state, nil at a first start
 	failing  error      // why the store does not take what it should
 	raised   store.Mark // the cluster has it
-	raising  error      // why it does not take more
+	raisedAt time.Duration
+	raising  error // why it does not take more
 }
 
 func newKeeper(c Signed, wall func() time.Time) (*keeper, error) {

@@ -36,9 +36,17 @@ func (w *world) wantReason(what string, trust *signature.Trust, a signature.Arti
 	}
 }
 
+// TestWhatTheCommandSignsIsVouchedFor: with each kind of key that it takes, in each of
+// its forms.
 func TestWhatTheCommandSignsIsVouchedFor(t *testing.T) {
+	for _, kind := range kinds() {
+		t.Run(kind.name, func(t *testing.T) { commandSigns(t, kind) })
+	}
+}
+
+func commandSigns(t *testing.T, kind kind) {
 	w := newWorld(t)
-	w.cosign("generate-key-pair")
+	kind.pair(w)
 	sign := []string{"sign", "--key", "cosign.key", "--tlog-upload=false", "-y"}
 
 	classic := w.artifact("classic")
@@ -68,19 +76,35 @@ func TestWhatTheCommandSignsIsVouchedFor(t *testing.T) {
 		{"older.json", []string{"--bundle", "older.json"}},
 		{"bundle.sig", []string{"--output-signature", "bundle.sig"}},
 	} {
-		w.cosign(append(append([]string{"sign-blob", "--key", "cosign.key", "--tlog-upload=false", "-y"}, tt.args...), "bundle.tar.gz")...)
+		args := append(append([]string{"sign-blob", "--key", "cosign.key", "--tlog-upload=false", "-y"}, tt.args...), "bundle.tar.gz")
+		if kind.noBlobs {
+			w.refuses(args...)
+			continue
+		}
+		w.cosign(args...)
 		read, err := signature.ParseFile(w.read(tt.file))
 		if err != nil {
 			t.Errorf("ParseFile(%s) = %v, want no error", tt.file, err)
 			continue
 		}
 		w.accepts(tt.file, blob, read)
+		if tt.file == "bundle.sig" && kind.digest != "" {
+			w.refuses("verify-blob", "--insecure-ignore-tlog", "--key", "cosign.pub", "--signature", "bundle.sig", "bundle.tar.gz")
+		}
 	}
 }
 
+// TestTheCommandAcceptsWhatWeSign: with each kind of key that portcullis policy sign
+// takes, and in each form.
 func TestTheCommandAcceptsWhatWeSign(t *testing.T) {
+	for _, kind := range kinds() {
+		t.Run(kind.name, func(t *testing.T) { commandAccepts(t, kind) })
+	}
+}
+
+func commandAccepts(t *testing.T, kind kind) {
 	w := newWorld(t)
-	w.cosign("generate-key-pair")
+	kind.pair(w)
 	s, err := signature.LoadSigner(w.read("cosign.key"), []byte(passphrase))
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +121,7 @@ func TestTheCommandAcceptsWhatWeSign(t *testing.T) {
 		return append(append([]string{"verify", "--key", key, "--insecure-ignore-tlog"}, more...), ref.String())
 	}
 	for format, more := range map[signature.Format][]string{
-		signature.FormatClassic: nil, signature.FormatBundle: {"--new-bundle-format", "--trusted-root", "root.json"},
+		signature.FormatClassic: kind.verify(), signature.FormatBundle: append(kind.verify(), "--new-bundle-format", "--trusted-root", "root.json"),
 	} {
 		a := w.artifact("ours, " + string(format))
 		ref := w.push(a)
@@ -117,6 +141,10 @@ func TestTheCommandAcceptsWhatWeSign(t *testing.T) {
 		{"--signature", "bundle.sig"},
 	} {
 		how = append([]string{"verify-blob", "--insecure-ignore-tlog", "--key"}, append([]string{"cosign.pub"}, how...)...)
+		if kind.digest != "" {
+			w.refuses(append(how, "bundle.tar.gz")...) // as it does those of its own
+			continue
+		}
 		w.cosign(append(how, "bundle.tar.gz")...)
 		w.refuses(append(slices.Clone(how), "other.tar.gz")...)
 		how[3] = "other.pub"

@@ -183,6 +183,13 @@ change them decides whose policy counts. */}}
 {{- if and (not $signers) (not $p.allowUnsigned) -}}
 {{- fail "policy.keys and policy.identities are empty, so that nobody may sign policy, and a plugin that trusts nobody does not start and unmounts nothing; hint: give the security team's key with --set-file policy.keys[0]=cosign.pub" -}}
 {{- end -}}
+{{- if not $signers -}}
+{{- range $name, $value := dict "breakGlassKeys" $p.breakGlassKeys "minSerial" $p.minSerial "floor.enabled" $p.floor.enabled "fallback.configMap.name" $p.fallback.configMap.name -}}
+{{- if $value -}}
+{{- fail (printf "policy.%s is given, and policy.keys and policy.identities are empty: of a bundle that nobody signed it would hold nothing; hint: name who signs, or leave it out" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if not (include "portcullis.policy.anyPulled" .) -}}
 {{- range $name, $value := dict "secretName" $p.registry.secretName "caConfigMap" $p.registry.caConfigMap "signatureRepository" $p.registry.signatureRepository "plainHTTP" $p.registry.plainHTTP -}}
 {{- if $value -}}

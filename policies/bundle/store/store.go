@@ -36,8 +36,11 @@ type Mark struct {
 type Emergency struct {
 	Mark
 
-	End  time.Time `json:"end,omitzero"`
-	Over bool      `json:"over,omitempty"` // it ended before that
+	End time.Time `json:"end,omitzero"`
+	// Left is how long it may be in force yet, whatever the clock says. It is written
+	// before it is used up.
+	Left time.Duration `json:"left,omitempty"`
+	Over bool          `json:"over,omitempty"` // it ended before that
 }
 
 // State is what judges the next bundle. The zero State knows nothing.
@@ -92,7 +95,7 @@ func (s *Store) State() (State, error) {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&state); err != nil || state.Floor.Serial < 0 || state.Emergency.Serial < 0 {
+	if err := decoder.Decode(&state); err != nil || state.Floor.Serial < 0 || state.Emergency.Serial < 0 || state.Emergency.Left < 0 {
 		return State{}, fmt.Errorf("read policy state: %w", ErrDamaged)
 	}
 	return state, nil

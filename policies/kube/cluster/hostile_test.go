@@ -133,6 +133,43 @@ func TestListsThatAreNone(t *testing.T) {
 	}
 }
 
+// A list of which the API server has forgotten the rest is read once more, and each
+// pod is told once; one that was made anew under the same name is another.
+func TestAListThatBecomesTooOldIsReadOnceMore(t *testing.T) {
+	second := strings.Replace(podsPath, "?", "?continue=more&", 1)
+	for name, test := range map[string]struct {
+		again, rest answer
+		want        string
+		code        int
+		asked       int
+	}{
+		"the whole list":         {page("", "b:Running", "c:Running"), answer{}, "abc", 0, 3},
+		"another one of a name":  {answer{http.StatusOK, strings.Replace(page("", "a:Running", "c:Running").body, `"name":"a"`, `"name":"a","uid":"other"`, 1)}, answer{}, "aac", 0, 3},
+		"page by page":           {page("rest", "a:Running", "b:Running"), page("", "c:Running"), "abc", 0, 4},
+		"too old once more":      {page("rest", "a:Running", "b:Running"), answer{http.StatusGone, canary}, "ab", http.StatusGone, 4},
+		"forbidden by then":      {answer{http.StatusForbidden, canary}, answer{}, "a", http.StatusForbidden, 3},
+		"too old from the start": {answer{http.StatusGone, canary}, answer{}, "a", http.StatusGone, 3},
+	} {
+		a := newAPI(t, map[string]answer{podsPath: page("more", "a:Running"), second: {http.StatusGone, canary}, strings.Replace(second, "more", "rest", 1): test.rest})
+		got := ""
+		err := a.reader(t).Pods(t.Context(), "payments", func(p *corev1.Pod) error {
+			got += p.Name
+			a.mu.Lock()
+			a.answers[podsPath] = test.again
+			a.mu.Unlock()
+			return nil
+		})
+		refused, _ := errors.AsType[*cluster.RefusedError](err)
+		if (err == nil) != (test.code == 0) || refused != nil && refused.Code != test.code || got != test.want || len(a.asked) != test.asked {
+			t.Errorf("%s: Pods() = %q, %v, asked %q, want %q, %d, %d questions", name, got, err, a.asked, test.want, test.code, test.asked)
+		}
+	}
+	gone := newAPI(t, map[string]answer{podsPath: {http.StatusGone, canary}})
+	if err := gone.reader(t).Pods(t.Context(), "payments", func(*corev1.Pod) error { return nil }); err == nil || len(gone.asked) != 1 {
+		t.Errorf("Pods() of a first page that is gone = %v, asked %q, want an error at once", err, gone.asked)
+	}
+}
+
 // An API server that always has one more page is left, in the end, with a hint.
 func TestEndlessListsEnd(t *testing.T) {
 	a := newAPI(t, map[string]answer{podsPath: page("more", "a:Running"), strings.Replace(podsPath, "?", "?continue=more&", 1): page("more", "b:Running")})

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	spcv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
@@ -107,29 +108,59 @@ func (r *Reader) Pods(ctx context.Context, namespace string, each func(*corev1.P
 }
 
 // EveryPod is Pods with those that have ended or are being deleted.
+//
+// A list that takes minutes may become too old to be gone on with (410). It is then
+// read once more from its beginning, and each does not get again what it had.
 func (r *Reader) EveryPod(ctx context.Context, namespace string, each func(*corev1.Pod) error) error {
+	type identity struct {
+		namespace, name string
+		uid             types.UID // a pod of a StatefulSet may be another one by then
+	}
+	had := map[identity]bool{}
+	of := func(p *corev1.Pod) identity { return identity{p.Namespace, p.Name, p.UID} }
+	tooOld, err := r.everyPage(ctx, namespace, func(p *corev1.Pod) error {
+		had[of(p)] = true
+		return each(p)
+	})
+	if tooOld {
+		_, err = r.everyPage(ctx, namespace, func(p *corev1.Pod) error {
+			if had[of(p)] {
+				return nil
+			}
+			return each(p)
+		})
+	}
+	return err
+}
+
+// everyPage reads a list page by page. It reports whether the API server has
+// forgotten what the list was of, after a page of it.
+func (r *Reader) everyPage(ctx context.Context, namespace string, each func(*corev1.Pod) error) (tooOld bool, err error) {
 	asked := question{resourcePods, namespace, ""}
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	for range maxPages {
 		decoded, err := r.ask(ctx, asked, query)
+		if refused, ok := errors.AsType[*RefusedError](err); ok {
+			return refused.Code == http.StatusGone && query.Has("continue"), err
+		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		list, ok := decoded.(*corev1.PodList)
 		if !ok {
-			return asked.invalid()
+			return false, asked.invalid()
 		}
 		for i := range list.Items {
 			if err := each(&list.Items[i]); err != nil {
-				return err
+				return false, err
 			}
 		}
 		if list.Continue == "" {
-			return nil
+			return false, nil
 		}
 		query.Set("continue", list.Continue)
 	}
-	return fmt.Errorf("list pods: more than %d; hint: name one namespace", maxPages*pageSize)
+	return false, fmt.Errorf("list pods: more than %d; hint: name one namespace", maxPages*pageSize)
 }
 
 // get asks for an object once and remembers the answer, whatever it is.
