@@ -133,11 +133,14 @@ func TestTheCertificateIsSeenWithoutOne(t *testing.T) {
 	w := start(t, func(c *server.Config) {
 		c.Callers, _ = server.NewCallers(file, []string{"kube-apiserver"}, c.Logger)
 	})
-	conn := w.dialFrom("127.0.1.1")
-	if conn == nil || len(conn.ConnectionState().PeerCertificates) == 0 {
+	conn, err := w.dialFrom("127.0.1.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if len(conn.(*tls.Conn).ConnectionState().PeerCertificates) == 0 {
 		t.Error("no certificate was shown, want ours")
 	}
-	conn.Close()
 }
 
 // An authority that is replaced counts without a restart; a file that holds none, or

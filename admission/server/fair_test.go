@@ -20,24 +20,21 @@ import (
 )
 
 // dialFrom connects from an address of its own, as each pod has one.
-func (w *world) dialFrom(address string) *tls.Conn {
+func (w *world) dialFrom(address string) (net.Conn, error) {
 	dialer := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}, Config: &tls.Config{InsecureSkipVerify: true}}
-	conn, err := dialer.DialContext(context.Background(), "tcp", strings.TrimPrefix(w.url, "https://"))
-	if err != nil {
-		w.t.Error(err)
-		return nil
-	}
-	return conn.(*tls.Conn)
+	return dialer.DialContext(context.Background(), "tcp", strings.TrimPrefix(w.url, "https://"))
 }
 
 // slow announces a body and never sends it, again and again, until the test ends.
 func (w *world) slow(address string, length int) {
 	ctx := w.t.Context()
-	go func() {
+	var ends sync.WaitGroup
+	w.t.Cleanup(ends.Wait)
+	ends.Go(func() {
 		for ctx.Err() == nil {
-			conn := w.dialFrom(address)
-			if conn == nil {
-				return
+			conn, err := w.dialFrom(address)
+			if err != nil {
+				return // the test is over
 			}
 			fmt.Fprintf(conn, "POST /pods HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", length)
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -45,7 +42,7 @@ func (w *world) slow(address string, length int) {
 			stop()
 			conn.Close()
 		}
-	}()
+	})
 }
 
 // reviews sends some as an API server does and wants each answered.
@@ -90,7 +87,7 @@ func TestP8AFloodWaitsForItself(t *testing.T) {
 		})
 	})
 	flood := &http.Client{Transport: &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
-		return w.dialFrom("127.0.1.1"), nil
+		return w.dialFrom("127.0.1.1")
 	}}}
 	ctx, stop := context.WithCancel(t.Context())
 	var ended sync.WaitGroup
@@ -168,7 +165,10 @@ func TestWhoGoesAwayTakesNoTurn(t *testing.T) {
 	go func() { code, _ := w.ask("/slow", bytes.NewReader(review(0))); ended <- code }()
 	<-entered
 	for range 20 {
-		conn := w.dialFrom("127.0.1.1")
+		conn, err := w.dialFrom("127.0.1.1")
+		if err != nil {
+			t.Fatal(err)
+		}
 		fmt.Fprint(conn, "POST /pods HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n")
 		time.Sleep(5 * time.Millisecond)
 		conn.Close()

@@ -124,7 +124,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeader, Protocols: spoken, TLSConfig: secured,
+		MaxHeaderBytes: maxHeader, Protocols: spoken, TLSConfig: secured, ConnState: tellIdle,
 		ErrorLog: slog.NewLogLogger(s.c.Logger.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
@@ -148,4 +148,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return errors.Join(fmt.Errorf("end reviews: %w", err), server.Close())
 	}
 	return nil
+}
+
+// tellIdle tells a listener that bounds connections which of them nobody needs now.
+func tellIdle(conn net.Conn, state http.ConnState) {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	if guest, ok := conn.(interface{ SetIdle(idle bool) }); ok {
+		guest.SetIdle(state == http.StateIdle)
+	}
 }
