@@ -199,7 +199,7 @@ func (a answer) annotations() map[string]string {
 }
 
 func cause(id, field, message, remedy string) metav1.StatusCause {
-	return metav1.StatusCause{Type: metav1.CauseType(printable(id)), Field: printable(field), Message: line(message, remedy, "")}
+	return metav1.StatusCause{Type: metav1.CauseType(printable(id)), Field: shortened(printable(field), maxMessageBytes), Message: line(message, remedy, "")}
 }
 
 // joined names decisions in a line.

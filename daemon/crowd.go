@@ -10,9 +10,13 @@ import (
 // and each connection costs 20 KiB of the memory that volumes live in.
 const MaxGuests = 64
 
+// crowdPart of the room is what one address may have: it then makes room of its own.
+const crowdPart = 4
+
 // crowd is a listener that holds so many connections and no more. Another one is
 // let in all the same, so that whoever fills the room keeps no probe of kubelet
-// out: the oldest of the address that has the most goes.
+// out: the oldest of the address that has the most goes. Where none has much, and so
+// many of them fill the room, first goes what is idle: whoever needs it dials again.
 type crowd struct {
 	net.Listener
 	most int
@@ -29,6 +33,15 @@ type guest struct {
 	net.Conn
 	from  string
 	crowd *crowd
+	idle  bool // guarded by the mutex of crowd
+}
+
+// SetIdle is for servers that know of a connection that its request was answered and
+// no other has begun.
+func (g *guest) SetIdle(idle bool) {
+	g.crowd.mu.Lock()
+	defer g.crowd.mu.Unlock()
+	g.idle = idle
 }
 
 // Accept returns the next connection.
@@ -60,18 +73,30 @@ func (c *crowd) admit(g *guest) *guest {
 	if len(c.guests) <= c.most {
 		return nil
 	}
+	out := c.leaver()
+	c.remove(out)
+	return out
+}
+
+// leaver is called with the lock held.
+func (c *crowd) leaver() *guest {
 	counts := map[string]int{}
 	for _, in := range c.guests {
 		counts[in.from]++
 	}
-	out := c.guests[0]
+	most, idle := c.guests[0], (*guest)(nil)
 	for _, in := range c.guests {
-		if counts[in.from] > counts[out.from] {
-			out = in
+		if counts[in.from] > counts[most.from] {
+			most = in
+		}
+		if in.idle && (idle == nil || counts[in.from] > counts[idle.from]) {
+			idle = in
 		}
 	}
-	c.remove(out)
-	return out
+	if idle != nil && counts[most.from] <= c.most/crowdPart {
+		return idle
+	}
+	return most
 }
 
 // remove is called with the lock held.

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -32,10 +31,9 @@ const (
 
 // client makes the four requests, and knows what the API server's clock says.
 type client struct {
-	base *url.URL
-	http *http.Client
-	// ahead is how far the API server's clock is ahead of this node's.
-	ahead atomic.Int64
+	base  *url.URL
+	http  *http.Client
+	clock clock
 }
 
 func newClient(c *rest.Config) (*client, error) {
@@ -61,8 +59,11 @@ func newClient(c *rest.Config) (*client, error) {
 	return made, nil
 }
 
-// now is the time of the API server that answered last, as exact as seconds.
-func (c *client) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+// now is the time of the API servers, as exact as seconds.
+func (c *client) now() time.Time {
+	now, _ := c.clock.now(time.Now())
+	return now
+}
 
 func (c *client) secret(ctx context.Context, at types.NamespacedName) (*corev1.Secret, error) {
 	s := &corev1.Secret{}
@@ -152,8 +153,7 @@ func (c *client) set(date string, asked time.Time) {
 	if err != nil {
 		return
 	}
-	between := asked.Add(time.Since(asked) / 2)
-	c.ahead.Store(int64(then.Add(time.Second / 2).Sub(between)))
+	c.clock.told(then.Add(time.Second/2), asked.Add(time.Since(asked)/2))
 }
 
 // refusal is the error of an answer that is none.

@@ -30,7 +30,9 @@
 //
 // Whether a certificate is valid is judged by API servers. So their clock counts, as
 // the Date of their answers tells it, and not this node's: a node whose clock is days
-// ahead would otherwise sign what is not valid yet, for all replicas.
+// ahead would otherwise sign what is not valid yet, for all replicas. A clock that
+// leaps by more than an hour counts once every answer of two minutes says so: one API
+// server of several may be wrong, and what is made by its clock the others refuse.
 //
 // # Rights
 //

@@ -69,3 +69,12 @@ func (r *Replica) Problem() error {
 	_, err := parseState(r.Data, r.names)
 	return err
 }
+
+// Clock is what a replica takes the API servers' clock for.
+type Clock struct{ c clock }
+
+// Told takes the time of an answer that came at here.
+func (c *Clock) Told(now, here time.Time) { c.c.told(now, here) }
+
+// Now returns the time at here, and whether it is certain.
+func (c *Clock) Now(here time.Time) (time.Time, bool) { return c.c.now(here) }

@@ -83,8 +83,9 @@ func Names(service, namespace string) []string {
 }
 
 var (
-	errNotYet  = errors.New("the serving certificate was not read yet; hint: wait, and see the log if it takes more than seconds")
-	errNothing = errors.New("there is no serving certificate")
+	errNotYet    = errors.New("the serving certificate was not read yet; hint: wait, and see the log if it takes more than seconds")
+	errUncertain = errors.New("the clocks of this node and of the API server are more than an hour apart, and which one is right shows in two minutes; hint: set the clock")
+	errNothing   = errors.New("there is no serving certificate")
 )
 
 // GetCertificate is of tls.Config.
@@ -174,8 +175,12 @@ func (r *Rotator) pass(ctx context.Context) (changed, soon bool, err error) {
 	if err != nil {
 		return false, false, errors.Join(err, untold)
 	}
-	r.compareClocks()
-	l := look{now: r.client.now(), names: r.names, lives: r.c.Lifetimes, live: common(ours)}
+	now, certain := r.client.clock.now(time.Now())
+	if !certain && r.memory == nil {
+		return false, false, errUncertain
+	}
+	r.compareClocks(now)
+	l := look{now: now, names: r.names, lives: r.c.Lifetimes, live: common(ours)}
 	s, done, err := r.step(l, secret, union(ours))
 	if err != nil {
 		return false, false, err
@@ -307,8 +312,8 @@ func (r *Rotator) adopt(l look, ours []hook) (soon bool) {
 }
 
 // compareClocks tells once when this node's clock is not the API server's.
-func (r *Rotator) compareClocks() {
-	ahead := time.Duration(r.client.ahead.Load())
+func (r *Rotator) compareClocks(now time.Time) {
+	ahead := time.Until(now)
 	skewed := ahead.Abs() > clockTolerance
 	if skewed && !r.skewed {
 		r.c.Logger.Warn("the clock of this node is not that of the API server, which counts for certificates", slog.Duration(keyBehind, ahead))

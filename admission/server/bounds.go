@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -19,32 +20,41 @@ const (
 const (
 	textBusy  = "portcullis-webhook has too many reviews at once; hint: try again"
 	textLarge = "the review is larger than portcullis-webhook reads; hint: make the object smaller than 1 MiB"
+	textHeavy = "the review has longer lists than portcullis-webhook reads; hint: make the object smaller"
 	textPanic = "portcullis-webhook could not review this; hint: see its log"
 	textCut   = "the review did not arrive whole"
+	textForm  = "portcullis-webhook takes reviews as application/json; hint: call it by a ValidatingWebhookConfiguration"
 )
 
-// bounded gives a review its turn and its body, or says why not.
+// bounded gives a review its turn and its body, or says why not. What it refuses
+// leaves no line in the log: whoever reaches the port could fill the node's disk.
 func (s *Server) bounded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > MaxBody {
+		switch {
+		case r.Header.Get("Content-Type") != "application/json":
+			http.Error(w, textForm, http.StatusUnsupportedMediaType)
+			return
+		case r.ContentLength > MaxBody:
 			http.Error(w, textLarge, http.StatusRequestEntityTooLarge)
 			return
 		}
-		if !s.enter(r) {
+		conn := http.NewResponseController(w)
+		mine := &turn{from: addressOf(r.RemoteAddr), bytes: r.ContentLength, cut: func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }}
+		if mine.bytes < 0 { // not announced
+			mine.bytes = MaxBody
+		}
+		if !s.turns.enter(r.Context(), mine, s.c.Patience) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, textBusy, http.StatusServiceUnavailable)
 			return
 		}
-		defer func() { <-s.slots }()
+		defer s.turns.leave(mine)
 		// After the turn has come, so that those who wait hold no memory; and as a
 		// whole, so that a reader with a bound of its own answers nothing else.
 		body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
-		switch {
-		case err != nil:
-			http.Error(w, textCut, http.StatusBadRequest)
-			return
-		case len(body) > MaxBody:
-			http.Error(w, textLarge, http.StatusRequestEntityTooLarge)
+		s.turns.read(mine)
+		if code, text := refusal(body, err); code != 0 {
+			http.Error(w, text, code)
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
@@ -52,22 +62,28 @@ func (s *Server) bounded(h http.Handler) http.Handler {
 	})
 }
 
-// enter waits for a turn for as long as the caller still has use of an answer.
-func (s *Server) enter(r *http.Request) bool {
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	default:
+// refusal says why a body is not read any further; code 0 means that it is.
+func refusal(body []byte, err error) (code int, text string) {
+	switch {
+	case err != nil:
+		return http.StatusBadRequest, textCut
+	case len(body) > MaxBody:
+		return http.StatusRequestEntityTooLarge, textLarge
+	case !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")):
+		// The decoder would try YAML, which takes a thousand times the memory.
+		return http.StatusUnsupportedMediaType, textForm
+	case weigh(body) > maxWeight:
+		return http.StatusRequestEntityTooLarge, textHeavy
 	}
-	timer := time.NewTimer(s.c.Patience)
-	defer timer.Stop()
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	case <-timer.C:
-	case <-r.Context().Done():
+	return 0, ""
+}
+
+// addressOf returns the other side without its port.
+func addressOf(remote string) string {
+	if host, _, err := net.SplitHostPort(remote); err == nil {
+		return host
 	}
-	return false
+	return remote
 }
 
 // answer has a review answered. The answer is held back until it is whole, so that

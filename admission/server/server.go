@@ -31,7 +31,12 @@ const (
 	idleTimeout     = 2 * time.Minute
 	shutdownTimeout = 5 * time.Second
 	maxHeader       = 16 << 10
-	maxStreams      = 128
+
+	// maxBytes is what reviews may hold at a time, of which most have 20 KiB.
+	maxBytes = 4 * MaxBody
+	// bodyGrace is far longer than a review takes from an API server to here. It counts
+	// only while others wait.
+	bodyGrace = 100 * time.Millisecond
 )
 
 // Config of a Server. Every field is required but where it says otherwise.
@@ -39,6 +44,7 @@ type Config struct {
 	Hooks          map[string]admission.Handler // by path
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	Logger         *slog.Logger
+	Callers        *Callers      // whose connections are taken; absent: everybody's
 	InFlight       int           // reviews at a time; absent: 32
 	Patience       time.Duration // that a review waits for its turn; absent: a second
 	Drain          time.Duration // between the end of Serve's context and of serving; absent: ten seconds
@@ -48,7 +54,7 @@ type Config struct {
 type Server struct {
 	c        Config
 	handler  http.Handler
-	slots    chan struct{}
+	turns    *turns
 	stopping atomic.Bool
 }
 
@@ -73,7 +79,7 @@ func New(c Config) (*Server, error) {
 	if c.InFlight <= 0 {
 		c.InFlight = defaultInFlight
 	}
-	s := &Server{c: c, slots: make(chan struct{}, c.InFlight)}
+	s := &Server{c: c, turns: &turns{most: c.InFlight, bytes: maxBytes, grace: bodyGrace}}
 	mux := http.NewServeMux()
 	for _, path := range slices.Sorted(maps.Keys(c.Hooks)) {
 		if c.Hooks[path] == nil {
@@ -106,12 +112,20 @@ func (s *Server) Stopping() error {
 // Serve answers on a listener, which it closes. When ctx ends it goes on for the time
 // of Drain, then takes nothing new and ends with the last answer.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	// API servers call webhooks by HTTP/1.1, so that connections spread over replicas
+	// (kubernetes#75791). It is all that is spoken here: a connection is a review at
+	// a time, and the bound on connections one on reviews that wait.
+	spoken := new(http.Protocols)
+	spoken.SetHTTP1(true)
+	secured := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.c.GetCertificate}
+	if s.c.Callers != nil {
+		secured.ClientAuth, secured.VerifyConnection = tls.RequireAnyClientCert, s.c.Callers.verify
+	}
 	server := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeader, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.c.GetCertificate},
-		ErrorLog:  slog.NewLogLogger(s.c.Logger.Handler(), slog.LevelDebug),
+		MaxHeaderBytes: maxHeader, Protocols: spoken, TLSConfig: secured, ConnState: tellIdle,
+		ErrorLog: slog.NewLogLogger(s.c.Logger.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.ServeTLS(l, "", "") }()
@@ -134,4 +148,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return errors.Join(fmt.Errorf("end reviews: %w", err), server.Close())
 	}
 	return nil
+}
+
+// tellIdle tells a listener that bounds connections which of them nobody needs now.
+func tellIdle(conn net.Conn, state http.ConnState) {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	if guest, ok := conn.(interface{ SetIdle(idle bool) }); ok {
+		guest.SetIdle(state == http.StateIdle)
+	}
 }

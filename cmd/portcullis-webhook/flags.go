@@ -22,6 +22,8 @@ type options struct {
 	listen         string
 	certDir        string
 	certSecret     string
+	clientCA       string
+	clientNames    []string
 	configuration  string
 	service        string
 	namespace      string
@@ -87,6 +89,8 @@ func (o *options) add(cmd *cobra.Command) {
 	f.StringVar(&o.listen, "listen", ":9443", "address at which API servers call, by TLS 1.3")
 	f.StringVar(&o.certDir, "cert-dir", "", "directory with tls.crt and tls.key, read again when they change: cert-manager's, which also writes the caBundle")
 	f.StringVar(&o.certSecret, "cert-secret", "", "Secret of --namespace for a certificate of its own, which it rotates; it must be there, and may be empty")
+	f.StringVar(&o.clientCA, "client-ca", "", "file of certificate authorities: only callers with a client certificate of one of them and of --client-names are answered, as API servers are by --admission-control-config-file; empty: everybody who reaches --listen")
+	f.StringSliceVar(&o.clientNames, "client-names", nil, "comma separated common names of client certificates; needed with --client-ca, whose authority may also sign for users and nodes")
 	f.StringVar(&o.configuration, "webhook-configuration", "portcullis", "ValidatingWebhookConfiguration whose caBundle must trust what is served; with --cert-secret it is written there")
 	f.StringVar(&o.service, "service", program, "Service by which API servers call")
 	f.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of Service and Secret (default: the environment variable POD_NAMESPACE)")
@@ -149,6 +153,8 @@ func (o *options) checkCertificate() error {
 		return daemon.Misuse("--cert-dir and --cert-secret are missing", hint)
 	case o.certDir != "" && o.certSecret != "":
 		return daemon.Misuse("--cert-dir and --cert-secret are both set", hint)
+	case (o.clientCA == "") != (len(o.clientNames) == 0):
+		return daemon.Misuse("--client-ca and --client-names need each other", "name the authority's file and the common names of the API servers' client certificates")
 	case o.certSecret != "" && len(validation.IsDNS1123Subdomain(o.certSecret)) > 0:
 		return daemon.Misuse(fmt.Sprintf("--cert-secret %q is not the name of a Secret", o.certSecret), hint)
 	case o.development.manifestDir() != "" && o.certDir == "":

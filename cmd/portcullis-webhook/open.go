@@ -111,9 +111,15 @@ func (h *hook) openHooks(context.Context) error {
 	if err != nil {
 		return err
 	}
+	var callers *server.Callers
+	if h.o.clientCA != "" {
+		if callers, err = server.NewCallers(h.o.clientCA, h.o.clientNames, h.logger); err != nil {
+			return err
+		}
+	}
 	h.server, err = server.New(server.Config{
 		Hooks:          map[string]webhook.Handler{"/pods": handlers.Pods, "/templates": handlers.Templates, "/classes": handlers.Classes},
-		GetCertificate: h.keeper.GetCertificate, Logger: h.logger, InFlight: h.o.inFlight, Drain: h.o.drain,
+		GetCertificate: h.keeper.GetCertificate, Logger: h.logger, Callers: callers, InFlight: h.o.inFlight, Drain: h.o.drain,
 	})
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
 	"math/big"
@@ -67,7 +68,7 @@ func certificate(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ts.Check(err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"portcullis-webhook.security.svc"}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "name-" + args[1]}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"portcullis-webhook.security.svc"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	ts.Check(err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
@@ -100,18 +101,28 @@ func shows(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // review sends a file as an API server does, and compares the answer: review URL
-// FILE REGEXP. With !, the answer must not match.
+// FILE REGEXP [DIR], with the client certificate of a directory. With !, the answer
+// must not match; where there is none it is "0 " and the error.
 func review(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) != 3 {
-		ts.Fatalf("usage: [!] review URL FILE REGEXP")
+	if len(args) != 3 && len(args) != 4 {
+		ts.Fatalf("usage: [!] review URL FILE REGEXP [DIR]")
 	}
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	resp, err := client.Post(args[0], "application/json", bytes.NewReader([]byte(ts.ReadFile(args[1]))))
-	ts.Check(err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	ts.Check(err)
-	answer := strconv.Itoa(resp.StatusCode) + " " + string(text)
+	config := &tls.Config{InsecureSkipVerify: true}
+	if len(args) == 4 {
+		shown, err := tls.LoadX509KeyPair(filepath.Join(ts.MkAbs(args[3]), "tls.crt"), filepath.Join(ts.MkAbs(args[3]), "tls.key"))
+		ts.Check(err)
+		config.Certificates = []tls.Certificate{shown}
+	}
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: config}}
+	answer := ""
+	if resp, err := client.Post(args[0], "application/json", bytes.NewReader([]byte(ts.ReadFile(args[1])))); err != nil {
+		answer = "0 " + err.Error()
+	} else {
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		ts.Check(err)
+		answer = strconv.Itoa(resp.StatusCode) + " " + string(text)
+	}
 	if regexp.MustCompile(args[2]).MatchString(answer) == neg {
 		ts.Fatalf("review of %s: %s, want that it matches %q: %v", args[1], answer, args[2], !neg)
 	}

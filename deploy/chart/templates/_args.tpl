@@ -47,7 +47,7 @@ twice the last counts, and the manifest would say one thing and do another. */}}
 {{- $node := concat $policy (list "nodeid" "provider-uid" "api-audiences" "selinux-context" "enable-pprof" "pprof-port") -}}
 {{- include "portcullis.checkArgs" (dict "name" "extraArgs" "given" .Values.extraArgs "set" (include "portcullis.args" . | fromYamlArray) "taken" $node) -}}
 {{- if .Values.webhook.enabled -}}
-{{- $webhook := concat $policy (list "namespace" "replica" "cert-dir" "cert-secret" "webhook-configuration" "service" "known-providers") -}}
+{{- $webhook := concat $policy (list "namespace" "replica" "cert-dir" "cert-secret" "client-ca" "client-names" "webhook-configuration" "service" "known-providers") -}}
 {{- include "portcullis.checkArgs" (dict "name" "webhook.extraArgs" "given" .Values.webhook.extraArgs "set" (include "portcullis.webhook.args" . | fromYamlArray) "taken" $webhook) -}}
 {{- end -}}
 {{- end -}}

@@ -32,8 +32,37 @@ app: portcullis-webhook
 {{- $flags = concat $flags (list (list "cert-secret" "portcullis-webhook-cert") (list "service" (include "portcullis.webhook.name" .))) -}}
 {{- end -}}
 {{- $flags = append $flags (list "webhook-configuration" "portcullis") -}}
+{{- if $w.clientCA.configMap -}}
+{{- $flags = concat $flags (list (list "client-ca" "/client-ca/ca.crt") (list "client-names" (join "," $w.clientCA.names))) -}}
+{{- end -}}
 {{- with $w.knownProviders }}{{ $flags = append $flags (list "known-providers" (join "," .)) }}{{ end -}}
 {{- include "portcullis.flags" (concat $flags (include "portcullis.policy.flags" . | fromYamlArray)) -}}
+{{- end -}}
+
+{{/* Soft limit of the Go runtime: four fifths of the memory limit. The rest is for
+reviews that come in between two of its collections. */}}
+{{- define "portcullis.webhook.goMemory" -}}
+{{- with dig "limits" "memory" "" (.Values.webhook.resources | default dict) -}}
+{{- div (mul 4 (include "portcullis.bytes" (dict "name" "webhook.resources.limits.memory" "value" .) | int64)) 5 -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+A manifest of the account: dict "file" "root". Where cert-manager makes the
+certificate, the account writes neither Secret nor configuration: whoever has the
+right to patch that can have API servers send them what they like.
+*/}}
+{{- define "portcullis.webhook.file" -}}
+{{- $object := include "portcullis.file" . | fromYaml -}}
+{{- if and .root.Values.webhook.certManager.enabled $object.rules -}}
+{{- $rules := list -}}
+{{- range $object.rules -}}
+{{- if has "validatingwebhookconfigurations" .resources }}{{ $_ := set . "verbs" (list "get") }}{{ end -}}
+{{- if not (has "secrets" .resources) }}{{ $rules = append $rules . }}{{ end -}}
+{{- end -}}
+{{- $_ := set $object "rules" $rules -}}
+{{- end -}}
+{{- toYaml $object -}}
 {{- end -}}
 
 {{/* Refuses values of the webhook that cannot work. */}}
@@ -51,6 +80,9 @@ app: portcullis-webhook
 {{- if lt $size (add $retention (div $retention 10) $epoch 67108864) -}}
 {{- fail (printf "webhook.persistence.size %v does not hold webhook.audit.retentionBytes %v with what is kept beside it; hint: make the volume twice as large as the log" $w.persistence.size $w.audit.retentionBytes) -}}
 {{- end -}}
+{{- end -}}
+{{- if ne (empty $w.clientCA.configMap) (empty $w.clientCA.names) -}}
+{{- fail "webhook.clientCA needs both configMap and names; hint: name the common names of the API servers' client certificates: the authority of a cluster signs for its users and nodes too" -}}
 {{- end -}}
 {{- if and $w.certManager.issuerRef (not $w.certManager.issuerRef.name) -}}
 {{- fail "webhook.certManager.issuerRef has no name; hint: name the Issuer, or leave issuerRef empty for a self-signed one" -}}

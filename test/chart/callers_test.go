@@ -1,0 +1,116 @@
+package chart_test
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+)
+
+// With an authority of callers the webhook is told its file, which is mounted, and
+// the names; and one without the other is refused.
+func TestWebhookIsToldWhoMayCall(t *testing.T) {
+	r := install(t, newest(), "webhook: {enabled: true, clientCA: {configMap: callers, names: [kube-apiserver, second]}}")
+	spec := r.statefulSet(t).Spec.Template.Spec
+	c := spec.Containers[0]
+	for _, want := range []string{"--client-ca=/client-ca/ca.crt", "--client-names=kube-apiserver,second"} {
+		if !slices.Contains(c.Args, want) {
+			t.Errorf("flags %q, want %s", c.Args, want)
+		}
+	}
+	m := slices.IndexFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == "/client-ca" && m.ReadOnly })
+	v := slices.IndexFunc(spec.Volumes, func(v corev1.Volume) bool { return v.ConfigMap != nil && v.ConfigMap.Name == "callers" })
+	if m < 0 || v < 0 || c.VolumeMounts[m].Name != spec.Volumes[v].Name || spec.Volumes[v].ConfigMap.Optional != nil {
+		t.Errorf("mounts %+v of %+v, want the ConfigMap: without it there is no webhook, and not one that answers everybody", c.VolumeMounts, spec.Volumes)
+	}
+	if args := install(t, newest(), "webhook: {enabled: true}").statefulSet(t).Spec.Template.Spec.Containers[0].Args; strings.Contains(strings.Join(args, " "), "client-") {
+		t.Errorf("flags %q, want none about callers", args)
+	}
+	for values, want := range map[string]string{
+		"webhook: {enabled: true, clientCA: {configMap: callers}}":                   "webhook.clientCA needs both",
+		"webhook: {enabled: true, clientCA: {names: [a]}}":                           "webhook.clientCA needs both",
+		"webhook: {enabled: true, clientCA: {configMap: callers, names: ['a,b']}}":   "names",
+		"webhook: {enabled: true, clientCA: {configMap: callers, names: ['']}}":      "names",
+		"webhook: {enabled: true, clientCA: {configMap: 'a b', names: [a]}}":         "configMap",
+		"webhook: {enabled: true, extraArgs: ['--client-ca=/x']}":                    "--client-ca",
+		"webhook: {enabled: true, extraArgs: ['--client-names=kube-apiserver']}":     "--client-names",
+		"webhook: {enabled: true, clientCA: {configMap: callers, names: [a], x: 1}}": "clientCA",
+	} {
+		if got := refusal(t, valuesOf(t, "clusterName: test\n"+values)); !strings.Contains(got, want) {
+			t.Errorf("%s: refusal %q, want %q", values, got, want)
+		}
+	}
+}
+
+// The notes say who can call while nothing keeps anybody away.
+func TestNotesSayWhoCanCall(t *testing.T) {
+	const text = "Every pod of the cluster can send reviews"
+	for values, want := range map[string]bool{
+		"":                         false,
+		"webhook: {enabled: true}": true,
+		"webhook: {enabled: true}\nnetworkPolicy: {enabled: true}":                                                 true,
+		"webhook: {enabled: true}\nnetworkPolicy: {webhookFrom: [{ipBlock: {cidr: 192.0.2.0/24}}]}":                true,
+		"webhook: {enabled: true}\nnetworkPolicy: {enabled: true, webhookFrom: [{ipBlock: {cidr: 192.0.2.0/24}}]}": false,
+		"webhook: {enabled: true, clientCA: {configMap: callers, names: [a]}}":                                     false,
+	} {
+		if notes := install(t, newest(), values).files.Notes(); strings.Contains(notes, text) != want {
+			t.Errorf("notes with %q, want %q: %v\n%s", values, text, want, notes)
+		}
+	}
+}
+
+// Who may patch the configuration can have API servers send them every object. Where
+// cert-manager writes caBundle the webhook has no use for that, nor for its Secret.
+func TestCertManagerTakesRightsAway(t *testing.T) {
+	verbs := func(values, resource string) (found []string) {
+		r := install(t, newest(), values)
+		rules := slices.Concat(
+			decode[rbacv1.ClusterRole](t, r.object(t, "rbac.authorization.k8s.io/v1/ClusterRole", "portcullis-webhook")).Rules,
+			decode[rbacv1.Role](t, r.object(t, "rbac.authorization.k8s.io/v1/Role", "portcullis-webhook")).Rules)
+		for _, rule := range rules {
+			if slices.Contains(rule.Resources, resource) {
+				found = append(found, rule.Verbs...)
+			}
+		}
+		return found
+	}
+	const own, managed = "webhook: {enabled: true}", "webhook: {enabled: true, certManager: {enabled: true}}"
+	for _, c := range []struct {
+		values, resource string
+		want             []string
+	}{
+		{own, "validatingwebhookconfigurations", []string{"get", "patch"}}, {own, "secrets", []string{"get", "update"}},
+		{managed, "validatingwebhookconfigurations", []string{"get"}}, {managed, "secrets", nil},
+		{managed, "namespaces", []string{"get", "list", "watch"}}, {managed, "configmaps", []string{"get", "update"}},
+	} {
+		if got := verbs(c.values, c.resource); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %s may be asked to %q, want %q", c.values, c.resource, got, c.want)
+		}
+	}
+}
+
+// The Go runtime gives memory back before the kernel takes it.
+func TestWebhookHasASoftLimitOfMemory(t *testing.T) {
+	for values, want := range map[string]int64{
+		"webhook: {enabled: true}":                                      512 * mebibyte * 4 / 5,
+		"webhook: {enabled: true, resources: {limits: {memory: 1Gi}}}":  1024 * mebibyte * 4 / 5,
+		"webhook: {enabled: true, resources: {limits: {memory: null}}}": 0,
+	} {
+		var got int64
+		for _, e := range install(t, newest(), values).statefulSet(t).Spec.Template.Spec.Containers[0].Env {
+			if e.Name == "GOMEMLIMIT" {
+				n, err := strconv.ParseInt(e.Value, 10, 64)
+				if err != nil {
+					t.Errorf("%s: GOMEMLIMIT=%q", values, e.Value)
+				}
+				got = n
+			}
+		}
+		if got != want {
+			t.Errorf("%s: GOMEMLIMIT %d, want %d", values, got, want)
+		}
+	}
+}
