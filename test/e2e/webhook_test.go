@@ -18,8 +18,9 @@ const (
 	webhookUser    = "65532"
 	webhookName    = "portcullis-webhook" // of the StatefulSet, the Service and the account
 	podsHook       = "pods.admission.portcullis.dev"
-	// logDir has a directory on the node for the log of each replica.
-	logDir = "/srv/portcullis-webhook"
+	// logDir has a directory on the node for the log of each replica. A node has a
+	// file system of its own at /var.
+	logDir = "/var/lib/webhook-log"
 )
 
 // withWebhook are the settings of an installation with the admission webhook: two
@@ -143,7 +144,7 @@ func (w *world) replicasAreUnprivileged() {
 		}
 	}
 	for i := range 2 {
-		if dir := filepath.Join(logDir, strconv.Itoa(i)); !volumes[dir] {
+		if dir := filepath.Join(logDir, strconv.Itoa(i)); !volumes[strings.TrimPrefix(dir, "/var")] {
 			w.Errorf("no replica has its state in %s: %v", dir, volumes)
 		}
 	}
