@@ -113,17 +113,26 @@ func (w *world) classesAreReviewed() {
 	}
 }
 
-// debugIsRefused: kubectl debug does not get a container into a pod with secrets.
+// debugIsRefused: kubectl debug does not get a container into a pod with secrets,
+// whether it asks for rights or not.
 func (w *world) debugIsRefused() {
 	p := w.started(pod(w.namespace("debugged"), "app"))
-	out, err := w.said("", "debug", "-n", p.Namespace, p.Name, "--image=busybox:1.37", "--image-pull-policy=Never", "--container=looks", "--profile=general", "--target=main", "--", "sleep", "1000")
-	if err == nil {
-		w.Errorf("kubectl debug was not refused: %s", out)
-	}
-	decision := w.told(out, podsHook, "PR-203", `debug a copy of the pod without its secrets[^;]*`)
-	r := w.reviewOf("patch", p.Namespace, p.Name)
-	if got := w.onRecord(r, "deny", "PR-203"); got != decision || r.ObjectRef.Subresource != "ephemeralcontainers" {
-		w.Errorf("kubectl prints the decision %s, and the API server's audit log has %s on pods/%s", decision, got, r.ObjectRef.Subresource)
+	for _, try := range []struct {
+		profile, remedy string
+		rules           []string
+	}{
+		{"restricted", `debug a copy of the pod without its secrets[^;]*`, []string{"PR-203"}},
+		{"general", `[^;]*"SYS_PTRACE"`, []string{"PR-203", "PR-204"}}, // the graver one first
+	} {
+		out, err := w.said("", "debug", "-n", p.Namespace, p.Name, "--image=busybox:1.37", "--image-pull-policy=Never", "--container=looks", "--profile="+try.profile, "--target=main", "--", "sleep", "1000")
+		if err == nil {
+			w.Errorf("kubectl debug --profile=%s was not refused: %s", try.profile, out)
+		}
+		decision := w.told(out, podsHook, strings.Join(try.rules, ", "), try.remedy)
+		r := w.reviewOf("patch", p.Namespace, p.Name)
+		if got := w.onRecord(r, "deny", try.rules...); got != decision || r.ObjectRef.Subresource != "ephemeralcontainers" {
+			w.Errorf("kubectl prints the decision %s, and the API server's audit log has %s on pods/%s", decision, got, r.ObjectRef.Subresource)
+		}
 	}
 	if now := w.now(p); len(now.Spec.EphemeralContainers) != 0 {
 		w.Errorf("the pod has the ephemeral containers %+v", now.Spec.EphemeralContainers)
