@@ -16,24 +16,26 @@ import (
 // class "app" (files password and user), and removes it at the end of the test.
 func (w *world) namespace(name string) string {
 	w.Helper()
-	w.ungranted(name)
-	w.kubectl("label", "namespace", name, grantedLabel+"=true")
+	// With the label from the first: whoever reads it later has seen it.
+	w.makeNamespace(name, grantedLabel+`: "true"`)
 	return name
 }
 
 // ungranted makes a namespace like that of namespace, to which nothing is
 // granted.
-func (w *world) ungranted(name string) {
+func (w *world) ungranted(name string) { w.Helper(); w.makeNamespace(name, "") }
+
+func (w *world) makeNamespace(name, labels string) {
 	w.Helper()
 	w.apply(fmt.Sprintf(`apiVersion: v1
 kind: Namespace
-metadata: {name: %[1]s}
+metadata: {name: %[1]s, labels: {%[2]s}}
 ---
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: app, namespace: %[1]s}
 ---
-%[2]s`, name, class(name, "app", "password", "user")))
+%[3]s`, name, labels, class(name, "app", "password", "user")))
 	w.Cleanup(func() { _, _ = w.run("", "kubectl", "delete", "namespace", name, "--wait=false", "--ignore-not-found") })
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -51,27 +52,34 @@ func (r request) forbidden() bool {
 // requests are those of a service account, since the cluster is there.
 func (w *world) requests(account string) []request {
 	w.Helper()
+	return w.requestsThat(func(r request) bool { return r.User.Username == "system:serviceaccount:"+account })
+}
+
+// requestsThat are those that somebody looks for, since the cluster is there.
+func (w *world) requestsThat(are func(request) bool) []request {
+	w.Helper()
 	file, err := os.Open(w.lab.AuditLog())
 	if err != nil {
 		w.Fatal(err)
 	}
 	defer file.Close()
 	var found []request
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		var r request
-		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+	for lines := bufio.NewReader(file); ; {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return found // without the line that is being written
+		}
+		if err != nil {
 			w.Fatal(err)
 		}
-		if r.User.Username == "system:serviceaccount:"+account {
+		var r request
+		if err := json.Unmarshal(line, &r); err != nil {
+			w.Fatal(err)
+		}
+		if are(r) {
 			found = append(found, r)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		w.Fatal(err)
-	}
-	return found
 }
 
 // uses reports whether a request needs this one right.
