@@ -65,8 +65,12 @@ func refusedSoon(t *testing.T, b policies.Bundle, want string) {
 	if !ok || refused.Problem != want || !strings.HasPrefix(refused.Part, oddPath+":") || refused.Remedy == "" {
 		t.Errorf("Compile() = %.300v, want %q with a place and a remedy", err, want)
 	}
+	x := policies.Examine(b, options())
+	if len(x.Problems) != 1 || !strings.Contains(x.Problems[0].Text, want) || x.Problems[0].File != oddPath || x.Problems[0].Row == 0 {
+		t.Errorf("Examine() = %.300v, want %q alone, with its place", x.Problems, want)
+	}
 	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("Compile() took %s to refuse it", took)
+		t.Errorf("refusing it took %s", took)
 	}
 }
 

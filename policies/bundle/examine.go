@@ -28,22 +28,40 @@ func (s *Source) examine(ctx context.Context, a signature.Artifact, from Origin)
 	if err != nil {
 		return nil, policies.Bundle{}, err
 	}
+	trial := trialOf(a)
+	if err := k.begin(trial); err != nil {
+		return nil, policies.Bundle{}, err
+	}
+	found, b, err := k.open(ctx, a, policies.Bundle{Signed: true, BreakGlass: emergency, Signers: signers})
+	if !errors.Is(err, errCompiling) {
+		k.end(trial)
+	}
+	if err != nil {
+		return nil, b, err
+	}
+	found.origin = from
+	return found, b, nil
+}
+
+// open reads and compiles what somebody vouches for, as says who.
+func (k *keeper) open(ctx context.Context, a signature.Artifact, as policies.Bundle) (*standing, policies.Bundle, error) {
 	b, err := ReadTarball(bytes.NewReader(a.Tarball))
 	if err != nil {
 		return nil, b, refuse(ReasonInvalid, "load policy bundle: %w", err)
 	}
-	b.Signed, b.BreakGlass, b.Signers = true, emergency, signers
+	b.Signed, b.BreakGlass, b.Signers = as.Signed, as.BreakGlass, as.Signers
 	if err := k.admissible(ctx, b); err != nil {
 		return nil, b, err
 	}
-	found := &standing{bundle: b, origin: from, since: k.clock.now()}
+	found := &standing{bundle: b, since: k.clock.now()}
 	if found.engine = k.compiled(b); found.engine != nil {
 		return found, b, nil
 	}
-	options := s.config.Compile
-	options.Clock = k.clock.now
-	if found.engine, err = policies.Compile(ctx, b, options); err != nil {
-		return nil, b, refuse(ReasonInvalid, "compile policy bundle: %w", err)
+	if found.engine, err = k.compile(ctx, trialOf(a), b); err != nil {
+		if _, ok := errors.AsType[*LoadError](err); !ok && !errors.Is(err, context.Canceled) {
+			err = refuse(ReasonInvalid, "compile policy bundle: %w", err)
+		}
+		return nil, b, err
 	}
 	return found, b, nil
 }

@@ -45,6 +45,11 @@ type Signed struct {
 	Floor Floor
 	// Raise tells the cluster of a serial that is in force. It may be nil.
 	Raise func(ctx context.Context, m store.Mark) error
+	// Compile makes an engine of a bundle; nil means policies.Compile.
+	Compile func(context.Context, policies.Bundle, policies.Options) (*policies.Engine, error)
+	// Patience is how long an attempt waits for that; 0 means 90 seconds, or 20 at a
+	// start.
+	Patience time.Duration
 	// Monotonic is the time since some moment, whatever the clock is set to; nil
 	// means that of the process.
 	Monotonic func() time.Duration
@@ -106,7 +111,8 @@ type standing struct {
 type keeper struct {
 	Signed
 
-	clock trustedClock
+	clock   trustedClock
+	options policies.Options // of the compiler
 
 	mu        sync.Mutex // never held while somebody else is asked
 	regular   *standing
@@ -116,7 +122,12 @@ type keeper struct {
 	stop      func() bool // of the timer; nil without
 
 	// Of the one attempt that runs, and of what it calls.
+	waits        time.Duration // for the compiler
+	compilations []*compilation
+
 	disk     sync.Mutex
+	trials   store.Trials    // what is being loaded, or an earlier process died over
+	trying   map[string]bool // the former
 	state    store.State
 	local    bool        // the floor of this node is known
 	wanted   *store.Kept // not in the store yet
@@ -129,7 +140,7 @@ type keeper struct {
 	raising  error      // why it does not take more
 }
 
-func newKeeper(c Signed, wall func() time.Time) (*keeper, error) {
+func newKeeper(c Signed, o policies.Options) (*keeper, error) {
 	switch {
 	case c.Fetcher == nil || c.Vouch == nil || c.Store == nil:
 		return nil, errors.New("make policy source: Fetcher, Vouch or Store is missing")
@@ -149,7 +160,16 @@ func newKeeper(c Signed, wall func() time.Time) (*keeper, error) {
 		// Whoever can damage it can remove it: both leave a node without a floor.
 		k.lost = err
 	}
-	k.clock = trustedClock{wall: wall, monotonic: c.Monotonic, mark: k.state.Time, at: c.Monotonic()}
+	if k.Compile == nil {
+		k.Compile = policies.Compile
+	}
+	if k.trials, err = c.Store.Trials(); err != nil {
+		k.trials = store.Trials{} // none, or damaged: then nobody knows
+	}
+	k.trying = map[string]bool{}
+	k.clock = trustedClock{wall: o.Clock, monotonic: c.Monotonic, mark: k.state.Time, at: c.Monotonic()}
+	k.options = o
+	k.options.Clock = k.clock.now
 	return k, nil
 }
 
