@@ -123,6 +123,7 @@ type keeper struct {
 
 	// Of the one attempt that runs, and of what it calls.
 	waits        time.Duration // for the compiler
+	lag          lag
 	compilations []*compilation
 
 	disk     sync.Mutex
@@ -137,7 +138,8 @@ type keeper struct {
 	lost     error      // why there is no state, nil at a first start
 	failing  error      // why the store does not take what it should
 	raised   store.Mark // the cluster has it
-	raising  error      // why it does not take more
+	raisedAt time.Duration
+	raising  error // why it does not take more
 }
 
 func newKeeper(c Signed, o policies.Options) (*keeper, error) {
