@@ -47,8 +47,11 @@ type Signed struct {
 	Raise func(ctx context.Context, m store.Mark) error
 	// Compile makes an engine of a bundle; nil means policies.Compile.
 	Compile func(context.Context, policies.Bundle, policies.Options) (*policies.Engine, error)
-	// Patience is how long an attempt waits for that; 0 means 90 seconds, or 20 at a
-	// start.
+	// Background calls f beside the attempt; nil: an attempt ends when the compiler
+	// does, and a bundle can hold it up for ever.
+	Background func(f func())
+	// Patience is how long an attempt waits for the compiler; 0 means 90 seconds, or
+	// 20 at a start.
 	Patience time.Duration
 	// Monotonic is the time since some moment, whatever the clock is set to; nil
 	// means that of the process.
@@ -164,6 +167,9 @@ func newKeeper(c Signed, o policies.Options) (*keeper, error) {
 	}
 	if k.Compile == nil {
 		k.Compile = policies.Compile
+	}
+	if k.Background == nil {
+		k.Background = func(f func()) { f() }
 	}
 	if k.trials, err = c.Store.Trials(); err != nil {
 		k.trials = store.Trials{} // none, or damaged: then nobody knows

@@ -94,11 +94,11 @@ func (k *keeper) compile(ctx context.Context, trial string, b policies.Bundle) (
 		c = &compilation{digest: b.Digest, breakGlass: b.BreakGlass, done: make(chan struct{})}
 		k.compilations = append(k.compilations, c)
 		detached := context.WithoutCancel(ctx)
-		go func() {
+		k.Background(func() {
 			defer close(c.done)
 			c.engine, c.err = k.Compile(detached, b, k.options)
 			k.end(trial)
-		}()
+		})
 	}
 	timer := time.NewTimer(k.waits)
 	defer timer.Stop()
