@@ -104,7 +104,7 @@ func (p *Policy) signed() (*bundle.Signed, error) {
 	if p.store, err = store.Open(store.Config{Dir: dir}); err != nil {
 		return nil, err
 	}
-	s := &bundle.Signed{Vouch: bundle.By(regular), Store: p.store, MinSerial: p.c.Flags.MinSerial, After: after}
+	s := &bundle.Signed{Vouch: bundle.By(regular), Store: p.store, MinSerial: p.c.Flags.MinSerial, After: after, Background: beside}
 	if emergency != nil {
 		s.BreakGlass = bundle.By(emergency)
 	}
@@ -116,6 +116,8 @@ func (p *Policy) signed() (*bundle.Signed, error) {
 	}
 	return s, p.addFloor(s)
 }
+
+func beside(f func()) { go f() }
 
 func after(d time.Duration, f func()) (stop func() bool) { return time.AfterFunc(d, f).Stop }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"unicode"
 )
 
 // Check is one condition of readiness. Its Err returns nil while it holds.
@@ -50,14 +51,31 @@ func readiness(checks []Check, otherwise string) (text string, ready bool) {
 		case err == nil:
 			fmt.Fprintf(&b, "[+] %s\n", c.Name)
 		case c.Warning:
-			fmt.Fprintf(&b, "[!] %s: %v\n", c.Name, err)
+			fmt.Fprintf(&b, "[!] %s: %s\n", c.Name, oneLine(err))
 		default:
 			ready = false
-			fmt.Fprintf(&b, "[-] %s: %v\n", c.Name, err)
+			fmt.Fprintf(&b, "[-] %s: %s\n", c.Name, oneLine(err))
 		}
 	}
 	if ready {
 		return b.String() + "ready\n", true
 	}
 	return b.String() + "not ready: " + otherwise + "\n", false
+}
+
+// oneLine keeps a condition to its line. The error may quote what a bundle or a
+// registry says, which could be a line that looks like another condition.
+func oneLine(err error) string {
+	const most = 4 << 10
+	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	return text
 }

@@ -37,6 +37,25 @@ func TestHealthHandler(t *testing.T) {
 	}
 }
 
+// A condition has one line, whatever its error quotes: who reads it by lines must not
+// take a piece of a bundle for another condition.
+func TestAConditionIsOneLine(t *testing.T) {
+	text := "modules: 2 errors occurred:\nodd.rego:8: bad\n\t[+] audit log\r\nready\n\x1b[2Jend; hint: mend it" + strings.Repeat("x", 10_000)
+	h := daemon.HealthHandler([]daemon.Check{
+		{Name: "policy", Err: func() error { return errors.New(text) }},
+		{Name: "policy source", Warning: true, Err: func() error { return errors.New(text) }},
+	}, "nothing is granted")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	lines := strings.Split(strings.TrimSuffix(w.Body.String(), "\n"), "\n")
+	if len(lines) != 3 || !strings.HasPrefix(lines[0], "[-] policy: modules: ") || !strings.HasPrefix(lines[1], "[!] policy source: ") || !strings.HasPrefix(lines[2], "not ready: ") {
+		t.Fatalf("GET /readyz = %d lines, want one for each condition and the answer: %.500q", len(lines), w.Body)
+	}
+	if strings.ContainsAny(lines[0], "\r\t\x1b") || len(lines[0]) > 5000 || !strings.Contains(lines[0], "; odd.rego:8: bad; ") {
+		t.Errorf("line = %.300q, want what it says without controls, and bounded", lines[0])
+	}
+}
+
 // A check that waits holds up neither /healthz nor whoever has gone away, and
 // however many ask for readiness, the check is made for one at a time.
 func TestReadinessIsAskedOneByOne(t *testing.T) {

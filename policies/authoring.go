@@ -72,6 +72,7 @@ func (x *Examination) parse(files map[string]string) bool {
 		}
 		x.Parsed[path] = m
 		x.addAt(path, checkModule(path, m))
+		all = all && checkNesting(path, m) == nil // else compiling might not end
 	}
 	return all
 }

@@ -9,6 +9,10 @@ import (
 // monitor mode may be: whatever nobody renews for a quarter of a year ends.
 const maxBundleLifetime = 90 * 24 * time.Hour
 
+// maxSerial has 18 digits, which is what the cluster's floor holds. A higher one would
+// leave nothing above it for the next bundle.
+const maxSerial = 999_999_999_999_999_999
+
 // Bundle is policy as its source delivered it, before it is compiled.
 type Bundle struct {
 	// Modules are the Rego files by their path in the bundle, tests left out.
@@ -58,6 +62,8 @@ func checkManifest(b Bundle, now time.Time) *BundleError {
 		return &BundleError{"manifest metadata.contract", fmt.Sprintf("contract is %q", m.Contract), "this engine speaks " + Contract}
 	case m.Serial < 0:
 		return &BundleError{"manifest metadata.serial", "serial is negative", "count serials upwards from 1"}
+	case m.Serial > maxSerial:
+		return &BundleError{"manifest metadata.serial", "serial has more than 18 digits", "count serials upwards from 1, or use seconds, not nanoseconds, for one"}
 	case !bundleDigestPattern.MatchString(b.Digest):
 		return &BundleError{"bundle", fmt.Sprintf("digest is %q", b.Digest), "sources set sha256:<hex>"}
 	case b.Signed && m.NotAfter.IsZero():

@@ -3,6 +3,7 @@ package policies
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -30,7 +31,13 @@ type Options struct {
 // Compile makes an engine of a bundle, or returns an error: a *BundleError where
 // the author can mend it, a FileErrors of them where the bundle knows the places. It does not check whether the bundle has expired:
 // each decision does, by the time in its Input.
-func Compile(ctx context.Context, b Bundle, o Options) (*Engine, error) {
+func Compile(ctx context.Context, b Bundle, o Options) (e *Engine, err error) {
+	// A panic of the compiler would end the process, and again at its next start.
+	defer func() {
+		if r := recover(); r != nil {
+			e, err = nil, &BundleError{"modules", fmt.Sprintf("the compiler panicked: %.200v", r), "report it, and publish the bundle without what is new in it"}
+		}
+	}()
 	now := o.now()
 	if o.Budget <= 0 {
 		o.Budget = DefaultBudget
@@ -86,7 +93,7 @@ func compileModules(b Bundle, required []string) (*ast.Compiler, error) {
 		return nil, err
 	}
 	if c.Compile(modules); c.Failed() {
-		return nil, &BundleError{"modules", c.Errors.Error(), "correct the Rego; fields of input are listed in docs/POLICIES.md"}
+		return nil, &BundleError{"modules", clipProblem(c.Errors.Error()), "correct the Rego; fields of input are listed in docs/POLICIES.md"}
 	}
 	compiled := map[string]*ast.Module{}
 	for path := range foreign {
@@ -99,6 +106,16 @@ func compileModules(b Bundle, required []string) (*ast.Compiler, error) {
 		return nil, errs[0]
 	}
 	return c, nil
+}
+
+// clipProblem keeps an error fit to be read and logged: types in it may have a size
+// that grows with a power of what was written.
+func clipProblem(text string) string {
+	const most = 4 << 10
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }
 
 // newCompiler returns a compiler whose strictness is a control: a misspelt

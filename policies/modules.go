@@ -55,6 +55,9 @@ func checkModule(path string, m *ast.Module) error {
 	if err := checkAnnotations(path, m); err != nil {
 		return err
 	}
+	if err := checkNesting(path, m); err != nil {
+		return err
+	}
 	found := false
 	for _, r := range m.Rules {
 		outlet, err := checkOutlet(path, r)

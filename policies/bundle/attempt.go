@@ -50,6 +50,9 @@ func (s *Source) fromSource(ctx context.Context, patience time.Duration) error {
 		if k.over(standing) {
 			return s.failed(standing.bundle, OriginSource, &LoadError{ReasonExpired, ErrExpired})
 		}
+		if err := k.lagging(ctx, standing); err != nil {
+			return s.failed(standing.bundle, OriginSource, err)
+		}
 		s.recovered(standing)
 		return nil
 	}

@@ -29,22 +29,40 @@ func (s *Source) examine(ctx context.Context, a signature.Artifact, from Origin)
 	if err != nil {
 		return nil, policies.Bundle{}, err
 	}
+	trial := trialOf(a)
+	if err := k.begin(trial); err != nil {
+		return nil, policies.Bundle{}, err
+	}
+	found, b, err := k.open(ctx, a, policies.Bundle{Signed: true, BreakGlass: emergency, Signers: signers})
+	if !errors.Is(err, errCompiling) {
+		k.end(trial)
+	}
+	if err != nil {
+		return nil, b, err
+	}
+	found.origin = from
+	return found, b, nil
+}
+
+// open reads and compiles what somebody vouches for, as says who.
+func (k *keeper) open(ctx context.Context, a signature.Artifact, as policies.Bundle) (*standing, policies.Bundle, error) {
 	b, err := ReadTarball(bytes.NewReader(a.Tarball))
 	if err != nil {
 		return nil, b, refuse(ReasonInvalid, "load policy bundle: %w", err)
 	}
-	b.Signed, b.BreakGlass, b.Signers = true, emergency, signers
+	b.Signed, b.BreakGlass, b.Signers = as.Signed, as.BreakGlass, as.Signers
 	if err := k.admissible(ctx, b); err != nil {
 		return nil, b, err
 	}
-	found := &standing{bundle: b, origin: from, since: k.clock.now()}
+	found := &standing{bundle: b, since: k.clock.now()}
 	if found.engine = k.compiled(b); found.engine != nil {
 		return found, b, nil
 	}
-	options := s.config.Compile
-	options.Clock = k.clock.now
-	if found.engine, err = policies.Compile(ctx, b, options); err != nil {
-		return nil, b, refuse(ReasonInvalid, "compile policy bundle: %w", err)
+	if found.engine, err = k.compile(ctx, trialOf(a), b); err != nil {
+		if _, ok := errors.AsType[*LoadError](err); !ok && !errors.Is(err, context.Canceled) {
+			err = refuse(ReasonInvalid, "compile policy bundle: %w", err)
+		}
+		return nil, b, err
 	}
 	return found, b, nil
 }
@@ -97,7 +115,7 @@ func (k *keeper) admissible(ctx context.Context, b policies.Bundle) error {
 	for _, f := range floors {
 		switch {
 		case m.Serial < f.Serial:
-			return refuse(ReasonSerial, "policy bundle has serial %d, and %d is the lowest that is accepted; hint: roll back by publishing the old content with a higher serial", m.Serial, f.Serial)
+			return refuse(ReasonSerial, "policy bundle has serial %d, and %d is the lowest that is accepted, %s; hint: roll back by publishing the old content with a higher serial", m.Serial, f.Serial, f.whose)
 		case m.Serial == f.Serial && f.Digest != "" && f.Digest != b.Digest:
 			return refuse(ReasonEquivocation, "policy bundle has serial %d, which other content (%s) had; hint: find out who signed both, then publish with a higher serial", m.Serial, f.Digest)
 		}
@@ -124,30 +142,30 @@ func (k *keeper) mayBreakGlass(b policies.Bundle, now time.Time) error {
 	}
 }
 
+// floor is one that a serial must reach.
+type floor struct {
+	store.Mark
+
+	whose string
+}
+
 // floors returns each floor that a serial must reach. Without one of its own a node
 // needs that of the cluster, if there is to be one: what it forgot may be what an
 // attacker made it forget.
-func (k *keeper) floors(ctx context.Context) ([]store.Mark, error) {
+func (k *keeper) floors(ctx context.Context) ([]floor, error) {
 	k.disk.Lock()
-	all, local := []store.Mark{{Serial: k.MinSerial}}, k.local
+	all, local := []floor{{store.Mark{Serial: k.MinSerial}, "by --policy-min-serial"}}, k.local
 	if local {
-		all = append(all, k.state.Floor)
+		all = append(all, floor{k.state.Floor, "since that was in force here"})
 	}
 	k.disk.Unlock()
 	if k.Floor == nil {
 		return all, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, floorTimeout)
-	defer cancel()
-	mark, err := k.Floor.Read(ctx)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err == nil && (k.cluster == nil || mark.Serial >= k.cluster.Serial) {
-		k.cluster = &mark
-	}
+	cluster, err := k.readFloor(ctx)
 	switch {
-	case k.cluster != nil:
-		return append(all, *k.cluster), nil
+	case cluster != nil:
+		return append(all, floor{*cluster, "by the cluster's floor"}), nil
 	case local:
 		return all, nil
 	}

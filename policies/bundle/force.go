@@ -230,7 +230,9 @@ func (s *Source) remember(ctx context.Context) {
 	k.write()
 	floor := k.state.Floor
 	k.disk.Unlock()
-	if regular == nil || k.Raise == nil || k.raised == floor && k.Monotonic()-k.raisedAt < raiseEvery {
+	// It is raised again from time to time: somebody may have taken it away, and new
+	// nodes wait for one.
+	if regular == nil || k.Raise == nil || k.raised == floor && k.Monotonic()-k.raisedAt < floorEvery {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, floorTimeout)

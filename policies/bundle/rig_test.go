@@ -88,6 +88,8 @@ type rig struct {
 	minSerial int64
 	step      func(string) error
 	after     func(time.Duration, func()) (stop func() bool)
+	compile   func(context.Context, policies.Bundle, policies.Options) (*policies.Engine, error)
+	patience  time.Duration
 	mu        sync.Mutex
 	offset    time.Duration // of the clock
 	passed    time.Duration
@@ -134,6 +136,7 @@ func (r *rig) startIn(ctx context.Context) error {
 		Signed: &bundle.Signed{
 			Fetcher: fetcher, Vouch: bundle.By(signaturetest.Trust(r.t, 1, r.signer)), BreakGlass: bundle.By(signaturetest.Trust(r.t, 1, r.emergency)),
 			Store: r.store, Fallback: r.fallback, Floor: r.floor, Raise: r.raise, MinSerial: r.minSerial, After: r.after,
+			Compile: r.compile, Patience: r.patience, Background: func(f func()) { go f() },
 			Monotonic: func() time.Duration { r.mu.Lock(); defer r.mu.Unlock(); return r.passed - begin },
 		},
 	})

@@ -45,6 +45,14 @@ type Signed struct {
 	Floor Floor
 	// Raise tells the cluster of a serial that is in force. It may be nil.
 	Raise func(ctx context.Context, m store.Mark) error
+	// Compile makes an engine of a bundle; nil means policies.Compile.
+	Compile func(context.Context, policies.Bundle, policies.Options) (*policies.Engine, error)
+	// Background calls f beside the attempt; nil: an attempt ends when the compiler
+	// does, and a bundle can hold it up for ever.
+	Background func(f func())
+	// Patience is how long an attempt waits for the compiler; 0 means 90 seconds, or
+	// 20 at a start.
+	Patience time.Duration
 	// Monotonic is the time since some moment, whatever the clock is set to; nil
 	// means that of the process.
 	Monotonic func() time.Duration
@@ -81,9 +89,6 @@ const (
 	longestLifetime = 90 * 24 * time.Hour
 	// keepTimeEvery is how old the time in the store may be.
 	keepTimeEvery = time.Hour
-	// raiseEvery is how often the cluster is told of the serial in force again:
-	// somebody may have removed the ConfigMap, or written a lower one.
-	raiseEvery = 5 * time.Minute
 	// floorTimeout bounds one question to the cluster.
 	floorTimeout = 5 * time.Second
 )
@@ -113,7 +118,8 @@ type standing struct {
 type keeper struct {
 	Signed
 
-	clock trustedClock
+	clock   trustedClock
+	options policies.Options // of the compiler
 
 	mu        sync.Mutex // never held while somebody else is asked
 	regular   *standing
@@ -123,7 +129,13 @@ type keeper struct {
 	stop      func() bool // of the timer; nil without
 
 	// Of the one attempt that runs, and of what it calls.
+	waits        time.Duration // for the compiler
+	lag          lag
+	compilations []*compilation
+
 	disk     sync.Mutex
+	trials   store.Trials    // what is being loaded, or an earlier process died over
+	trying   map[string]bool // the former
 	state    store.State
 	local    bool        // the floor of this node is known
 	wanted   *store.Kept // not in the store yet
@@ -137,7 +149,7 @@ type keeper struct {
 	raising  error // why it does not take more
 }
 
-func newKeeper(c Signed, wall func() time.Time) (*keeper, error) {
+func newKeeper(c Signed, o policies.Options) (*keeper, error) {
 	switch {
 	case c.Fetcher == nil || c.Vouch == nil || c.Store == nil:
 		return nil, errors.New("make policy source: Fetcher, Vouch or Store is missing")
@@ -157,7 +169,19 @@ func newKeeper(c Signed, wall func() time.Time) (*keeper, error) {
 		// Whoever can damage it can remove it: both leave a node without a floor.
 		k.lost = err
 	}
-	k.clock = trustedClock{wall: wall, monotonic: c.Monotonic, mark: k.state.Time, at: c.Monotonic()}
+	if k.Compile == nil {
+		k.Compile = policies.Compile
+	}
+	if k.Background == nil {
+		k.Background = func(f func()) { f() }
+	}
+	if k.trials, err = c.Store.Trials(); err != nil {
+		k.trials = store.Trials{} // none, or damaged: then nobody knows
+	}
+	k.trying = map[string]bool{}
+	k.clock = trustedClock{wall: o.Clock, monotonic: c.Monotonic, mark: k.state.Time, at: c.Monotonic()}
+	k.options = o
+	k.options.Clock = k.clock.now
 	return k, nil
 }
 

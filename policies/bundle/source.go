@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func NewSource(c Config) (*Source, error) {
 		return s, nil
 	}
 	var err error
-	s.keeper, err = newKeeper(*c.Signed, c.Compile.Clock)
+	s.keeper, err = newKeeper(*c.Signed, c.Compile)
 	return s, err
 }
 
@@ -116,6 +117,10 @@ func (s *Source) look(ctx context.Context, patience time.Duration) error {
 	defer s.reloading.Unlock()
 	var err error
 	if s.keeper != nil {
+		s.keeper.waits = cmp.Or(s.keeper.Patience, compilePatience)
+		if patience > 0 {
+			s.keeper.waits = cmp.Or(s.keeper.Patience, startPatience)
+		}
 		err = s.attempt(ctx, patience)
 	} else {
 		err = s.reload(ctx)

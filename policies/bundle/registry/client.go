@@ -115,6 +115,7 @@ type session struct {
 	client    *http.Client
 	repo      name.Repository
 	helper    bool // credentials were left to a program that is not run
+	guard     *guard
 }
 
 type sessionKey struct {
@@ -132,7 +133,7 @@ func (c *Client) session(ctx context.Context, ref Reference, scope string) (*ses
 	c.mu.Lock()
 	s := c.sessions[key]
 	c.mu.Unlock()
-	if s != nil {
+	if s != nil && s.guard.challenges.Load() < freshChallenges {
 		return s, nil
 	}
 	if s, err = c.connect(ctx, ref, scope, found); err != nil {
@@ -171,7 +172,7 @@ func (c *Client) connect(ctx context.Context, ref Reference, scope string, found
 		return nil, err
 	}
 	return &session{
-		transport: t, repo: repo, helper: found.helper,
+		transport: t, repo: repo, helper: found.helper, guard: g,
 		client: &http.Client{Transport: t, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
 				return problemf(ReasonMalformed, "is it a registry?", "it redirects more than %d times", maxRedirects)

@@ -19,6 +19,14 @@ const (
 	maxHeaders = 64 << 10
 )
 
+// The bounds of one session.
+const (
+	// maxChallenges is enough for tokens that end while a bundle is pulled.
+	maxChallenges = 32
+	// freshChallenges is after how many the next operation begins a new session.
+	freshChallenges = 8
+)
+
 // allowance is what is left of an operation's requests, and how long the next
 // answer may be.
 type allowance struct{ requests atomic.Int64 }
@@ -44,6 +52,9 @@ func withBody(ctx context.Context, most int64) context.Context {
 type guard struct {
 	next  http.RoundTripper
 	plain func(host string) bool // whether a host may be asked without TLS
+	// challenges are the answers that wanted other credentials. go-containerregistry
+	// keeps each scope that one names, and asks for all of them each time.
+	challenges atomic.Int64
 }
 
 // RoundTrip sends one request.
@@ -57,6 +68,9 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := g.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
+	}
+	if res.StatusCode == http.StatusUnauthorized && g.challenges.Add(1) > maxChallenges {
+		res.Header.Del("WWW-Authenticate") // then it is an answer like any other
 	}
 	most, ok := req.Context().Value(bodyKey{}).(int64)
 	if !ok {

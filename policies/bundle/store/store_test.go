@@ -153,3 +153,45 @@ func TestBounds(t *testing.T) {
 		}
 	}
 }
+
+// TestTrials: what is being loaded is on the disk before, and off it after.
+func TestTrials(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	if _, err := s.Trials(); !store.Absent(err) {
+		t.Errorf("Trials() of a new directory = %v, want that they are absent", err)
+	}
+	want := store.Trials{"sha256:a": 1, "sha256:b": 3}
+	if err := s.KeepTrials(want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := open(t, dir, nil).Trials(); err != nil || cmp.Diff(want, got) != "" {
+		t.Errorf("Trials() = %v, %v, want %v", got, err, want)
+	}
+	flipped, err := os.ReadFile(filepath.Join(dir, "loading.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped[len(flipped)-3] ^= 1
+	if err := os.WriteFile(filepath.Join(dir, "loading.json"), flipped, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Trials(); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("Trials() of a damaged file = %v, want ErrDamaged", err)
+	}
+	for range 2 {
+		if err := s.KeepTrials(nil); err != nil {
+			t.Errorf("KeepTrials(nil) = %v, want nil", err)
+		}
+	}
+	if _, err := s.Trials(); !store.Absent(err) {
+		t.Errorf("Trials() after the end = %v, want that they are absent", err)
+	}
+	many := store.Trials{}
+	for i := range 17 {
+		many[string(rune('a'+i))] = 1
+	}
+	if err := s.KeepTrials(many); err == nil {
+		t.Error("KeepTrials() of 17 = nil, want an error")
+	}
+}
