@@ -12,6 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// soon is how long before the end of an authority is warned.
+const soon = 14 * 24 * time.Hour
+
 // webhookName is the ValidatingWebhookConfiguration of the chart.
 const webhookName = "portcullis"
 
