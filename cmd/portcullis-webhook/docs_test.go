@@ -97,3 +97,35 @@ func TestCommandLines(t *testing.T) {
 		}
 	}
 }
+
+// The document says of every condition of readiness whether it counts.
+func TestOperationsDocumentsEveryCondition(t *testing.T) {
+	text, err := os.ReadFile(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "conditions:portcullis-webhook:"
+	_, rest, ok := strings.Cut(string(text), "<!-- "+name+"begin -->\n| condition | counts | does not hold where |\n|---|---|---|\n")
+	table, _, ok2 := strings.Cut(rest, "<!-- "+name+"end -->")
+	if !ok || !ok2 {
+		t.Fatalf("%s has no block of conditions", operations)
+	}
+	var have, want []string
+	for line := range strings.Lines(table) {
+		if cells := strings.Split(line, " | "); len(cells) != 3 || len(cells[2]) < 10 {
+			t.Errorf("the row %q does not say when it does not hold", line)
+		} else {
+			have = append(have, cells[0]+" "+cells[1])
+		}
+	}
+	for _, c := range webhook.Conditions() {
+		counts := "yes"
+		if c.Warning {
+			counts = "warning"
+		}
+		want = append(want, "| `"+c.Name+"` "+counts)
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("conditions of /readyz (-want +have):\n%s", diff)
+	}
+}
