@@ -48,6 +48,7 @@ type question struct {
 	query  url.Values
 	review any    // to be posted; nil: something is read
 	accept string // what the answer may be; empty: JSON
+	most   int64  // bytes of the answer; 0: those of a page of a list
 }
 
 // do makes one request and decodes the answer.
@@ -86,7 +87,8 @@ func (c *client) ask(ctx context.Context, q question) ([]byte, error) {
 		return nil, unanswered(ctx, err)
 	}
 	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, maxBody+1))
+	most := cmp.Or(q.most, maxBody)
+	text, err := io.ReadAll(io.LimitReader(answer.Body, most+1))
 	if err != nil {
 		return nil, unanswered(ctx, err)
 	}
@@ -99,7 +101,7 @@ func (c *client) ask(ctx context.Context, q question) ([]byte, error) {
 		return nil, absent(text)
 	case answer.StatusCode/100 != 2:
 		return nil, fmt.Errorf("the API server answered %d (%s); hint: try kubectl get --raw %s", answer.StatusCode, http.StatusText(answer.StatusCode), q.path)
-	case len(text) > maxBody:
+	case int64(len(text)) > most:
 		return nil, errors.New("the answer of the API server is too large")
 	}
 	return text, nil

@@ -20,6 +20,7 @@ const (
 	daemonTimeout = 5 * time.Second
 	daemonsAtOnce = 16
 	metricsPort   = 8095
+	maxPage       = 4 << 20 // ours have some 20 KiB
 	ofPolicy      = "portcullis_policy_"
 )
 
@@ -82,7 +83,7 @@ func (c *client) inForce(ctx context.Context, namespace string, p daemonPod) doc
 	d := p.daemon
 	text, err := c.ask(ctx, question{
 		path:   "/api/v1/namespaces/" + url.PathEscape(namespace) + "/pods/" + url.PathEscape(d.Name) + ":" + strconv.Itoa(int(p.port)) + "/proxy/metrics",
-		accept: "text/plain",
+		accept: "text/plain", most: maxPage,
 	})
 	if err == nil {
 		err = policyOf(&d, string(text))

@@ -205,3 +205,39 @@ func TestManyDaemons(t *testing.T) {
 		t.Errorf("%d of 100 were asked, %d at a time; want all, and 16 at most", asked, most.Load())
 	}
 }
+
+// A plugin that somebody has taken over sends whoever asks elsewhere, answers without
+// end, or with what is not text: it is one that could not be asked.
+func TestDaemonsThatAreNone(t *testing.T) {
+	elsewhere := newAPI(t, nil)
+	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL+"/metrics", http.StatusTemporaryRedirect)
+		},
+		"escape sequences": says(http.StatusOK, "\x1b[2J"+calm+strings.ReplaceAll(info, "source", "\x1b[2J")),
+		"no metrics":       says(http.StatusNotFound, canary),
+		"another page":     says(http.StatusOK, `{"items":[]}`),
+		"more than a page": says(http.StatusOK, calm+info+strings.Repeat("#\n", 3<<20)),
+		"forbidden":        says(http.StatusForbidden, canary),
+	} {
+		a := newAPI(t, map[string]func(http.ResponseWriter, *http.Request){
+			podsOf:                               says(http.StatusOK, two),
+			podsOf + "/csi-a:8099/proxy/metrics": answer,
+			podsOf + "/portcullis-webhook-0:8095/proxy/metrics": says(http.StatusOK, calm+info),
+		})
+		all := gather(t, a).Daemons.Value
+		if len(all) != 2 || all[0].Err == nil || all[0].Policy != nil || all[0].Name != "csi-a" || strings.Contains(all[0].Err.Error(), canary) {
+			t.Errorf("%s: %+v, want why the plugin was not asked", name, all)
+			continue
+		}
+		if name == "forbidden" != errors.Is(all[0].Err, doctor.ErrForbidden) {
+			t.Errorf("%s: %v", name, all[0].Err)
+		}
+		if all[1].Err != nil || all[1].Policy == nil {
+			t.Errorf("%s: the webhook is %+v, want what it has in force", name, all[1])
+		}
+	}
+	if len(elsewhere.asked) > 0 {
+		t.Errorf("where a plugin sent to was asked for %v", elsewhere.asked)
+	}
+}
