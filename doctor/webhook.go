@@ -69,7 +69,7 @@ func (f *Facts) configuration() ([]admissionv1.ValidatingWebhook, []Result) {
 	}
 	i := slices.IndexFunc(asked.Value, func(w admissionv1.ValidatingWebhookConfiguration) bool { return w.Name == webhookName })
 	if i < 0 {
-		return nil, []Result{na("no ValidatingWebhookConfiguration %s is installed", webhookName)}
+		return nil, []Result{na("no ValidatingWebhookConfiguration %s is installed: only the mount decides", webhookName)}
 	}
 	return asked.Value[i].Webhooks, nil
 }
