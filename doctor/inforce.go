@@ -331,7 +331,7 @@ func judgeCandidates(f *Facts) []Result {
 		case c.Serial == 0:
 			unloaded = append(unloaded, d.String())
 		case c.Serial != d.Policy.Serial && c.Flips > 0:
-			results = append(results, warn("portcullis policy shadow there says which, and whom to call", "%s: serial %d would decide %d of %d decisions otherwise", d, c.Serial, c.Flips, c.Compared))
+			results = append(results, warn("portcullis policy shadow there says which of them this one would make, and whom to call", "%s has the candidate of serial %d; since it started, %d of %d decisions would have been others", d, c.Serial, c.Flips, c.Compared))
 		}
 		there, compared = true, compared+c.Compared
 	}

@@ -135,7 +135,7 @@ func badPolicies() []bad {
 		}, doctor.NA, "see policy.break-glass", ""},
 		{"no candidate", candidate, daemons(asTheyAre), doctor.NA, "no --policy-shadow", ""},
 		{"candidate agrees", candidate, tries(doctor.Candidate{Serial: 8, Compared: 4}), doctor.OK, "7 decisions compared", ""},
-		{"candidate flips", candidate, tries(doctor.Candidate{Serial: 8, Compared: 4, Flips: 2}), doctor.Warn, "webhook portcullis-webhook-0: serial 8 would decide 2 of 4", "policy shadow"},
+		{"candidate flips", candidate, tries(doctor.Candidate{Serial: 8, Compared: 4, Flips: 2}), doctor.Warn, "webhook portcullis-webhook-0 has the candidate of serial 8; since it started, 2 of 4 decisions", "policy shadow"},
 		{"candidate in force by now", candidate, tries(doctor.Candidate{Serial: 7, Compared: 4, Flips: 2}), doctor.OK, "compared", ""},
 		{"candidate not loaded", candidate, tries(doctor.Candidate{}), doctor.Warn, "no candidate is loaded in webhook portcullis-webhook-0", "policy shadow"},
 		{"nothing in force is known", candidate, func(f *doctor.Facts) { f.Cluster.Daemons.Err = errBroken }, doctor.NA, "see policy.drift", ""},
