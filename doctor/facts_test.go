@@ -76,7 +76,7 @@ func goodCluster() *doctor.Cluster {
 		Pods:           is([]corev1.Pod{pluginPod(), apiPod()}),
 		Policies:       is(policies()), Bindings: is(bindings()),
 		Daemons: is([]doctor.Daemon{
-			{Name: "csi-secrets-store-x", Node: "node1", Policy: inForce(7)}, {Name: "portcullis-webhook-0", Node: "node1", Webhook: true, Policy: inForce(7)},
+			{Name: "csi-secrets-store-x", Node: "node1", Policy: inForce(7)}, {Name: "portcullis-webhook-0", Node: "node1", Webhook: true, Image: "ghcr.io/portcullis-csi/portcullis-webhook:0.1.0", Policy: inForce(7)},
 		}),
 	}
 }

@@ -25,6 +25,7 @@ type Daemon struct {
 	Name      string // of its pod
 	Node      string // that the pod is on
 	Webhook   bool
+	Image     string
 	Err       error      // why it could not be asked
 	Policy    *InForce   // nil: none
 	Candidate *Candidate // nil: it is told of none

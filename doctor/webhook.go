@@ -58,7 +58,28 @@ func webhookChecks() []Check {
 		{"webhook.rules", OfCluster, "the webhooks of the ValidatingWebhookConfiguration portcullis: what they are asked about, and what becomes of a request that nobody answers", "as the chart of this version has them", "FAIL: pods with secrets go through unasked, and the mount alone decides; WARN: classes and templates do; n/a: no webhook is installed", judgeWebhookRules},
 		{"webhook.endpoints", OfCluster, "the replicas behind the Service portcullis-webhook", "each is ready, and there are two or more", "WARN: one is not ready, or there is one alone; FAIL: none is, no pod with secrets is made", judgeEndpoints},
 		{"webhook.served", OfCluster, "the certificate that each ready replica serves, against caBundle", "API servers believe it, for more than a day", "WARN: it ends within a day; FAIL: no API server believes it; n/a: the replica cannot be reached from where doctor runs", judgeServed},
+		{"webhook.build", OfCluster, "the image of each replica that runs", "a release image by version or digest", "WARN: latest or no tag; FAIL: a development build, which takes unsigned policy; n/a: none runs", judgeWebhookBuild},
 	}
+}
+
+func judgeWebhookBuild(f *Facts) []Result {
+	if f.Cluster.Daemons.Err != nil {
+		return []Result{f.unasked("pods of the webhook", f.Cluster.Daemons.Err)}
+	}
+	images := map[string]bool{}
+	for i := range f.Cluster.Daemons.Value {
+		if d := &f.Cluster.Daemons.Value[i]; d.Webhook {
+			images[d.Image] = true
+		}
+	}
+	var results []Result
+	for _, image := range sortedKeys(images) {
+		results = append(results, judgeBuild(image))
+	}
+	if results == nil {
+		return []Result{na("no replica of the webhook runs")}
+	}
+	return results
 }
 
 // configuration returns the chart's webhooks, or a result where there are none.

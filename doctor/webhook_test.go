@@ -116,7 +116,10 @@ func badWebhooks(t *testing.T) []bad {
 			}
 		})
 	}
-	const rules, endpoints, certificate = "webhook.rules", "webhook.endpoints", "webhook.served"
+	const rules, endpoints, certificate, build = "webhook.rules", "webhook.endpoints", "webhook.served", "webhook.build"
+	runs := func(image string) func(*doctor.Facts) {
+		return func(f *doctor.Facts) { f.Cluster.Daemons.Value[1].Image = image }
+	}
 	return []bad{
 		{"as installed", rules, change(func(*doctor.Cluster, *admissionv1.ValidatingWebhook) {}), doctor.OK, "as the chart has it", ""},
 		{"as installed", endpoints, change(func(*doctor.Cluster, *admissionv1.ValidatingWebhook) {}), doctor.OK, "2 replicas ready", ""},
@@ -158,6 +161,11 @@ func badWebhooks(t *testing.T) []bad {
 		{"templates leave a namespace out", rules, change(func(c *doctor.Cluster, _ *admissionv1.ValidatingWebhook) {
 			c.Webhooks.Value[0].Webhooks[1].NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
 		}), doctor.Warn, "templates.admission.portcullis.dev leaves namespaces out", "who changed it"},
+		{"a release", build, runs("registry.example:5000/portcullis-webhook:1.0"), doctor.OK, "portcullis-webhook:1.0", ""},
+		{"a digest", build, runs("registry.example:5000/portcullis-webhook@sha256:00"), doctor.OK, "@sha256:00", ""},
+		{"latest", build, runs("registry.example:5000/portcullis-webhook"), doctor.Warn, "another one tomorrow", "version or a digest"},
+		{"a development build", build, runs("ghcr.io/portcullis-csi/portcullis-webhook-insecure:0.1.0"), doctor.Fail, "development build", "release image"},
+		{"none runs", build, func(f *doctor.Facts) { f.Cluster.Daemons.Value = f.Cluster.Daemons.Value[:1] }, doctor.NA, "no replica of the webhook runs", ""},
 		{"nobody is ready", endpoints, change(func(c *doctor.Cluster, _ *admissionv1.ValidatingWebhook) { c.Endpoints.Value = nil }), doctor.Fail, "no pod with secrets is made", "readyz"},
 		{"one is not ready", endpoints, change(func(c *doctor.Cluster, _ *admissionv1.ValidatingWebhook) { c.Endpoints.Value[1].Ready = false }), doctor.Warn, "1 of 2 replicas ready, not portcullis-webhook-1", "readyz"},
 		{"one alone", endpoints, change(func(c *doctor.Cluster, _ *admissionv1.ValidatingWebhook) { c.Endpoints.Value = c.Endpoints.Value[:1] }), doctor.Warn, "one replica alone", "webhook.replicas"},

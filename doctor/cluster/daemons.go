@@ -71,7 +71,7 @@ func runs(p *corev1.Pod) (daemonPod, bool) {
 				port = one.ContainerPort
 			}
 		}
-		return daemonPod{doctor.Daemon{Name: p.Name, Node: p.Spec.NodeName, Webhook: webhook}, port}, true
+		return daemonPod{doctor.Daemon{Name: p.Name, Node: p.Spec.NodeName, Webhook: webhook, Image: c.Image}, port}, true
 	}
 	return daemonPod{}, false
 }
@@ -89,7 +89,8 @@ func (c *client) inForce(ctx context.Context, namespace string, p daemonPod) doc
 		err = policyOf(&d, string(text))
 	}
 	if err != nil {
-		return doctor.Daemon{Name: d.Name, Node: d.Node, Webhook: d.Webhook, Err: err}
+		d = p.daemon
+		d.Err = err
 	}
 	return d
 }

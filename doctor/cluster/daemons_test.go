@@ -158,10 +158,10 @@ func TestDaemonsAreAsked(t *testing.T) {
 	if found.Daemons.Err != nil || len(all) != 2 {
 		t.Fatalf("Daemons = %+v, want the two that run", found.Daemons)
 	}
-	if diff := cmp.Diff(doctor.Daemon{Name: "csi-a", Node: "node1", Policy: &doctor.InForce{Digest: digest, Serial: 7, Origin: "source"}}, all[0]); diff != "" {
+	if diff := cmp.Diff(doctor.Daemon{Name: "csi-a", Node: "node1", Image: "ghcr.io/portcullis-csi/portcullis-node:1", Policy: &doctor.InForce{Digest: digest, Serial: 7, Origin: "source"}}, all[0]); diff != "" {
 		t.Errorf("the plugin (-want +got):\n%s", diff)
 	}
-	if d := all[1]; !d.Webhook || d.Node != "node2" || d.Policy != nil || d.Err == nil || strings.Contains(d.Err.Error(), canary) {
+	if d := all[1]; !d.Webhook || d.Node != "node2" || d.Image != "registry.example/portcullis-webhook@sha256:00" || d.Policy != nil || d.Err == nil || strings.Contains(d.Err.Error(), canary) {
 		t.Errorf("the webhook is %+v, want why it was not asked", d)
 	}
 	if floor := found.Floor; floor.Err != nil || floor.Value == nil || floor.Value.Data.Serial != "7" {
