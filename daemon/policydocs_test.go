@@ -100,3 +100,29 @@ func TestMetricsOfPolicyAreServed(t *testing.T) {
 		}
 	}
 }
+
+// Each reason why a bundle is not put in force has its row, with what to do.
+func TestOperationsDocumentsEveryReason(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "OPERATIONS.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\n### Signed policy that does not come\n")
+	section, _, found := strings.Cut(rest, "\n## ")
+	if !found {
+		t.Fatal("docs/OPERATIONS.md has no section on policy that does not come")
+	}
+	rows := map[string]bool{}
+	for line := range strings.Lines(section) {
+		if cells := strings.Split(line, " | "); len(cells) == 4 {
+			for reason := range strings.SplitSeq(cells[1], ", ") {
+				rows[strings.Trim(reason, "`")] = true
+			}
+		}
+	}
+	for _, r := range bundle.Reasons() {
+		if !rows[string(r)] {
+			t.Errorf("the table has no row for the reason %s", r)
+		}
+	}
+}

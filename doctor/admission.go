@@ -12,22 +12,25 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// soon is how long before the end of an authority is warned.
+const soon = 14 * 24 * time.Hour
+
 // webhookName is the ValidatingWebhookConfiguration of the chart.
 const webhookName = "portcullis"
 
-// policyNames are the ValidatingAdmissionPolicies of the chart; true: its binding
-// always denies.
+// policyNames are the ValidatingAdmissionPolicies of the chart; true: it is always
+// there and denies. That of the floor denies where it is.
 func policyNames() map[string]bool {
 	return map[string]bool{
 		"portcullis-status-of-own-node": true, "portcullis-volumes-read-only": true, "portcullis-no-persistent-volumes": true,
-		"portcullis-privileged": false, "portcullis-ephemeral-containers": false, "portcullis-host-paths": false, "portcullis-policy-floor": false,
+		"portcullis-privileged": false, "portcullis-ephemeral-containers": false, "portcullis-host-paths": false, FloorName: false,
 	}
 }
 
 func admissionChecks() []Check {
 	return []Check{
 		{"webhook.certificate", OfCluster, "caBundle of the ValidatingWebhookConfiguration portcullis", "valid for more than two weeks", "WARN: ends soon; FAIL: over or unreadable; n/a: no webhook is installed", judgeWebhook},
-		{"admission.policies", OfCluster, "the chart's ValidatingAdmissionPolicies and the actions of their bindings", "in force as the chart has them", "WARN: one that always denies is missing or does not deny; n/a: none is installed", judgePolicies},
+		{"admission.policies", OfCluster, "the chart's ValidatingAdmissionPolicies and the actions of their bindings", "in force as the chart has them", "WARN: one that always denies is missing or does not deny, or that of the floor is there and does not; n/a: none is installed", judgePolicies},
 		{"admission.deny-preview", OfCluster, "running pods, by the rules of those policies that are at warn or off", "deny would refuse none of them", "WARN: deny would refuse the pod when it is made again", judgePreview},
 	}
 }
@@ -131,7 +134,7 @@ func judgePolicies(f *Facts) []Result {
 			results = append(results, ok("%s is off", name))
 		case len(actions) == 0:
 			results = append(results, warn("install the chart anew", "%s has no binding and does nothing", name))
-		case wanted[name] && !slices.Contains(actions, string(admissionv1.Deny)):
+		case (wanted[name] || name == FloorName) && !slices.Contains(actions, string(admissionv1.Deny)):
 			results = append(results, warn("install the chart anew", "the binding of %s does %s, not Deny", name, does))
 		default:
 			results = append(results, ok("%s: %s", name, does))

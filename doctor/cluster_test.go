@@ -458,6 +458,12 @@ func badWorkloads(t *testing.T) []bad {
 		{"policy that warns", "admission.policies", inCluster(func(c *doctor.Cluster) {
 			c.Bindings.Value[0].Spec.ValidationActions = []admissionv1.ValidationAction{admissionv1.Warn}
 		}), doctor.Warn, "does Warn, not Deny", "anew"},
+		{"floor that anybody may lower", "admission.policies", inCluster(func(c *doctor.Cluster) {
+			c.Policies.Value = append(c.Policies.Value, admissionv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "portcullis-policy-floor"}})
+			c.Bindings.Value = append(c.Bindings.Value, admissionv1.ValidatingAdmissionPolicyBinding{Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
+				PolicyName: "portcullis-policy-floor", ValidationActions: []admissionv1.ValidationAction{admissionv1.Audit},
+			}})
+		}), doctor.Warn, "the binding of portcullis-policy-floor does Audit, not Deny", "anew"},
 		{
 			name: "would be refused", check: "admission.deny-preview",
 			change: refusals("portcullis-privileged"),

@@ -126,19 +126,22 @@ func notReady(p *corev1.Pod) string {
 }
 
 func judgeImage(f *Facts) []Result {
-	return f.ofDaemonSet(func(_ *appsv1.DaemonSet, c *corev1.Container) []Result {
-		base := c.Image[strings.LastIndex(c.Image, "/")+1:]
-		name, tag, tagged := strings.Cut(base, ":")
-		switch {
-		case strings.Contains(base, "insecure"):
-			return []Result{fail("install a release image", "%s is a development build, which takes policy that nobody signed", c.Image)}
-		case strings.Contains(c.Image, "@sha256:"):
-			return []Result{ok("%s", c.Image)}
-		case !tagged || tag == "latest":
-			return []Result{warn("name a version or a digest", "the image %s of %s can be another one tomorrow", name, c.Image)}
-		}
-		return []Result{ok("%s", c.Image)}
-	})
+	return f.ofDaemonSet(func(_ *appsv1.DaemonSet, c *corev1.Container) []Result { return []Result{judgeBuild(c.Image)} })
+}
+
+// judgeBuild judges what an image's name says of it.
+func judgeBuild(image string) Result {
+	base := image[strings.LastIndex(image, "/")+1:]
+	name, tag, tagged := strings.Cut(base, ":")
+	switch {
+	case strings.Contains(base, "insecure"):
+		return fail("install a release image", "%s is a development build, which takes policy that nobody signed", image)
+	case strings.Contains(image, "@sha256:"):
+		return ok("%s", image)
+	case !tagged || tag == "latest":
+		return warn("name a version or a digest", "the image %s of %s can be another one tomorrow", name, image)
+	}
+	return ok("%s", image)
 }
 
 func judgeMemory(f *Facts) []Result {

@@ -5,8 +5,8 @@
 // of the Facts, which packages doctor/node and doctor/cluster gather. Every
 // result has the stable id of its check, and every result that is not OK names a
 // remedy. Text from outside is made printable and bounded, and no fact holds a
-// secret: neither tokens nor contents of ConfigMaps are gathered. What could not
-// be looked at is never OK.
+// secret: tokens are not gathered, and of ConfigMaps only the floor of policy. What
+// could not be looked at is never OK.
 //
 // It does not promise that a node is safe where every check is OK: it looks at
 // what can be seen from outside the plugin, at one moment. Whether the audit log

@@ -152,6 +152,15 @@ type Cluster struct {
 	Bindings       Asked[[]admissionv1.ValidatingAdmissionPolicyBinding]
 	Webhooks       Asked[[]admissionv1.ValidatingWebhookConfiguration]
 	Endpoints      Asked[[]Endpoint] // of the webhook's Service
+	// Daemons are the plugins and webhooks that run, each with its policy.
+	Daemons Asked[[]Daemon]
+	Floor   Asked[*Floor] // nil value: there is none
+}
+
+// Floor is the ConfigMap with the lowest serial of policy, and no more of it than is
+// meant to be there.
+type Floor struct {
+	Data struct{ Serial, Digest string } `json:"data"`
 }
 
 // Endpoint is a replica of the webhook.

@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"fmt"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -74,7 +75,15 @@ func goodCluster() *doctor.Cluster {
 		Statuses:       is([]doctor.PodStatus{{Namespace: "payments", Name: "api-payments-db", Pod: "api", PodUID: "uid-api"}}),
 		Pods:           is([]corev1.Pod{pluginPod(), apiPod()}),
 		Policies:       is(policies()), Bindings: is(bindings()),
+		Daemons: is([]doctor.Daemon{
+			{Name: "csi-secrets-store-x", Node: "node1", Policy: inForce(7)}, {Name: "portcullis-webhook-0", Node: "node1", Webhook: true, Image: "ghcr.io/portcullis-csi/portcullis-webhook:0.1.0", Policy: inForce(7)},
+		}),
 	}
+}
+
+// inForce is a bundle that has been in force for a day.
+func inForce(serial int64) *doctor.InForce {
+	return &doctor.InForce{Digest: fmt.Sprintf("sha256:%064d", serial), Serial: serial, Origin: "source", Age: 24 * time.Hour, NotAfter: noon.Add(30 * 24 * time.Hour)}
 }
 
 func fields(names ...string) map[string]bool {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// soon is how long before its end a bundle, or a certificate, is warned about.
-const soon = 14 * 24 * time.Hour
+// A bundle is warned about a week before its end, which leaves time for a review.
+const lastWeek = 7 * 24 * time.Hour
 
 // lowDisk is what an epoch of the log needs at least.
 const lowDisk = 256 << 20
@@ -15,7 +15,7 @@ func policyChecks() []Check {
 	return []Check{
 		{"policy.bundle", OfNode, "the bundle of --policy: readable, compiles, of this contract", "it would be put in force", "FAIL: nothing is granted after the next start, and nothing changes before; n/a: no --policy was given or found", judgeBundle},
 		{"policy.active", OfNode, "the bundle that the plugin last put in force, as its log says, against that of --policy", "they are the same", "WARN: they differ, and the plugin decides by the former; or nobody knows; FAIL: it never put one in force, nothing is granted", judgeActive},
-		{"policy.expiry", OfNode, "not_after of the bundle", "more than two weeks off", "WARN: less; FAIL: over, nothing is granted", judgeExpiry},
+		{"policy.expiry", OfNode, "not_after of the bundle", "more than a week off", "WARN: less; FAIL: over, nothing is granted", judgeExpiry},
 		{"policy.signature", OfNode, "whether the bundle that the plugin last put in force is signed, as its log says", "it is", "WARN: it is not, as only development builds allow; or nobody knows", judgeSignature},
 		{"log.state", OfNode, "the epochs of the audit log, by the admin socket", "the log can be read", "WARN: it was not read; FAIL: it answers with an error. Whether it is unaltered says portcullis audit verify", judgeLog},
 		{"log.disk", OfNode, "free space on the disk of the state directory", "256 MiB or more", "WARN: less; FAIL: none, granting stops", judgeDisk},
@@ -54,18 +54,25 @@ func judgeActive(f *Facts) []Result {
 
 func judgeExpiry(f *Facts) []Result {
 	b := f.Node.Bundle.Value
-	const hint = "publish a bundle with a later not_after"
-	switch {
-	case b == nil:
+	if b == nil {
 		return []Result{na("no bundle was read")}
-	case b.NotAfter.IsZero():
-		return []Result{warn("set not_after in its manifest", "the bundle has no end, as only unsigned ones may")}
-	case !f.Now.Before(b.NotAfter):
-		return []Result{fail(hint, "the bundle ended %s", b.NotAfter.UTC().Format(time.RFC3339))}
-	case b.NotAfter.Sub(f.Now) < soon:
-		return []Result{warn(hint, "the bundle ends %s", b.NotAfter.UTC().Format(time.RFC3339))}
 	}
-	return []Result{ok("the bundle ends %s", b.NotAfter.UTC().Format(time.RFC3339))}
+	return []Result{f.judgeEnd("the bundle", b.NotAfter)}
+}
+
+// judgeEnd judges the end of a bundle.
+func (f *Facts) judgeEnd(what string, end time.Time) Result {
+	const hint = "publish a bundle with a higher serial and a later not_after"
+	at := end.UTC().Format(time.RFC3339)
+	switch {
+	case end.IsZero():
+		return warn("set not_after in its manifest", "%s has no end, as only unsigned ones may", what)
+	case !f.Now.Before(end):
+		return fail(hint, "%s ended %s", what, at)
+	case end.Sub(f.Now) < lastWeek:
+		return warn(hint, "%s ends %s", what, at)
+	}
+	return ok("%s ends %s", what, at)
 }
 
 func judgeSignature(f *Facts) []Result {

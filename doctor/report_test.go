@@ -41,7 +41,7 @@ func TestNothingIsWrong(t *testing.T) {
 // Every check can say something bad, and then it says what to do.
 func TestEveryCheckCanFail(t *testing.T) {
 	fails := map[string]bool{}
-	for _, list := range [][]bad{badNodes(), badObjects(), badDaemonSets(), badWorkloads(t), badWebhooks(t)} {
+	for _, list := range [][]bad{badNodes(), badObjects(), badDaemonSets(), badWorkloads(t), badWebhooks(t), badPolicies()} {
 		for _, b := range list {
 			f := good()
 			b.change(f)

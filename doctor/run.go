@@ -22,7 +22,7 @@ type Check struct {
 // Checks returns all checks, in the order in which they are printed.
 func Checks() []Check {
 	var all []Check
-	for _, list := range [][]Check{kernelChecks(), kubeletChecks(), pluginChecks(), policyChecks(), objectChecks(), daemonSetChecks(), workloadChecks(), admissionChecks(), webhookChecks()} {
+	for _, list := range [][]Check{kernelChecks(), kubeletChecks(), pluginChecks(), policyChecks(), objectChecks(), daemonSetChecks(), workloadChecks(), admissionChecks(), webhookChecks(), inForceChecks()} {
 		all = append(all, list...)
 	}
 	return all

@@ -1,7 +1,11 @@
 package doctor
 
 import (
+	"bytes"
 	"crypto/x509"
+	_ "embed" // the conditions of the chart
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -19,40 +23,63 @@ const webhookSuffix = ".admission.portcullis.dev"
 // that the webhook makes itself live for days.
 const lastDay = 24 * time.Hour
 
+//go:embed conditions.json
+var conditionsOfChart []byte
+
+// driverInConditions stands for the name of the driver there.
+const driverInConditions = "DRIVER"
+
 // shipped is what the chart says of a webhook.
 type shipped struct {
-	conditions, rules []string
-	fail              bool
+	name       string
+	conditions []admissionv1.MatchCondition
+	rules      []string
+	fail       bool
 }
 
 // shippedWebhooks are those of the chart. A test compares them with its templates.
-func shippedWebhooks() map[string]shipped {
-	return map[string]shipped{
-		"pods": {
-			conditions: []string{"has-a-volume-of-the-driver", "is-new-or-brings-something-in"},
-			rules:      []string{"CREATE pods", "UPDATE pods", "UPDATE pods/ephemeralcontainers"},
-			fail:       true,
-		},
-		"templates": {
-			conditions: []string{"has-a-volume-of-the-driver", "not-made-by-another-workload", "is-new-or-has-another-template"},
-			rules: []string{
-				"CREATE cronjobs", "CREATE daemonsets", "CREATE deployments", "CREATE jobs", "CREATE replicasets", "CREATE statefulsets",
-				"UPDATE cronjobs", "UPDATE daemonsets", "UPDATE deployments", "UPDATE jobs", "UPDATE replicasets", "UPDATE statefulsets",
-			},
-		},
-		"classes": {
-			conditions: []string{"is-new-or-has-another-spec"},
-			rules:      []string{"CREATE secretproviderclasses", "UPDATE secretproviderclasses"},
-		},
+func (f *Facts) shippedWebhooks() ([]shipped, error) {
+	var conditions map[string][]admissionv1.MatchCondition
+	if err := json.Unmarshal(bytes.ReplaceAll(conditionsOfChart, []byte(driverInConditions), []byte(f.Driver)), &conditions); err != nil {
+		return nil, fmt.Errorf("read the conditions of the chart: %w", err)
 	}
+	return []shipped{
+		{"classes", conditions["classes"], []string{"CREATE secretproviderclasses.secrets-store.csi.x-k8s.io", "UPDATE secretproviderclasses.secrets-store.csi.x-k8s.io"}, false},
+		{"pods", conditions["pods"], []string{"CREATE pods", "UPDATE pods", "UPDATE pods/ephemeralcontainers"}, true},
+		{"templates", conditions["templates"], []string{
+			"CREATE cronjobs.batch", "CREATE daemonsets.apps", "CREATE deployments.apps", "CREATE jobs.batch", "CREATE replicasets.apps", "CREATE statefulsets.apps",
+			"UPDATE cronjobs.batch", "UPDATE daemonsets.apps", "UPDATE deployments.apps", "UPDATE jobs.batch", "UPDATE replicasets.apps", "UPDATE statefulsets.apps",
+		}, false},
+	}, nil
 }
 
 func webhookChecks() []Check {
 	return []Check{
-		{"webhook.rules", OfCluster, "the webhooks of the ValidatingWebhookConfiguration portcullis: what they are asked about, and what becomes of a request that nobody answers", "as the chart has them", "WARN: pods with secrets go through unasked, and the mount alone decides; n/a: no webhook is installed", judgeWebhookRules},
+		{"webhook.rules", OfCluster, "the webhooks of the ValidatingWebhookConfiguration portcullis: what they are asked about, and what becomes of a request that nobody answers", "as the chart of this version has them", "FAIL: pods with secrets go through unasked, and the mount alone decides; WARN: classes and templates do; n/a: no webhook is installed", judgeWebhookRules},
 		{"webhook.endpoints", OfCluster, "the replicas behind the Service portcullis-webhook", "each is ready, and there are two or more", "WARN: one is not ready, or there is one alone; FAIL: none is, no pod with secrets is made", judgeEndpoints},
 		{"webhook.served", OfCluster, "the certificate that each ready replica serves, against caBundle", "API servers believe it, for more than a day", "WARN: it ends within a day; FAIL: no API server believes it; n/a: the replica cannot be reached from where doctor runs", judgeServed},
+		{"webhook.build", OfCluster, "the image of each replica that runs", "a release image by version or digest", "WARN: latest or no tag; FAIL: a development build, which takes unsigned policy; n/a: none runs", judgeWebhookBuild},
 	}
+}
+
+func judgeWebhookBuild(f *Facts) []Result {
+	if f.Cluster.Daemons.Err != nil {
+		return []Result{f.unasked("pods of the webhook", f.Cluster.Daemons.Err)}
+	}
+	images := map[string]bool{}
+	for i := range f.Cluster.Daemons.Value {
+		if d := &f.Cluster.Daemons.Value[i]; d.Webhook {
+			images[d.Image] = true
+		}
+	}
+	var results []Result
+	for _, image := range sortedKeys(images) {
+		results = append(results, judgeBuild(image))
+	}
+	if results == nil {
+		return []Result{na("no replica of the webhook runs")}
+	}
+	return results
 }
 
 // configuration returns the chart's webhooks, or a result where there are none.
@@ -63,7 +90,7 @@ func (f *Facts) configuration() ([]admissionv1.ValidatingWebhook, []Result) {
 	}
 	i := slices.IndexFunc(asked.Value, func(w admissionv1.ValidatingWebhookConfiguration) bool { return w.Name == webhookName })
 	if i < 0 {
-		return nil, []Result{na("no ValidatingWebhookConfiguration %s is installed", webhookName)}
+		return nil, []Result{na("no ValidatingWebhookConfiguration %s is installed: only the mount decides", webhookName)}
 	}
 	return asked.Value[i].Webhooks, nil
 }
@@ -73,37 +100,37 @@ func judgeWebhookRules(f *Facts) []Result {
 	if none != nil {
 		return none
 	}
+	wanted, err := f.shippedWebhooks()
+	if err != nil {
+		return []Result{unknown("what the chart has", err)}
+	}
 	var results []Result
-	wanted := shippedWebhooks()
-	for _, name := range sortedKeys(wanted) {
-		i := slices.IndexFunc(webhooks, func(w admissionv1.ValidatingWebhook) bool { return w.Name == name+webhookSuffix })
+	for _, one := range wanted {
+		name, wrong := one.name+webhookSuffix, warn
+		if one.fail {
+			wrong = fail
+		}
+		i := slices.IndexFunc(webhooks, func(w admissionv1.ValidatingWebhook) bool { return w.Name == name })
 		if i < 0 {
-			results = append(results, warn("install the chart anew", "there is no webhook %s%s", name, webhookSuffix))
+			results = append(results, wrong("install the chart anew", "there is no webhook %s", name))
 			continue
 		}
-		if problem := wanted[name].differs(&webhooks[i]); problem != "" {
-			results = append(results, warn("install the chart anew, and find out who changed it", "%s %s", webhooks[i].Name, problem))
+		problem := one.differs(&webhooks[i])
+		if problem == "" {
+			problem = f.elsewhere(&webhooks[i], one.name)
+		}
+		if problem != "" {
+			results = append(results, wrong("install the chart anew, and find out who changed it", "%s %s", name, problem))
 			continue
 		}
-		results = append(results, ok("%s is as the chart has it", webhooks[i].Name))
+		results = append(results, ok("%s is as the chart has it", name))
 	}
 	return results
 }
 
 // differs says what of a webhook is not as the chart has it.
 func (s shipped) differs(w *admissionv1.ValidatingWebhook) string {
-	var conditions, rules []string
-	for _, c := range w.MatchConditions {
-		conditions = append(conditions, c.Name)
-	}
-	for _, r := range w.Rules {
-		for _, operation := range r.Operations {
-			for _, resource := range r.Resources {
-				rules = append(rules, string(operation)+" "+resource)
-			}
-		}
-	}
-	slices.Sort(rules)
+	rules := rulesOf(w)
 	switch {
 	case s.fail && (w.FailurePolicy == nil || *w.FailurePolicy != admissionv1.Fail):
 		return "has not failurePolicy Fail: while no webhook answers, pods go through"
@@ -111,10 +138,56 @@ func (s shipped) differs(w *admissionv1.ValidatingWebhook) string {
 		return "leaves namespaces out by a selector"
 	case w.ObjectSelector != nil && len(w.ObjectSelector.MatchLabels)+len(w.ObjectSelector.MatchExpressions) > 0:
 		return "leaves objects out by a selector, whose labels their authors choose"
+	case w.MatchPolicy == nil || *w.MatchPolicy != admissionv1.Equivalent:
+		return "has not matchPolicy Equivalent: what is written in another version of the API goes through"
 	case !slices.Equal(rules, s.rules):
 		return "is asked about " + strings.Join(rules, ", ")
-	case !slices.Equal(conditions, s.conditions):
-		return "has the conditions " + strings.Join(conditions, ", ")
+	case len(w.MatchConditions) != len(s.conditions):
+		return "has other conditions than the chart's: " + strings.Join(namesOfConditions(w), ", ")
+	}
+	for i, c := range w.MatchConditions {
+		if c != s.conditions[i] {
+			return "has another condition " + c.Name + ", which may leave out what it should be asked about"
+		}
+	}
+	return ""
+}
+
+func namesOfConditions(w *admissionv1.ValidatingWebhook) []string {
+	var names []string
+	for _, c := range w.MatchConditions {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// rulesOf are the operations and resources of v1 that a webhook is asked about.
+func rulesOf(w *admissionv1.ValidatingWebhook) []string {
+	var rules []string
+	for _, r := range w.Rules {
+		if !slices.Contains(r.APIVersions, "v1") || r.Scope != nil && *r.Scope == admissionv1.ClusterScope {
+			continue
+		}
+		for _, group := range r.APIGroups {
+			for _, operation := range r.Operations {
+				for _, resource := range r.Resources {
+					rules = append(rules, strings.TrimSuffix(string(operation)+" "+resource+"."+group, "."))
+				}
+			}
+		}
+	}
+	slices.Sort(rules)
+	return rules
+}
+
+// elsewhere says whom API servers ask, if that is not our Service.
+func (f *Facts) elsewhere(w *admissionv1.ValidatingWebhook, name string) string {
+	c := w.ClientConfig
+	switch s := c.Service; {
+	case c.URL != nil || s == nil:
+		return "is asked at an address of somebody's own"
+	case s.Name != WebhookService || s.Namespace != f.Cluster.Namespace || s.Path == nil || *s.Path != "/"+name:
+		return "is asked at the Service " + s.Namespace + "/" + s.Name + ", and not at the path /" + name + " of " + f.Cluster.Namespace + "/" + WebhookService
 	}
 	return ""
 }

@@ -1,14 +1,15 @@
 package doctor_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -53,38 +54,41 @@ func issue(t *testing.T, name string, life time.Duration) (leaf *x509.Certificat
 
 const served = "portcullis-webhook.kube-system.svc"
 
+// conditions are those of the chart, which a test of the chart compares with it.
+func conditions(t *testing.T) map[string][]admissionv1.MatchCondition {
+	t.Helper()
+	text, err := os.ReadFile("conditions.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string][]admissionv1.MatchCondition
+	if err := json.Unmarshal(bytes.ReplaceAll(text, []byte("DRIVER"), []byte(driver)), &all); err != nil || len(all) != 3 {
+		t.Fatalf("conditions.json has %d webhooks, %v, want three", len(all), err)
+	}
+	return all
+}
+
 // installed is a cluster with the chart's webhooks, as doctor believes them to be.
 func installed(t *testing.T) *doctor.Facts {
 	t.Helper()
 	leaf, authority := issue(t, served, 7*24*time.Hour)
 	f := good()
-	rule := func(operations []admissionv1.OperationType, resources ...string) admissionv1.RuleWithOperations {
-		return admissionv1.RuleWithOperations{Operations: operations, Rule: admissionv1.Rule{Resources: resources}}
+	rule := func(operations []admissionv1.OperationType, group string, resources ...string) admissionv1.RuleWithOperations {
+		return admissionv1.RuleWithOperations{Operations: operations, Rule: admissionv1.Rule{
+			APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: resources, Scope: new(admissionv1.NamespacedScope),
+		}}
 	}
 	both := []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}
-	conditions := func(names ...string) []admissionv1.MatchCondition {
-		var list []admissionv1.MatchCondition
-		for _, n := range names {
-			list = append(list, admissionv1.MatchCondition{Name: n})
+	one := func(name string, policy admissionv1.FailurePolicyType, rules ...admissionv1.RuleWithOperations) admissionv1.ValidatingWebhook {
+		return admissionv1.ValidatingWebhook{
+			Name: name + ".admission.portcullis.dev", FailurePolicy: new(policy), MatchPolicy: new(admissionv1.Equivalent), Rules: rules, MatchConditions: conditions(t)[name],
+			ClientConfig: admissionv1.WebhookClientConfig{CABundle: authority, Service: &admissionv1.ServiceReference{Namespace: "kube-system", Name: "portcullis-webhook", Path: new("/" + name)}},
 		}
-		return list
 	}
-	config := admissionv1.WebhookClientConfig{CABundle: authority}
 	f.Cluster.Webhooks.Value = []admissionv1.ValidatingWebhookConfiguration{{ObjectMeta: metav1.ObjectMeta{Name: "portcullis"}, Webhooks: []admissionv1.ValidatingWebhook{
-		{
-			Name: "pods.admission.portcullis.dev", ClientConfig: config, FailurePolicy: new(admissionv1.Fail),
-			Rules:           []admissionv1.RuleWithOperations{rule(both, "pods"), rule(both[1:], "pods/ephemeralcontainers")},
-			MatchConditions: conditions("has-a-volume-of-the-driver", "is-new-or-brings-something-in"),
-		},
-		{
-			Name: "templates.admission.portcullis.dev", ClientConfig: config, FailurePolicy: new(admissionv1.Ignore),
-			Rules:           []admissionv1.RuleWithOperations{rule(both, "deployments", "statefulsets", "daemonsets", "replicasets"), rule(both, "jobs", "cronjobs")},
-			MatchConditions: conditions("has-a-volume-of-the-driver", "not-made-by-another-workload", "is-new-or-has-another-template"),
-		},
-		{
-			Name: "classes.admission.portcullis.dev", ClientConfig: config, FailurePolicy: new(admissionv1.Ignore),
-			Rules: []admissionv1.RuleWithOperations{rule(both, "secretproviderclasses")}, MatchConditions: conditions("is-new-or-has-another-spec"),
-		},
+		one("pods", admissionv1.Fail, rule(both, "", "pods"), rule(both[1:], "", "pods/ephemeralcontainers")),
+		one("templates", admissionv1.Ignore, rule(both, "apps", "deployments", "statefulsets", "daemonsets", "replicasets"), rule(both, "batch", "jobs", "cronjobs")),
+		one("classes", admissionv1.Ignore, rule(both, "secrets-store.csi.x-k8s.io", "secretproviderclasses")),
 	}}}
 	f.Cluster.Endpoints.Value = []doctor.Endpoint{
 		{Name: "portcullis-webhook-0", Ready: true, Chain: []*x509.Certificate{leaf}}, {Name: "portcullis-webhook-1", Ready: true, Chain: []*x509.Certificate{leaf}},
@@ -112,25 +116,56 @@ func badWebhooks(t *testing.T) []bad {
 			}
 		})
 	}
-	const rules, endpoints, certificate = "webhook.rules", "webhook.endpoints", "webhook.served"
+	const rules, endpoints, certificate, build = "webhook.rules", "webhook.endpoints", "webhook.served", "webhook.build"
+	runs := func(image string) func(*doctor.Facts) {
+		return func(f *doctor.Facts) { f.Cluster.Daemons.Value[1].Image = image }
+	}
 	return []bad{
 		{"as installed", rules, change(func(*doctor.Cluster, *admissionv1.ValidatingWebhook) {}), doctor.OK, "as the chart has it", ""},
 		{"as installed", endpoints, change(func(*doctor.Cluster, *admissionv1.ValidatingWebhook) {}), doctor.OK, "2 replicas ready", ""},
 		{"as installed", certificate, change(func(*doctor.Cluster, *admissionv1.ValidatingWebhook) {}), doctor.OK, "is believed", ""},
-		{"fails open", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) { w.FailurePolicy = new(admissionv1.Ignore) }), doctor.Warn, "pods go through", "anew"},
+		{"fails open", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) { w.FailurePolicy = new(admissionv1.Ignore) }), doctor.Fail, "pods go through", "anew"},
 		{"exempt namespace", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) {
 			w.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
-		}), doctor.Warn, "leaves namespaces out", "anew"},
+		}), doctor.Fail, "leaves namespaces out", "anew"},
 		{"exempt object", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) {
 			w.ObjectSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: metav1.LabelSelectorOpDoesNotExist}}}
-		}), doctor.Warn, "leaves objects out", "anew"},
-		{"no ephemeral containers", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) { w.Rules = w.Rules[:1] }), doctor.Warn, "is asked about CREATE pods, UPDATE pods", "anew"},
+		}), doctor.Fail, "leaves objects out", "anew"},
+		{"no ephemeral containers", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) { w.Rules = w.Rules[:1] }), doctor.Fail, "is asked about CREATE pods, UPDATE pods", "anew"},
 		{"one more condition", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) {
 			w.MatchConditions = append(w.MatchConditions, admissionv1.MatchCondition{Name: "not-on-sundays"})
-		}), doctor.Warn, "not-on-sundays", "anew"},
+		}), doctor.Fail, "not-on-sundays", "anew"},
 		{"webhook missing", rules, change(func(c *doctor.Cluster, _ *admissionv1.ValidatingWebhook) {
 			c.Webhooks.Value[0].Webhooks = c.Webhooks.Value[0].Webhooks[1:]
-		}), doctor.Warn, "no webhook pods", "anew"},
+		}), doctor.Fail, "no webhook pods", "anew"},
+		{"condition that is never true", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) {
+			w.MatchConditions[0].Expression = "false && " + w.MatchConditions[0].Expression
+		}), doctor.Fail, "has another condition has-a-volume-of-the-driver", "who changed it"},
+		{"another version goes through", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) { w.MatchPolicy = new(admissionv1.Exact) }), doctor.Fail, "matchPolicy", "who changed it"},
+		{"another group", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) {
+			w.Rules[0].APIGroups = []string{"example.org"}
+		}), doctor.Fail, "CREATE pods.example.org", "who changed it"},
+		{"another version", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) { w.Rules[0].APIVersions = []string{"v2"} }), doctor.Fail, "is asked about UPDATE pods/ephemeralcontainers", "who changed it"},
+		{"of the cluster alone", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) {
+			w.Rules[0].Scope = new(admissionv1.ClusterScope)
+		}), doctor.Fail, "is asked about UPDATE pods/ephemeralcontainers", "who changed it"},
+		{"somebody's own address", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) {
+			w.ClientConfig.Service, w.ClientConfig.URL = nil, new("https://elsewhere.example/pods")
+		}), doctor.Fail, "address of somebody's own", "who changed it"},
+		{"somebody's own Service", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) {
+			w.ClientConfig.Service.Namespace = "attacker"
+		}), doctor.Fail, "the Service attacker/portcullis-webhook", "who changed it"},
+		{"another path", rules, change(func(_ *doctor.Cluster, w *admissionv1.ValidatingWebhook) {
+			w.ClientConfig.Service.Path = new("/templates")
+		}), doctor.Fail, "not at the path /pods", "who changed it"},
+		{"templates leave a namespace out", rules, change(func(c *doctor.Cluster, _ *admissionv1.ValidatingWebhook) {
+			c.Webhooks.Value[0].Webhooks[1].NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
+		}), doctor.Warn, "templates.admission.portcullis.dev leaves namespaces out", "who changed it"},
+		{"a release", build, runs("registry.example:5000/portcullis-webhook:1.0"), doctor.OK, "portcullis-webhook:1.0", ""},
+		{"a digest", build, runs("registry.example:5000/portcullis-webhook@sha256:00"), doctor.OK, "@sha256:00", ""},
+		{"latest", build, runs("registry.example:5000/portcullis-webhook"), doctor.Warn, "another one tomorrow", "version or a digest"},
+		{"a development build", build, runs("ghcr.io/portcullis-csi/portcullis-webhook-insecure:0.1.0"), doctor.Fail, "development build", "release image"},
+		{"none runs", build, func(f *doctor.Facts) { f.Cluster.Daemons.Value = f.Cluster.Daemons.Value[:1] }, doctor.NA, "no replica of the webhook runs", ""},
 		{"nobody is ready", endpoints, change(func(c *doctor.Cluster, _ *admissionv1.ValidatingWebhook) { c.Endpoints.Value = nil }), doctor.Fail, "no pod with secrets is made", "readyz"},
 		{"one is not ready", endpoints, change(func(c *doctor.Cluster, _ *admissionv1.ValidatingWebhook) { c.Endpoints.Value[1].Ready = false }), doctor.Warn, "1 of 2 replicas ready, not portcullis-webhook-1", "readyz"},
 		{"one alone", endpoints, change(func(c *doctor.Cluster, _ *admissionv1.ValidatingWebhook) { c.Endpoints.Value = c.Endpoints.Value[:1] }), doctor.Warn, "one replica alone", "webhook.replicas"},
@@ -152,32 +187,19 @@ func TestWebhooks(t *testing.T) {
 	}
 }
 
-// What doctor takes for the chart's is in the chart.
-func TestWebhooksAreThoseOfTheChart(t *testing.T) {
-	var text strings.Builder
-	for _, name := range []string{"_webhook.tpl", "webhook-configuration.yaml"} {
-		part, err := os.ReadFile("../deploy/chart/templates/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text.Write(part)
+// Resources that doctor expects to be asked about are in the chart; a test of the
+// chart compares the conditions.
+func TestRulesAreThoseOfTheChart(t *testing.T) {
+	text, err := os.ReadFile("../deploy/chart/templates/webhook-configuration.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	chart := text.String()
-	conditions := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^- name: ([a-z-]+)$`).FindAllStringSubmatch(chart, -1) {
-		conditions[m[1]] = true
-	}
-	f := installed(t)
-	seen := map[string]bool{}
-	for _, w := range f.Cluster.Webhooks.Value[0].Webhooks {
-		for _, c := range w.MatchConditions {
-			seen[c.Name] = true
-			if !conditions[c.Name] {
-				t.Errorf("the chart has no condition %s", c.Name)
-			}
-		}
+	chart := string(text)
+	n := 0
+	for _, w := range installed(t).Cluster.Webhooks.Value[0].Webhooks {
 		for _, r := range w.Rules {
-			if list := "resources: [" + strings.Join(r.Resources, ", ") + "]"; !strings.Contains(chart, list) {
+			n++
+			if list := "resources: [" + strings.Join(r.Resources, ", ") + "], scope: Namespaced}"; !strings.Contains(chart, list) {
 				t.Errorf("the chart has no rule with %s", list)
 			}
 		}
@@ -185,9 +207,7 @@ func TestWebhooksAreThoseOfTheChart(t *testing.T) {
 			t.Errorf("the chart has no webhook %s", name)
 		}
 	}
-	for name := range conditions {
-		if !seen[name] {
-			t.Errorf("doctor does not know the condition %s", name)
-		}
+	if has := strings.Count(chart, "resources: ["); has != n {
+		t.Errorf("the chart has %d rules, doctor knows %d", has, n)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -95,5 +96,83 @@ func TestCommandLines(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", more, err, want)
 		}
+	}
+}
+
+// The document says of every condition of readiness whether it counts.
+func TestOperationsDocumentsEveryCondition(t *testing.T) {
+	text, err := os.ReadFile(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "conditions:portcullis-webhook:"
+	_, rest, ok := strings.Cut(string(text), "<!-- "+name+"begin -->\n| condition | counts | does not hold where |\n|---|---|---|\n")
+	table, _, ok2 := strings.Cut(rest, "<!-- "+name+"end -->")
+	if !ok || !ok2 {
+		t.Fatalf("%s has no block of conditions", operations)
+	}
+	var have, want []string
+	for line := range strings.Lines(table) {
+		if cells := strings.Split(line, " | "); len(cells) != 3 || len(cells[2]) < 10 {
+			t.Errorf("the row %q does not say when it does not hold", line)
+		} else {
+			have = append(have, cells[0]+" "+cells[1])
+		}
+	}
+	for _, c := range webhook.Conditions() {
+		counts := "yes"
+		if c.Warning {
+			counts = "warning"
+		}
+		want = append(want, "| `"+c.Name+"` "+counts)
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("conditions of /readyz (-want +have):\n%s", diff)
+	}
+}
+
+// What the document says that users see is what the programs say.
+func TestOperationsQuotesWhatUsersSee(t *testing.T) {
+	text, err := os.ReadFile(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "| what is wrong | what users see | what still works | what you do |\n|---|---|---|---|\n")
+	table, _, found := strings.Cut(rest, "\n\n")
+	if !found {
+		t.Fatalf("%s has no table of what users see", operations)
+	}
+	var source strings.Builder
+	for _, pattern := range []string{"../../admission/*.go", "../../admission/server/*.go", "../../policies/decision.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			code, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			source.Write(code)
+		}
+	}
+	quoted := 0
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, " | ")
+		if len(cells) != 4 {
+			t.Fatalf("the row %q has not four cells", line)
+		}
+		for i, part := range strings.Split(cells[1], "`") {
+			// What has several words is a sentence; that of the API server is its own.
+			if i%2 == 0 || !strings.Contains(part, " ") || strings.HasPrefix(part, "failed calling webhook") {
+				continue
+			}
+			if quoted++; !strings.Contains(source.String(), part) {
+				t.Errorf("nothing says %q", part)
+			}
+		}
+	}
+	if quoted < 4 {
+		t.Errorf("%d sentences are quoted, want four", quoted)
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/portcullis-csi/portcullis/admission/certificates"
 	"github.com/portcullis-csi/portcullis/daemon"
 )
 
@@ -24,4 +25,10 @@ func Accepts(args []string) error {
 	cmd := newCommand(func(context.Context, options) error { return nil })
 	cmd.SetArgs(args)
 	return cmd.Execute()
+}
+
+// Conditions are those of readiness, of a webhook that has not started.
+func Conditions() []daemon.Check {
+	h := &hook{keeper: (*certificates.Directory)(nil)}
+	return h.checks()
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,11 +46,25 @@ func newClient(c *rest.Config) (*client, error) {
 type question struct {
 	path   string
 	query  url.Values
-	review any // to be posted; nil: something is read
+	review any    // to be posted; nil: something is read
+	accept string // what the answer may be; empty: JSON
+	most   int64  // bytes of the answer; 0: those of a page of a list
 }
 
 // do makes one request and decodes the answer.
 func (c *client) do(ctx context.Context, q question, out any) error {
+	text, err := c.ask(ctx, q)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return errors.New("the API server's answer is not the object that was asked for")
+	}
+	return nil
+}
+
+// ask makes one request and returns the answer.
+func (c *client) ask(ctx context.Context, q question) ([]byte, error) {
 	u := *c.base
 	u.Path = path.Join("/", u.Path, q.path)
 	u.RawQuery = q.query.Encode()
@@ -57,41 +72,39 @@ func (c *client) do(ctx context.Context, q question, out any) error {
 	if q.review != nil {
 		text, err := json.Marshal(q.review)
 		if err != nil {
-			return fmt.Errorf("write request: %w", err)
+			return nil, fmt.Errorf("write request: %w", err)
 		}
 		method, body = http.MethodPost, bytes.NewReader(text)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
-		return errors.New("the address of the API server is not a URL; hint: kubectl config view shows it")
+		return nil, errors.New("the address of the API server is not a URL; hint: kubectl config view shows it")
 	}
-	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Accept", cmp.Or(q.accept, "application/json"))
 	request.Header.Set("Content-Type", "application/json")
 	answer, err := c.http.Do(request)
 	if err != nil {
-		return unanswered(ctx, err)
+		return nil, unanswered(ctx, err)
 	}
 	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, maxBody+1))
+	most := cmp.Or(q.most, maxBody)
+	text, err := io.ReadAll(io.LimitReader(answer.Body, most+1))
 	if err != nil {
-		return unanswered(ctx, err)
+		return nil, unanswered(ctx, err)
 	}
 	switch {
 	case answer.StatusCode == http.StatusForbidden:
-		return doctor.ErrForbidden
+		return nil, doctor.ErrForbidden
 	case answer.StatusCode == http.StatusUnauthorized:
-		return errors.New("the API server does not accept the credentials; hint: log in again, as for kubectl")
+		return nil, errors.New("the API server does not accept the credentials; hint: log in again, as for kubectl")
 	case answer.StatusCode == http.StatusNotFound:
-		return absent(text)
+		return nil, absent(text)
 	case answer.StatusCode/100 != 2:
-		return fmt.Errorf("the API server answered %d (%s); hint: try kubectl get --raw %s", answer.StatusCode, http.StatusText(answer.StatusCode), q.path)
-	case len(text) > maxBody:
-		return errors.New("the answer of the API server is too large")
+		return nil, fmt.Errorf("the API server answered %d (%s); hint: try kubectl get --raw %s", answer.StatusCode, http.StatusText(answer.StatusCode), q.path)
+	case int64(len(text)) > most:
+		return nil, errors.New("the answer of the API server is too large")
 	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return errors.New("the API server's answer is not the object that was asked for")
-	}
-	return nil
+	return text, nil
 }
 
 // absent tells an object that does not exist from a resource that is not served.

@@ -103,6 +103,10 @@ func questions(ctx context.Context, api *client, c Config, f *doctor.Cluster) []
 			f.Webhooks = list(ctx, api, question{path: groupAdmission + "validatingwebhookconfigurations"}, whole[admissionv1.ValidatingWebhookConfiguration])
 		},
 		func() { f.Endpoints = endpoints(ctx, api, c) },
+		func() { f.Daemons = daemons(ctx, api, c) },
+		func() {
+			f.Floor = get[doctor.Floor](ctx, api, "/api/v1/namespaces/"+url.PathEscape(c.Namespace)+"/configmaps/"+doctor.FloorName)
+		},
 	}
 }
 

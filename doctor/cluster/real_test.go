@@ -75,6 +75,10 @@ func TestRealCluster(t *testing.T) {
 	want(t, installed, "statuses.orphaned", doctor.Warn, "payments/gone-payments-db")
 	want(t, installed, "admission.policies", doctor.NA, "not installed")
 	want(t, installed, "webhook.certificate", doctor.NA, "no ValidatingWebhookConfiguration")
+	want(t, installed, "policy.drift", doctor.NA, "no plugin or webhook runs")
+	want(t, installed, "policy.floor", doctor.NA, "no floor of policy")
+	c.Apply(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: portcullis-policy-floor, namespace: kube-system}, data: {serial: "7"}}`+"\n")
+	want(t, look(t, admin, "test"), "policy.floor", doctor.Warn, "no plugin is told")
 
 	terminating(t, c)
 	c.Apply(t, `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: too-much}, rules: [{apiGroups: [""], resources: [secrets], verbs: [get]}]}
@@ -90,6 +94,7 @@ func TestRealCluster(t *testing.T) {
 	want(t, own, "rbac.needed", doctor.OK, "it has all")
 	want(t, own, "kubelet.version", doctor.NA, "of this pod may not")
 	want(t, own, "csidriver.fields", doctor.OK, "all fields")
+	want(t, own, "policy.floor", doctor.NA, "of this pod may not")
 	somebody := look(t, c.As(t, "payments", "api"), "test")
 	want(t, somebody, "rbac.needed", doctor.Warn, "could not be looked at")
 }

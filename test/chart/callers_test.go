@@ -2,7 +2,6 @@ package chart_test
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -88,29 +87,6 @@ func TestCertManagerTakesRightsAway(t *testing.T) {
 	} {
 		if got := verbs(c.values, c.resource); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %s may be asked to %q, want %q", c.values, c.resource, got, c.want)
-		}
-	}
-}
-
-// The Go runtime gives memory back before the kernel takes it.
-func TestWebhookHasASoftLimitOfMemory(t *testing.T) {
-	for values, want := range map[string]int64{
-		"webhook: {enabled: true}":                                      512 * mebibyte * 4 / 5,
-		"webhook: {enabled: true, resources: {limits: {memory: 1Gi}}}":  1024 * mebibyte * 4 / 5,
-		"webhook: {enabled: true, resources: {limits: {memory: null}}}": 0,
-	} {
-		var got int64
-		for _, e := range install(t, newest(), values).statefulSet(t).Spec.Template.Spec.Containers[0].Env {
-			if e.Name == "GOMEMLIMIT" {
-				n, err := strconv.ParseInt(e.Value, 10, 64)
-				if err != nil {
-					t.Errorf("%s: GOMEMLIMIT=%q", values, e.Value)
-				}
-				got = n
-			}
-		}
-		if got != want {
-			t.Errorf("%s: GOMEMLIMIT %d, want %d", values, got, want)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func TestUpgradeInPlaceFromTheUpstreamDriver(t *testing.T) {
 	w.enforced()
 
 	web = w.podOf("shop", "web")
-	guide.follow("8. The way back")
+	guide.follow("9. The way back")
 	w.registered()
 	w.reads(web, secretFile, "battery staple")
 	w.endsCleanly(web) // upstream unmounts what we mounted
