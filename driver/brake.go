@@ -91,8 +91,9 @@ func (s survey) holds() bool {
 }
 
 // revocable decides whether the volume of a record may be emptied now, and
-// remembers the answer, so that of two at once the second counts the first.
-func (d *Driver) revocable(rec record) (record, bool) {
+// remembers the answer, so that of two at once the second counts the first. With
+// mass the bundle that denies it wants no brake.
+func (d *Driver) revocable(rec record, mass bool) (record, bool) {
 	d.brake.mu.Lock()
 	defer d.brake.mu.Unlock()
 	now := d.c.Clock()
@@ -102,7 +103,7 @@ func (d *Driver) revocable(rec record) (record, bool) {
 	d.c.Records.put(rec)
 	s, gone := d.c.Records.survey(now), d.brake.buried(now)
 	s.live, s.denied, s.revoked = s.live+gone, s.denied+gone, s.revoked+gone
-	if !d.c.Policy.Active().MassRevoke() && s.holds() {
+	if !mass && s.holds() {
 		rec.Denial.Held = true
 		d.c.Records.put(rec)
 		d.alarm(s, now)

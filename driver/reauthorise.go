@@ -109,7 +109,9 @@ func (d *Driver) plan() {
 	busy := d.locks.keys()
 	keys := slices.DeleteFunc(d.targets(), func(k targetKey) bool {
 		rec, known := d.c.Records.get(k)
-		return known && d.upToDate(rec) && !slices.Contains(busy, k)
+		// The task of a denial may have been one with that of a bundle that was in
+		// force for a moment, and was cancelled with it.
+		return known && d.upToDate(rec) && !rec.Denial.unconfirmed() && !slices.Contains(busy, k)
 	})
 	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) //nolint:gosec // G404: who guesses the order gains nothing
 	at := d.c.Clock().Add(rand.N(reauthoriseStart))                                 //nolint:gosec // G404: spreads load

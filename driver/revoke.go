@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,14 @@ func (d *Driver) deny(ctx context.Context, r revocation, rec record) error {
 // that the pod goes on and the content can come back.
 func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
 	held := rec.Denial.Held
-	rec, may := d.revocable(rec)
+	engine := d.c.Policy.Active()
+	if engine.Digest() != r.asked.decision.BundleDigest {
+		// Another bundle came into force since, to mend this one perhaps: it decides,
+		// and whether the brake holds is not for it to say of this denial.
+		d.pending.add(task{key: rec.key(), cause: causePolicy, at: d.c.Clock()})
+		return nil
+	}
+	rec, may := d.revocable(rec, engine.MassRevoke())
 	if !may {
 		if !held {
 			d.metrics.revocations.Add(ctx, 1, with("outcome", "held"))
@@ -122,6 +130,27 @@ func (d *Driver) told(r revocation, rec record) error {
 		return &revokedError{}
 	}
 	return r.err
+}
+
+// foundEmpty notes that a volume which was denied is empty, when the record of it
+// does not say so: the plugin before was killed while it revoked, within the
+// moments by which volumes.db and the log follow. Its event would never be written,
+// and the content not come back, if policy allows the volume by now.
+func (d *Driver) foundEmpty(rec record, dir *hardening.Target) record {
+	if !rec.Restored || rec.Denial.First.IsZero() || rec.Denial.Empty || !isEmpty(dir) {
+		return rec
+	}
+	n := &rec.Denial
+	n.RevokedBy = cmp.Or(n.RevokedBy, n.DecisionID)
+	if n.RevokedAt.IsZero() {
+		n.RevokedAt = d.c.Clock()
+	}
+	n.Emptying, n.Empty, n.Expired, n.Untold = false, true, rec.TTLMissed, true
+	rec.Versions = nil
+	d.c.Records.put(rec)
+	d.c.Recorder.Owe(audit.RevokedEarlier(d.subject(rec.key()), n.RevokedBy, n.cause()))
+	d.logDenial(rec, "mounted secrets were revoked before the start: the volume is empty")
+	return rec
 }
 
 // notEmptyError is content that a revocation could not take away.
