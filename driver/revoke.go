@@ -87,9 +87,12 @@ func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
 		d.pending.add(task{key: rec.key(), cause: causePolicy, at: d.c.Clock()})
 		return nil
 	}
-	rec, may := d.revocable(rec, engine.MassRevoke())
+	// A time to live runs out for each volume by itself.
+	rec, may := d.revocable(rec, braking{released: engine.MassRevoke(), surveyed: r.cause == audit.ReasonPolicyDenied})
 	if !may {
-		if !held {
+		if !rec.Denial.Held { // it is not known yet whether it is
+			d.pending.add(task{key: rec.key(), cause: causeDenial, at: d.c.Clock().Add(confirmAfter)})
+		} else if !held {
 			d.metrics.revocations.Add(ctx, 1, with("outcome", "held"))
 			d.logDenial(rec, "revocation is held back: too many volumes of this node are denied at once")
 		}
