@@ -135,13 +135,17 @@ func (d *Driver) told(r revocation, rec record) error {
 	return r.err
 }
 
-// foundEmpty notes that a volume which was denied is empty, when the record of it
-// does not say so: the plugin before was killed while it revoked, within the
-// moments by which volumes.db and the log follow. Its event would never be written,
-// and the content not come back, if policy allows the volume by now.
-func (d *Driver) foundEmpty(rec record, dir *hardening.Target) record {
+// foundEmpty sees to a volume that was denied and shows nothing, when the record of
+// it does not say so: the plugin before was killed while it revoked, within the
+// moments by which volumes.db and the log follow. What it had not come to yet goes
+// now. Else its event would never be written, and the content not come back, if
+// policy allows the volume by this time.
+func (d *Driver) foundEmpty(rec record, dir *hardening.Target, denied bool) record {
 	if !rec.Restored || rec.Denial.First.IsZero() || rec.Denial.Empty || !isEmpty(dir) {
 		return rec
+	}
+	if failure := d.empty(dir); failure != nil && denied {
+		return rec // a revocation from the beginning, with the events of one
 	}
 	n := &rec.Denial
 	n.RevokedBy = cmp.Or(n.RevokedBy, n.DecisionID)
