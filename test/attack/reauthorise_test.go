@@ -22,6 +22,7 @@ import (
 // next one, which does not know what kubelet asks, brings it to its end with
 // kubelet's next calls, one of which is told.
 func TestP9KillWhileReauthorising(t *testing.T) {
+	t.Parallel()
 	r := &revoking{killing: *newKilling(t, "noswap")}
 	r.flags = append(r.flags, "--policy-poll-interval=200ms")
 	r.serve(firstSecrets())
@@ -61,6 +62,7 @@ func TestP9KillWhileReauthorising(t *testing.T) {
 // log as revoked, also where the plugin died before volumes.db knew, and what was
 // not emptied was never gone.
 func TestP9KillThenGrantAgain(t *testing.T) {
+	t.Parallel()
 	r := &revoking{killing: *newKilling(t, "noswap")}
 	r.flags = append(r.flags, "--policy-poll-interval=200ms")
 	r.serve(firstSecrets())
