@@ -15,6 +15,8 @@ const (
 	brakeWindow  = 10 * time.Minute
 	brakeVolumes = 5
 	brakePercent = 20
+	// surveyTime is enough for kubelet to come by each volume once.
+	surveyTime = republishPeriod
 )
 
 // brake keeps one mistake, in a bundle, in the labels of a namespace or in a
@@ -25,6 +27,8 @@ const (
 type brake struct {
 	mu      sync.Mutex // held from the count until the count has changed
 	alarmed time.Time
+	bundle  string      // digest of the last one that volumes were asked about
+	asking  time.Time   // since when
 	gone    []time.Time // when volumes were revoked that are not mounted any more
 }
 
@@ -44,6 +48,15 @@ func (b *brake) bury(n denial, now time.Time) {
 func (b *brake) buried(now time.Time) int {
 	b.gone = slices.DeleteFunc(b.gone, func(t time.Time) bool { return lapsed(now, t, brakeWindow) })
 	return len(b.gone)
+}
+
+// begin notes that another bundle is in force.
+func (b *brake) begin(bundle string, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bundle != bundle {
+		b.bundle, b.asking = bundle, now
+	}
 }
 
 // survey counts the volumes of a node for the brake.
@@ -90,9 +103,15 @@ func (s survey) holds() bool {
 	return s.tooMany() && (s.revoked >= brakeVolumes || s.held > 0)
 }
 
+// braking is how the brake is to take a revocation.
+type braking struct {
+	released bool // the bundle that denies wants none
+	surveyed bool // all volumes are asked about before the sixth goes
+}
+
 // revocable decides whether the volume of a record may be emptied now, and
 // remembers the answer, so that of two at once the second counts the first.
-func (d *Driver) revocable(rec record) (record, bool) {
+func (d *Driver) revocable(rec record, b braking) (record, bool) {
 	d.brake.mu.Lock()
 	defer d.brake.mu.Unlock()
 	now := d.c.Clock()
@@ -102,16 +121,50 @@ func (d *Driver) revocable(rec record) (record, bool) {
 	d.c.Records.put(rec)
 	s, gone := d.c.Records.survey(now), d.brake.buried(now)
 	s.live, s.denied, s.revoked = s.live+gone, s.denied+gone, s.revoked+gone
-	if !d.c.Policy.Active().MassRevoke() && s.holds() {
+	if !b.released && s.holds() {
 		rec.Denial.Held = true
 		d.c.Records.put(rec)
 		d.alarm(s, now)
 		return rec, false
 	}
+	if !b.released && b.surveyed && s.revoked >= brakeVolumes {
+		if open := d.unasked(rec.Denial, now); len(open) > 0 {
+			d.ask(slices.DeleteFunc(open, d.isAsked), causeBrake, now)
+			return rec, false
+		}
+	}
 	rec.Denial.Held, rec.Denial.Emptying = false, true
 	rec.Denial.RevokedAt, rec.Denial.RevokedBy = now, rec.Denial.DecisionID
 	d.c.Records.put(rec)
 	return rec, true
+}
+
+// unasked returns the volumes that were not decided on since a denial, or since the
+// bundle that it is by came into force: how many of the node are denied is not known
+// without them. Where denials come one by one, after a restart or a change of labels,
+// those that are first must not all be gone before their number tells of a mistake.
+// Somebody may keep a volume from being decided on for as long as they like, so this
+// has an end. The caller holds the brake's lock.
+func (d *Driver) unasked(n denial, now time.Time) (keys []targetKey) {
+	if lapsed(now, n.First, surveyTime) {
+		return nil
+	}
+	since := n.First
+	if began := d.brake.asking; began.Before(since) && since.Sub(began) < surveyTime {
+		since = began
+	}
+	for _, k := range d.c.Records.keys() {
+		if rec, known := d.c.Records.get(k); known && !rec.Denial.Empty && rec.DecidedAt.Before(since) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// isAsked reports whether a volume is about to be decided on, by us or by kubelet.
+func (d *Driver) isAsked(k targetKey) bool {
+	rec, known := d.c.Records.get(k)
+	return !known || rec.Redecide || d.pending.waits(k)
 }
 
 // alarm tells that the brake holds, again in every window while it does.

@@ -46,6 +46,10 @@ func (n denial) confirmed() bool { return n.Last.Sub(n.First) >= confirmAfter }
 // content goes.
 func (n denial) unconfirmed() bool { return !n.First.IsZero() && !n.Empty && !n.confirmed() }
 
+// outstanding reports whether content that two evaluations speak against is still
+// to go: nobody has seen to it yet, and the brake does not hold it back.
+func (n denial) outstanding() bool { return !n.First.IsZero() && !n.Empty && !n.Held && n.confirmed() }
+
 // allowed is what is left of a denial once policy allows the volume again: the
 // content is still to be brought back.
 func (n denial) allowed() denial {

@@ -178,3 +178,16 @@ func (p Pending) Take(now time.Time) (string, bool) {
 func (p Pending) Wait(now time.Time) time.Duration { return p.wait(now) }
 func (p Pending) Cancel()                          { p.cancel() }
 func (p Pending) Forget(podUID string)             { p.forget(targetKey{podUID: podUID}) }
+
+// Due returns how many tasks wait whose time has come, by the driver's clock.
+func (d *Driver) Due() (count int) {
+	d.pending.mu.Lock()
+	defer d.pending.mu.Unlock()
+	now := d.c.Clock()
+	for _, t := range d.pending.tasks {
+		if !now.Before(t.at) {
+			count++
+		}
+	}
+	return count
+}

@@ -55,13 +55,13 @@ func newMetrics(m metric.Meter, read gauges) (*metrics, error) {
 		clamped:        b.counter("portcullis_file_mode_clamped", "Files whose provider asked for a mode beyond the ceiling"),
 		revocations:    b.counter("portcullis_revocations", "Mounted volumes to be revoked: emptied, failed, or held back by the brake"),
 
-		reauthorisations: b.counter("portcullis_reauthorisations", "Mounted volumes that were decided on again without kubelet, by cause (policy, pod, denial) and outcome (allow, deny, error, or left to kubelet's next call)"),
+		reauthorisations: b.counter("portcullis_reauthorisations", "Mounted volumes that were decided on again without kubelet, by cause (policy, pod, denial, or brake: to know how many are denied) and outcome (allow, deny, error, or left to kubelet's next call)"),
 	}
 	b.gauge("portcullis_volume_budget_used_bytes", "Bytes of tmpfs that volumes on this node may fill", read.inUse)
 	b.gauge("portcullis_legacy_volumes", "Volumes of the upstream driver that still wait for their pod to restart", read.legacy)
 	b.gauge("portcullis_orphaned_volumes", "Mounted volumes whose pod neither kubelet nor the API server knows", read.orphans)
 	b.gauge("portcullis_revocations_held", "Denied volumes whose revocation the brake holds back", read.held)
-	b.gauge("portcullis_reauthorisations_pending", "Mounted volumes that are to be decided on again without kubelet: another bundle is in force, the pod has changed, or a denial is to be confirmed", read.undecided)
+	b.gauge("portcullis_reauthorisations_pending", "Mounted volumes that are to be decided on again without kubelet: another bundle is in force, the pod has changed, a denial is to be confirmed, or it is to be known how many are denied", read.undecided)
 	b.providerGauge("portcullis_provider_up", "Whether a provider answered the last --provider-health-check: 1 or 0, by provider", read.providers, providerUp)
 	b.providerGauge("portcullis_provider_last_success_timestamp_seconds", "When a provider last answered a --provider-health-check, in Unix time, by provider", read.providers, providerSuccess)
 	b.gauge("portcullis_status_pending", "SecretProviderClassPodStatus objects that the API server does not have yet as they should be", read.pending)

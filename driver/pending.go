@@ -14,6 +14,7 @@ const (
 	causePolicy cause = "policy" // another bundle is in force
 	causePod    cause = "pod"    // the pod has changed
 	causeDenial cause = "denial" // a denial is to be confirmed
+	causeBrake  cause = "brake"  // how many volumes are denied is to be known
 )
 
 // task is one volume that is to be decided on.
@@ -106,6 +107,14 @@ func (p *pending) forget(k targetKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.tasks, k)
+}
+
+// waits reports whether a volume is to be decided on.
+func (p *pending) waits(k targetKey) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.tasks[k]
+	return ok
 }
 
 func (p *pending) count() int64 {

@@ -105,16 +105,23 @@ func sleep(ctx context.Context, d time.Duration) {
 // plan spreads the volumes that the bundle in force has not decided on, in any
 // order, and takes the place of the plan for the bundle before.
 func (d *Driver) plan() {
+	d.brake.begin(d.c.Policy.Active().Digest(), d.c.Clock())
 	d.pending.cancel()
 	busy := d.locks.keys()
 	keys := slices.DeleteFunc(d.targets(), func(k targetKey) bool {
 		rec, known := d.c.Records.get(k)
-		return known && d.upToDate(rec) && !slices.Contains(busy, k)
+		// The task of a denial may have been one with that of a bundle that was in
+		// force for a moment, and was cancelled with it.
+		return known && d.upToDate(rec) && !rec.Denial.unconfirmed() && !slices.Contains(busy, k)
 	})
+	d.ask(keys, causePolicy, d.c.Clock().Add(rand.N(reauthoriseStart))) //nolint:gosec // G404: spreads load
+}
+
+// ask has volumes decided on from a time on, in any order.
+func (d *Driver) ask(keys []targetKey, c cause, at time.Time) {
 	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) //nolint:gosec // G404: who guesses the order gains nothing
-	at := d.c.Clock().Add(rand.N(reauthoriseStart))                                 //nolint:gosec // G404: spreads load
 	for _, k := range keys {
-		d.pending.add(task{key: k, cause: causePolicy, at: at})
+		d.pending.add(task{key: k, cause: c, at: at})
 		at = at.Add(reauthorisePause)
 	}
 }
@@ -145,7 +152,7 @@ func (d *Driver) reauthorise(ctx context.Context, t task) {
 		return // unmounted, or never mounted
 	}
 	switch {
-	case t.cause == causePod:
+	case t.cause == causePod, t.cause == causeBrake:
 	case !d.upToDate(rec):
 		t.cause = causePolicy
 	case rec.Denial.unconfirmed():
@@ -155,6 +162,7 @@ func (d *Driver) reauthorise(ctx context.Context, t task) {
 			d.pending.add(t)
 			return
 		}
+	case t.cause == causeDenial && rec.Denial.outstanding():
 	default:
 		return // a call of kubelet's was first
 	}

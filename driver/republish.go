@@ -162,6 +162,7 @@ func (d *Driver) refresh(ctx context.Context, m *mountRequest, dir *hardening.Ta
 		return err
 	}
 	d.requests.keep(m, a)
+	rec = d.foundEmpty(rec, dir, denied)
 	only := rec.Redecide && !d.timeCome(rec) // only decided on again
 	rec = rec.decided(d.c.Clock(), d.longestWait()+republishPeriod).by(a.decision)
 	r := revocation{m: m, dir: dir, asked: a, cause: audit.ReasonPolicyDenied, held: rec.Denial.Held, err: &revokedError{denial}}

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,9 +80,19 @@ func (d *Driver) deny(ctx context.Context, r revocation, rec record) error {
 // that the pod goes on and the content can come back.
 func (d *Driver) revoke(ctx context.Context, r revocation, rec record) error {
 	held := rec.Denial.Held
-	rec, may := d.revocable(rec)
+	engine := d.c.Policy.Active()
+	if engine.Digest() != r.asked.decision.BundleDigest {
+		// Another bundle came into force since, to mend this one perhaps: it decides,
+		// and whether the brake holds is not for it to say of this denial.
+		d.pending.add(task{key: rec.key(), cause: causePolicy, at: d.c.Clock()})
+		return nil
+	}
+	// A time to live runs out for each volume by itself.
+	rec, may := d.revocable(rec, braking{released: engine.MassRevoke(), surveyed: r.cause == audit.ReasonPolicyDenied})
 	if !may {
-		if !held {
+		if !rec.Denial.Held { // it is not known yet whether it is
+			d.pending.add(task{key: rec.key(), cause: causeDenial, at: d.c.Clock().Add(confirmAfter)})
+		} else if !held {
 			d.metrics.revocations.Add(ctx, 1, with("outcome", "held"))
 			d.logDenial(rec, "revocation is held back: too many volumes of this node are denied at once")
 		}
@@ -122,6 +133,31 @@ func (d *Driver) told(r revocation, rec record) error {
 		return &revokedError{}
 	}
 	return r.err
+}
+
+// foundEmpty sees to a volume that was denied and shows nothing, when the record of
+// it does not say so: the plugin before was killed while it revoked, within the
+// moments by which volumes.db and the log follow. What it had not come to yet goes
+// now. Else its event would never be written, and the content not come back, if
+// policy allows the volume by this time.
+func (d *Driver) foundEmpty(rec record, dir *hardening.Target, denied bool) record {
+	if !rec.Restored || rec.Denial.First.IsZero() || rec.Denial.Empty || !isEmpty(dir) {
+		return rec
+	}
+	if failure := d.empty(dir); failure != nil && denied {
+		return rec // a revocation from the beginning, with the events of one
+	}
+	n := &rec.Denial
+	n.RevokedBy = cmp.Or(n.RevokedBy, n.DecisionID)
+	if n.RevokedAt.IsZero() {
+		n.RevokedAt = d.c.Clock()
+	}
+	n.Emptying, n.Empty, n.Expired, n.Untold = false, true, rec.TTLMissed, true
+	rec.Versions = nil
+	d.c.Records.put(rec)
+	d.c.Recorder.Owe(audit.RevokedEarlier(d.subject(rec.key()), n.RevokedBy, n.cause()))
+	d.logDenial(rec, "mounted secrets were revoked before the start: the volume is empty")
+	return rec
 }
 
 // notEmptyError is content that a revocation could not take away.

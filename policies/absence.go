@@ -22,7 +22,10 @@ func NodeFields() []string { return []string{"subject.node", "subject.tokenVerif
 //   - nor a set or an object of which an element depends on it, as a whole,
 //   - nor a rule with a value for want of another, by "default" or "else",
 //
-// except in a rule with a condition that reads the same fact and fails without it.
+// except in a rule with a condition that reads a fact of the node and fails without
+// it. Any of them will do: a gate has all or none. A mount without tokens has no
+// list of them either, so a rule that begins with that list is silent where it
+// matters most; the node's name is always there.
 type absence struct {
 	groups map[string]*group
 	errs   []error
@@ -129,7 +132,7 @@ func (a *absence) check(path, name string, r *ast.Rule) {
 		s.refuse(fmt.Sprintf("has a value by default or else where input.%s is absent, as at admission", field),
 			"write rules without default and else, which are undefined there")
 	}
-	shown := shownFields(r.Body)
+	onNode := holdsOnNode(r.Body)
 	walkReads(r, false, func(ref ast.Ref, hidden bool) {
 		if field, _ := element(ref, 1); ref[0].Equal(ast.InputRootDocument) && field == "subject" {
 			if _, ok := element(ref, 2); !ok {
@@ -138,9 +141,8 @@ func (a *absence) check(path, name string, r *ast.Rule) {
 		}
 		fields, whole := a.reads(ref)
 		for _, f := range fields {
-			if (hidden || whole) && !shown[f] {
-				s.refuse(fmt.Sprintf("may hold because input.%s is absent, as at admission, where the mount would decide otherwise", f),
-					"read it outside of \"not\", comprehensions and whole sets: "+example(f))
+			if (hidden || whole) && !onNode {
+				s.refuse(fmt.Sprintf("may hold because input.%s is absent, as at admission, where the mount would decide otherwise", f), remedy(f))
 			}
 		}
 	})
@@ -149,27 +151,28 @@ func (a *absence) check(path, name string, r *ast.Rule) {
 	}
 }
 
-func example(field string) string {
+// remedy must leave a rule that denies on the node what its author meant to deny.
+func remedy(field string) string {
 	if field == "subject.tokenVerified" {
-		return "input.subject.tokenVerified == false"
+		return "compare it, input.subject.tokenVerified == false, or write input.subject.node into the rule as a condition, which holds on every node and nowhere else"
 	}
-	return "put " + field[strings.LastIndex(field, ".")+1:] + " := input." + field + " before it, for example"
+	return "write input.subject.node into the rule as a condition, which holds on every node and nowhere else"
 }
 
-// shownFields are those without which a body does not hold, whatever else it says.
-func shownFields(body ast.Body) map[string]bool {
-	shown := map[string]bool{}
+// holdsOnNode reports whether a body has a condition that fails wherever the facts
+// of the node are absent, whatever else it says.
+func holdsOnNode(body ast.Body) bool {
+	found := false
 	for _, e := range body {
 		if e.IsEvery() { // holds without its body where there is nothing to look at
 			continue
 		}
 		walkReads(e, false, func(ref ast.Ref, hidden bool) {
-			if field, ok := nodeField(ref); ok && !hidden {
-				shown[field] = true
-			}
+			_, ok := nodeField(ref)
+			found = found || ok && !hidden
 		})
 	}
-	return shown
+	return found
 }
 
 // walkReads calls read for each reference, and says whether it is inside of what is

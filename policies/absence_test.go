@@ -28,7 +28,6 @@ func refusedOverAbsence() map[string]string {
 		"not, of a token":            deny("not input.tokens[0].verified"),
 		"not, of tokens":             deny("not input.tokens"),
 		"not, in every":              deny("every c in input.pod.containers {\n\tc.name != \"\"\n\tnot input.subject.node\n}"),
-		"not, after another field":   deny("input.subject.node\nnot input.subject.tokenVerified"),
 		"subject as a variable":      deny("s := input.subject\nnot s.tokenVerified"),
 		"subject as an argument":     deny(`object.get(input.subject, "tokenVerified", false) == false`),
 		"subject by a computed name": deny("some k in [\"tokenVerified\"]\nnot input.subject[k]"),
@@ -43,6 +42,14 @@ func refusedOverAbsence() map[string]string {
 		"every over a comprehension": deny("every t in [t | some t in input.tokens] {\n\tt.verified\n}"),
 		"guard in the comprehension": deny("count([1 | input.tokens; some t in input.tokens; t.verified]) == 0"),
 		"guard in every":             deny("every c in input.pod.containers {\n\tinput.tokens\n\tc.name == \"none\"\n}\nnot input.tokens"),
+		"guard in a template":        deny("$\"{input.subject.node}\" != \"\"\nnot input.tokens"),
+		"guard in a helper":          deny("_node\nnot input.tokens") + "_node if input.subject.node\n",
+		"template":                   deny("$\"on {input.subject.node}\" == \"on <undefined>\""),
+		"template in a head":         `deny contains {"id": "PR-300", "severity": "high", "message": $"{input.subject.node}"} if input.pod.hostUsers` + "\n",
+		"negation of a unification":  deny("not input.subject.node = \"node-1\""),
+		"union of a set":             deny("count(_seen | {1}) == 1") + "_seen contains 2 if input.subject.node\n",
+		"object as an argument":      deny(`object.get(_o, "a", 2) == 2`) + "_o[\"a\"] := 1 if input.subject.node\n",
+		"head of a helper":           deny("_none") + "_none := [] == [t | some t in input.tokens]\n",
 		"guard of nothing":           deny("every c in [] {\n\tinput.tokens\n\tc\n}\nnot input.tokens"),
 		"helper":                     deny("not _ok") + "_ok if input.subject.tokenVerified == true\n",
 		"helper of a helper":         deny("not _a") + "_a if _b\n\n_b if input.subject.tokenVerified == true\n",
@@ -99,6 +106,16 @@ func acceptedOverAbsence() map[string]string {
 		"not, of a collection":       deny("not \"x\" in {input.subject.node}"),
 		"not, below a reference":     deny("not data.portcullis.config.checks.odd[input.subject.node]"),
 		"warning":                    "warn contains " + finding + " if not input.subject.tokenVerified\n",
+		"not, on a node":             deny("input.subject.node\nnot input.subject.tokenVerified"),
+		"no tokens on a node":        deny("input.subject.node\nnot input.tokens"),
+		"no good token on a node":    deny("input.subject.node\nnot _vault") + "_vault if {\n\tsome t in input.tokens\n\tt.audience == \"vault\"\n\tt.verified\n}\n",
+		"count on a node":            deny("is_boolean(input.subject.tokenVerified)\ncount([t | some t in input.tokens; t.verified]) == 0"),
+		"set on a node":              deny("input.subject.node != \"\"\ncount(_seen) == 0") + "_seen contains t.audience if some t in input.tokens\n",
+		"helper on a node":           deny("_bad") + "_bad if {\n\tinput.subject.node\n\tnot input.tokens\n}\n",
+		"default of an argument":     deny("_f(input.subject.node) == 0") + "default _f(_) := 0\n\n_f(x) := 1 if x == \"node-1\"\n",
+		"not, of such a default":     deny("not _f(input.subject.node) == 1") + "default _f(_) := 0\n\n_f(x) := 1 if x == \"node-1\"\n",
+		"object of a function":       deny("object.get(_f(1), \"a\", 2) == 2") + "_f(_) := {\"b\": x} if x := input.subject.node\n",
+		"literal set":                deny("{input.subject.node} != {\"x\"}"),
 		"other fields of the pod":    deny("not input.pod.owner"),
 		"other fields of a subject":  deny("not input.subject.namespaceLabels.team"),
 		"other fields, with default": deny(`object.get(input.subject.namespaceLabels, "team", "") == ""`),
@@ -211,7 +228,7 @@ func pieces() (conditions, helpers []string) {
 	conditions = []string{
 		"input.subject.tokenVerified", "input.subject.tokenVerified == false", "not input.subject.tokenVerified", "not input.subject.tokenVerified == true",
 		"input.subject.node", `input.subject.node == "node-1"`, `not input.subject.node == "node-1"`, `input.subject.node != "x"`,
-		"input.tokens", "some tok in input.tokens", "not input.tokens", "count(input.tokens) > 0", "count([1 | some t in input.tokens; t.verified]) == 0",
+		"input.tokens", `$"{input.subject.node}" != "x"`, "some tok in input.tokens", "not input.tokens", "count(input.tokens) > 0", "count([1 | some t in input.tokens; t.verified]) == 0",
 		`count({t | some t in input.tokens; t.audience == "vault"}) > 0`, "every t in input.tokens { t.verified }", "every t in [t | some t in input.tokens] { t.verified }",
 		"_h", "not _h", "_g", "not _g", "count(_s) == 0", "some a in _s", `_s["vault"]`, `not _s["vault"]`, "_v == 1", "_v == 2", "not _v == 1", "_f(1)", "not _f(1)",
 		"every c in input.pod.containers { not _h; c }", "every c in input.pod.containers { _g; c }", "input.pod.hostUsers", "not input.pod.hostPID", "_o.vault", "not _o.vault", "count(_o) == 0",
@@ -297,4 +314,41 @@ func TestP2RandomRules(t *testing.T) {
 		t.Errorf("of %d rules: %v, want enough that load and that do not", n, outcome)
 	}
 	t.Logf("of %d rules: %v", n, outcome)
+}
+
+// TestTheRemedyOfAbsenceDenies: a rule that is refused, mended as the refusal says,
+// loads, and denies every mount that its author meant. The tempting other way, to
+// begin with the list of tokens, is silent for a pod that has none.
+func TestTheRemedyOfAbsenceDenies(t *testing.T) {
+	const want, helper = "not _vault", "_vault if {\n\tsome t in input.tokens\n\tt.audience == \"vault\"\n\tt.verified\n}\n"
+	_, err := policies.Compile(t.Context(), withOdd(deny(want)+helper), options())
+	bad, ok := errors.AsType[*policies.BundleError](err)
+	if !ok || !strings.Contains(bad.Remedy, "write input.subject.node into the rule as a condition") || strings.Contains(bad.Remedy, "input.tokens") {
+		t.Fatalf("Compile() = %v, want the node's name as its remedy", err)
+	}
+	mended, err := policies.Compile(t.Context(), withOdd(deny("input.subject.node\n"+want)+helper), options())
+	if err != nil {
+		t.Fatalf("Compile() of the mended rule = %v, want no error", err)
+	}
+	tempting, err := policies.Compile(t.Context(), withOdd(deny("tokens := input.tokens\ncount(tokens) >= 0\n"+want)+helper), options())
+	if err != nil {
+		t.Fatalf("Compile() = %v, want no error: it is silent at admission", err)
+	}
+	denied, missed := 0, 0
+	for _, facts := range nodeFacts() {
+		in := policiestest.Input(facts)
+		good := slices.Contains(in.Tokens, policies.Token{Audience: "vault", Verified: true})
+		if got := slices.Contains(ids(t, mended, in), "PR-300"); got == good {
+			t.Errorf("with tokens %v denied: %t, want %t", in.Tokens, got, !good)
+		}
+		if !good {
+			denied++
+		}
+		if !good && !slices.Contains(ids(t, tempting, in), "PR-300") {
+			missed++
+		}
+	}
+	if denied == 0 || missed == 0 {
+		t.Errorf("%d mounts to deny, of which the other way misses %d: the test is broken", denied, missed)
+	}
 }

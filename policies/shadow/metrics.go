@@ -103,7 +103,7 @@ func (s *Shadow) observeResults(o metric.Int64Observer) {
 	s.mu.Lock()
 	results := maps.Clone(s.totals.results)
 	s.mu.Unlock()
-	for _, result := range []string{"same", "change", "flip", "panic"} {
+	for _, result := range []string{"same", "change", "flip", resultPanic} {
 		o.Observe(results[result], metric.WithAttributes(attribute.String("result", result)))
 	}
 }

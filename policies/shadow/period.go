@@ -39,11 +39,14 @@ type outcome struct {
 // flips reports whether the effect is another one.
 func (o outcome) flips() bool { return o.change != nil && o.change.Flips() }
 
+// resultPanic is a comparison of which nothing came.
+const resultPanic = "panic"
+
 // result words an outcome for metrics.
 func (o outcome) result() string {
 	switch {
 	case o.failed:
-		return "panic"
+		return resultPanic
 	case o.flips():
 		return "flip"
 	case o.change != nil:

@@ -149,9 +149,23 @@ func (s *Shadow) Run(ctx context.Context) {
 			return
 		}
 		begin := time.Now()
-		s.compare(ctx, d)
+		s.compareSafely(ctx, d)
 		s.rest(ctx, time.Since(begin))
 	}
+}
+
+// compareSafely keeps a panic of the comparison from ending the process: what it
+// compares is of whoever writes pods, and of two bundles.
+func (s *Shadow) compareSafely(ctx context.Context, before policies.Decision) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.c.Logger.Error("comparison with the candidate policy panicked", slog.String(keyStack, string(debug.Stack())))
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.totals.results[resultPanic]++
+		}
+	}()
+	s.compare(ctx, before)
 }
 
 func (s *Shadow) compare(ctx context.Context, before policies.Decision) {

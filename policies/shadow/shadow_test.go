@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,6 +205,46 @@ func TestLiveVolumesSayWhatIsMissing(t *testing.T) {
 }
 
 // What a candidate does to itself is an outcome, and the next decision is compared.
+// What is compared comes from whoever writes pods: a comparison that panics costs
+// that one, and neither the process nor the next.
+func TestAComparisonThatPanicsEndsNothing(t *testing.T) {
+	active, candidate := load(t, policiestest.Grants, serial("1")), load(t, "", serial("2"))
+	var armed atomic.Bool
+	s, err := shadow.New(shadow.Config{
+		Active: func() *policies.Engine { return active.engine }, Candidate: func() *policies.Engine { return candidate.engine },
+		Logger: slog.New(slog.DiscardHandler),
+		Clock: func() time.Time {
+			if armed.CompareAndSwap(true, false) {
+				panic("of the comparison")
+			}
+			return time.Unix(0, policiestest.Now)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Hurry()
+	s.Loaded(active.bundle)
+	armed.Store(true) // the clock is read next in the first comparison
+	for range 2 {
+		s.Observe(active.engine.Decide(t.Context(), policiestest.Input()))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	for deadline := time.Now().Add(20 * time.Second); armed.Load() || s.Report().Compared == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was compared after the panic, or there was none")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	running.Wait()
+	if r := s.Report(); r.Compared != 1 || r.Total() != 1 || r.Queued != 0 {
+		t.Errorf("%d compared, %d flips, %d queued, want the one that did not panic", r.Compared, r.Total(), r.Queued)
+	}
+}
+
 func TestACandidateThatPanicsOrHangsIsAnOutcome(t *testing.T) {
 	g := newGate(t, load(t, policiestest.Grants, serial("1")), load(t, policiestest.Grants, serial("2")))
 	calls := 0
