@@ -50,6 +50,7 @@ func grantsOf(n int) string {
 func benchPod() *corev1.Pod {
 	return pod(func(p *corev1.Pod) {
 		p.Name, p.UID = "api-#", "#-11111111"
+		p.Spec.Containers[0].Image = "registry.example/api@sha256:" + policiestest.Digest
 		for i := 0; ; i++ {
 			p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprintf("VARIABLE_%d", i), Value: "https://service.example/path"})
 			if p.Size() >= benchPodSize*3/4 { // as protobuf, which is shorter
