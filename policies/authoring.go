@@ -3,7 +3,6 @@ package policies
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/topdown"
-	"github.com/open-policy-agent/opa/v1/util"
 )
 
 // Problem is one reason for which a bundle would be refused, with the place where
@@ -280,19 +278,6 @@ func (e *Engine) with(o rego.EvalOption) *Engine {
 	c := *e
 	c.options = append(slices.Clone(e.options), o)
 	return &c
-}
-
-// object returns the document as the store holds it.
-func (d document) object() (map[string]any, error) {
-	var data any = map[string]any{"portcullis": d}
-	if err := util.RoundTrip(&data); err != nil {
-		return nil, fmt.Errorf("encode bundle data: %w", err)
-	}
-	object, ok := data.(map[string]any)
-	if !ok {
-		return nil, errors.New("encode bundle data: not an object")
-	}
-	return object, nil
 }
 
 // CompileLibrary makes an engine of the library alone with the data of a bundle:

@@ -148,15 +148,13 @@ func checkRequired(modules map[string]*ast.Module, required []string) []*BundleE
 	return errs
 }
 
-// prepare puts the data into a store that holds parsed values, since parsing
-// grants for each decision would cost as much as the decision.
+// prepare puts the data into a store that hands out parsed values.
 func prepare(ctx context.Context, c *ast.Compiler, doc document) (rego.PreparedEvalQuery, storage.Store, error) {
-	object, err := doc.object()
+	data, err := doc.value()
 	if err != nil {
 		return rego.PreparedEvalQuery{}, nil, err
 	}
-	store := inmem.NewFromObjectWithOpts(object,
-		inmem.OptReturnASTValuesOnRead(true), inmem.OptRoundTripOnWrite(false))
+	store := inmem.NewFromASTObject(data)
 	query, err := rego.New(rego.Query(entrypoint), rego.Compiler(c), rego.Store(store),
 		rego.StrictBuiltinErrors(true), rego.StoreReadAST(true)).PrepareForEval(ctx)
 	if err != nil {

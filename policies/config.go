@@ -3,6 +3,7 @@ package policies
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -67,7 +68,8 @@ func readDocument(b Bundle, now time.Time) (document, error) {
 	var outer struct {
 		Portcullis document `json:"portcullis"`
 	}
-	text, err := json.Marshal(b.Data)
+	data, index := withoutIndex(b.Data)
+	text, err := json.Marshal(data)
 	if err != nil {
 		return document{}, &BundleError{"data", "is not JSON", "use strings, numbers, booleans, lists and objects"}
 	}
@@ -75,6 +77,9 @@ func readDocument(b Bundle, now time.Time) (document, error) {
 		return document{}, &BundleError{"data", err.Error(), "only portcullis/config, grants and waivers hold data; see docs/POLICIES.md for their keys"}
 	}
 	doc := outer.Portcullis
+	if index != nil {
+		doc.Grants.BySubject = index
+	}
 	errs := doc.Config.complete(now)
 	if doc.Grants.BySubject == nil {
 		doc.Grants.BySubject = GrantIndex{}
@@ -87,6 +92,22 @@ func readDocument(b Bundle, now time.Time) (document, error) {
 	}
 	errs = append(errs, doc.Waivers.ByFinding.check(now)...)
 	return doc, located(errs, b.Places)
+}
+
+// withoutIndex takes the index of grants out of the data of a bundle, where it is one
+// already: its type holds no key that nothing reads, so that there is nothing to
+// decode, and at a hundred thousand grants that would take longer than all the rest.
+func withoutIndex(data map[string]any) (map[string]any, GrantIndex) {
+	section, _ := data["portcullis"].(map[string]any)
+	filed, _ := section["grants"].(map[string]any)
+	index, ok := filed["by_subject"].(GrantIndex)
+	if !ok {
+		return data, nil
+	}
+	rest, parts, all := maps.Clone(filed), maps.Clone(section), maps.Clone(data)
+	delete(rest, "by_subject")
+	parts["grants"], all["portcullis"] = rest, parts
+	return all, index
 }
 
 // complete fills what the author left out and checks the rest.

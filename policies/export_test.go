@@ -31,3 +31,14 @@ func DecodeResult(raw any, in Input) (Decision, error) {
 	err := d.adopt(raw)
 	return d, err
 }
+
+// Stored returns the data of a bundle with this index as the store holds it, and as
+// the JSON of its types says it.
+func Stored(x GrantIndex) (stored, plain ast.Value, err error) {
+	doc := document{Config: config{Monitor: monitor{UntilNS: 1}}, Grants: grants{x}, Waivers: waived{WaiverIndex{}}}
+	if stored, err = doc.value(); err != nil {
+		return nil, nil, err
+	}
+	plain, err = ast.InterfaceToValue(map[string]any{"portcullis": doc})
+	return stored, plain, err
+}

@@ -51,12 +51,11 @@ func entriesOf[T any](values []T) []entry[T] {
 
 // reporter returns what takes the faults of one entry.
 func (c *collector) reporter(kind, id string, where func(string) policies.Place) report {
-	name := fmt.Sprintf("%s %q", kind, clip(id))
-	if idPattern.MatchString(id) {
-		name = kind + " " + id
-	}
 	return func(path, problem, hint string) {
-		part := name
+		part := fmt.Sprintf("%s %q", kind, clip(id))
+		if idPattern.MatchString(id) {
+			part = kind + " " + id
+		}
 		if path != "" {
 			part += ": " + printable(path)
 		}
@@ -80,7 +79,7 @@ func (c *collector) unique(seen map[string]policies.Place, id string, where func
 
 // printable keeps a path as it is unless a key in it would not show as written.
 func printable(path string) string {
-	if textPattern.MatchString(path) {
+	if isText(path) {
 		return path
 	}
 	return fmt.Sprintf("%q", clip(path))

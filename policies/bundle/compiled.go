@@ -42,7 +42,8 @@ func fromTarball(files map[string][]byte) (policies.Bundle, error) {
 			return policies.Bundle{}, fmt.Errorf("policy file %q is missing or not as policy build writes it; %s", name, rebuildHint)
 		}
 	}
-	return WithManifest(b, b.Manifest)
+	b.Digest = digest(want)
+	return b, nil
 }
 
 type grantsDocument struct {
@@ -88,10 +89,10 @@ func Waivers(b policies.Bundle) []Waiver {
 	return waiversOf(waiversDocument{index})
 }
 
-// filed gathers under which keys one record stands.
+// filed gathers under which keys one record stands, each perhaps many times.
 type filed struct {
 	record                    policies.GrantRecord
-	scopes, accounts, secrets map[string]bool
+	scopes, accounts, secrets []string
 }
 
 // grantsOf turns an index back into grants. Where it is not the index of any
@@ -104,12 +105,12 @@ func grantsOf(d grantsDocument) []Grant {
 			for _, record := range records {
 				f := byID[record.ID]
 				if f == nil {
-					f = &filed{record, map[string]bool{}, map[string]bool{}, map[string]bool{}}
+					f = &filed{record: record}
 					byID[record.ID] = f
 				}
-				f.scopes[subject[:at]] = true
-				f.accounts[strings.TrimPrefix(subject[at:], "/")] = true
-				f.secrets[pattern(key)] = true
+				f.scopes = append(f.scopes, subject[:at])
+				f.accounts = append(f.accounts, strings.TrimPrefix(subject[at:], "/"))
+				f.secrets = append(f.secrets, pattern(key))
 			}
 		}
 	}
@@ -132,12 +133,12 @@ func (f *filed) grant() Grant {
 	r := f.record
 	g := Grant{
 		ID: r.ID, Owner: r.Owner, Expiry: lastDay(r.NotAfterNS), Provider: r.Provider, Scoping: r.Scoping,
-		NamespaceSelector: r.NamespaceLabels, ServiceAccounts: slices.Sorted(maps.Keys(f.accounts)),
-		Secrets: slices.Sorted(maps.Keys(f.secrets)), Audiences: r.Audiences, OwnerUID: r.OwnerUID,
+		NamespaceSelector: r.NamespaceLabels, ServiceAccounts: unique(f.accounts),
+		Secrets: unique(f.secrets), Audiences: r.Audiences, OwnerUID: r.OwnerUID,
 		SyncTargets: r.SyncTargets, ImageSigners: r.ImageSigners,
 	}
 	if len(r.NamespaceLabels) == 0 {
-		g.Namespaces = slices.Sorted(maps.Keys(f.scopes))
+		g.Namespaces = unique(f.scopes)
 	}
 	if r.MaxFileMode != nil {
 		g.MaxFileMode = new(fmt.Sprintf("0%03o", *r.MaxFileMode))

@@ -60,14 +60,14 @@ func IndexGrants(grants []Grant, labelKeys []string) (policies.GrantIndex, error
 
 func (c *collector) indexGrants(entries []entry[Grant], labelKeys []string) policies.GrantIndex {
 	index := policies.GrantIndex{}
-	seen := map[string]policies.Place{}
+	seen, f := map[string]policies.Place{}, forms{}
 	left := maxRecords
 	for _, e := range entries {
 		g := e.value
 		add := c.reporter("grant", g.ID, e.where)
 		c.unique(seen, g.ID, e.where, add)
 		before := len(c.errs)
-		g.check(labelKeys, add)
+		g.check(f, labelKeys, add)
 		if left = g.take(left, add); len(c.errs) > before {
 			continue
 		}
@@ -134,8 +134,8 @@ func (g Grant) record() policies.GrantRecord {
 }
 
 // check reports everything that is wrong with a grant.
-func (g Grant) check(labelKeys []string, add report) {
-	checkForms(reflect.ValueOf(g), "", add)
+func (g Grant) check(f forms, labelKeys []string, add report) {
+	f.check(reflect.ValueOf(g), "", add)
 	if (len(g.Namespaces) == 0) == (len(g.NamespaceSelector) == 0) {
 		add("", "namespaces or namespaceSelector: exactly one of them is needed", "name namespaces, or select them by labels that the configuration trusts")
 	}

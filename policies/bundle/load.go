@@ -149,7 +149,7 @@ func (r *reader) readConfig(name string, text []byte) {
 	}
 	r.labels = c.NamespaceLabelKeys
 	before := len(r.errs)
-	checkForms(reflect.ValueOf(c), "", func(path, problem, hint string) {
+	forms{}.check(reflect.ValueOf(c), "", func(path, problem, hint string) {
 		r.add(&policies.FileError{Place: t.where(path), Path: "config " + printable(path), Problem: problem, Hint: hint})
 	})
 	r.doubtful = len(r.errs) > before

@@ -46,7 +46,7 @@ func (c *collector) parseManifest(text []byte) policies.Manifest {
 	add := func(path, problem, hint string) {
 		c.add(&policies.FileError{Place: t.where(path), Path: "manifest " + path, Problem: problem, Hint: hint})
 	}
-	checkForms(reflect.ValueOf(m), "", add)
+	forms{}.check(reflect.ValueOf(m), "", add)
 	if m.Roots != nil && !slices.Equal(m.Roots, []string{"portcullis"}) {
 		add("roots", fmt.Sprintf("manifest has roots %.200q", m.Roots), `use ["portcullis"]`)
 	}

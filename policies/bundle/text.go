@@ -16,6 +16,10 @@ import (
 func checkText(file string, text []byte) error {
 	line, start := 1, 0
 	for i := 0; i < len(text); {
+		if c := text[i]; c >= ' ' && c < 0x7f { // nearly all of a bundle
+			i++
+			continue
+		}
 		r, size := utf8.DecodeRune(text[i:])
 		at := policies.Place{File: file, Line: line, Column: i - start + 1}
 		switch {
@@ -35,4 +39,9 @@ func checkText(file string, text []byte) error {
 }
 
 // hidden reports whether a character shows as nothing, or as something else.
-func hidden(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+func hidden(r rune) bool {
+	if r < utf8.RuneSelf {
+		return r < ' ' || r == 0x7f
+	}
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+}

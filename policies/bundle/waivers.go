@@ -45,13 +45,13 @@ func IndexWaivers(waivers []Waiver) (policies.WaiverIndex, error) {
 
 func (c *collector) indexWaivers(entries []entry[Waiver]) policies.WaiverIndex {
 	index := policies.WaiverIndex{}
-	seen := map[string]policies.Place{}
+	seen, f := map[string]policies.Place{}, forms{}
 	for _, e := range entries {
 		w := e.value
 		add := c.reporter("waiver", w.ID, e.where)
 		c.unique(seen, w.ID, e.where, add)
 		before := len(c.errs)
-		w.check(add)
+		w.check(f, add)
 		if len(c.errs) > before {
 			continue
 		}
@@ -71,8 +71,8 @@ func (c *collector) indexWaivers(entries []entry[Waiver]) policies.WaiverIndex {
 	return index
 }
 
-func (w Waiver) check(add report) {
-	checkForms(reflect.ValueOf(w), "", add)
+func (w Waiver) check(f forms, add report) {
+	f.check(reflect.ValueOf(w), "", add)
 	if rulePattern.MatchString(w.Finding) && !policies.Waivable(w.Finding) {
 		add("finding", fmt.Sprintf("%s cannot be waived", w.Finding), "only PR-010 and the rules of the bundle can")
 	}
