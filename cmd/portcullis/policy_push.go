@@ -34,7 +34,9 @@ equal digests.
 Signatures beside the file do not come along: they vouch for the file, and in a
 registry the manifest is signed. With --key push signs it, and moves the tag only
 when the signature is there, so that nobody who follows the tag finds the bundle
-unsigned. Without --key, sign with portcullis policy sign and the printed reference.
+unsigned. Without --key it moves the tag alone: signatures that the registry has of an
+equal bundle count on, and further ones are made with portcullis policy sign and the
+printed reference.
 
 Exit code 0: published. 1: refused or failed. 2: wrong usage.`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -58,6 +60,9 @@ type pushReport struct {
 	Reference string `json:"reference"`
 	Tag       string `json:"tag,omitempty"`
 	Signer    string `json:"signer,omitempty"`
+	// Signatures is how many the registry had already, where push made none.
+	Signatures int `json:"signatures,omitempty"`
+	unseen     error
 }
 
 func (r pushReport) text(w io.Writer) {
@@ -66,11 +71,16 @@ func (r pushReport) text(w io.Writer) {
 	if r.Tag != "" {
 		fmt.Fprintf(w, "  tag        %s\n", r.Tag)
 	}
-	if r.Signer != "" {
+	switch {
+	case r.Signer != "":
 		fmt.Fprintf(w, "  signer     %s\n", r.Signer)
-		return
+	case r.unseen != nil:
+		fmt.Fprintf(w, "not signed by this push, and earlier signatures cannot be read: %s\n", visible(r.unseen.Error()))
+	case r.Signatures > 0:
+		fmt.Fprintf(w, "signatures from before: %d; portcullis policy verify %s says whose\n", r.Signatures, r.Reference)
+	default:
+		fmt.Fprintf(w, "not signed: portcullis policy sign %s --key FILE\n", r.Reference)
 	}
-	fmt.Fprintf(w, "not signed: portcullis policy sign %s --key FILE\n", r.Reference)
 }
 
 func pushMain(ctx context.Context, path, where string, o pushOptions) error {
@@ -143,6 +153,9 @@ func (p publication) publish(ctx context.Context, e examined) (pushReport, error
 			return pushReport{}, fmt.Errorf("%w (the bundle is there as %s, and the tag was not moved)", err, at)
 		}
 		r.Signer = s.Key().ID
+	} else {
+		there, err := client.Pull(ctx, at, digest)
+		r.Signatures, r.unseen = len(there.Signatures), err
 	}
 	if ref.Tag() != "" {
 		if _, err := client.Push(ctx, ref, content, notes); err != nil {

@@ -25,17 +25,28 @@ func registryCommands() map[string]func(*testscript.TestScript, bool, []string) 
 }
 
 // startRegistry serves an OCI registry on a loopback address and sets a variable
-// to it: registry VARIABLE [tls USER PASSWORD]. With TLS it also writes ca.pem, and
-// config.json with the credentials.
+// to it: registry VARIABLE [blind | tls USER PASSWORD]. With TLS it also writes ca.pem,
+// and config.json with the credentials; a blind one takes what is pushed and shows
+// nothing.
 func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 && len(args) != 4 {
-		ts.Fatalf("usage: registry VARIABLE [tls USER PASSWORD]")
+	blind := len(args) == 2 && args[1] == "blind"
+	if neg || len(args) != 1 && len(args) != 4 && !blind {
+		ts.Fatalf("usage: registry VARIABLE [blind | tls USER PASSWORD]")
 	}
 	h := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))
 	var s *httptest.Server
-	if len(args) == 1 {
+	switch {
+	case len(args) == 1:
 		s = httptest.NewServer(h)
-	} else {
+	case blind:
+		s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && r.URL.Path != "/v2/" {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			h.ServeHTTP(w, r)
+		}))
+	default:
 		s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if user, password, _ := r.BasicAuth(); user != args[2] || password != args[3] {
 				w.Header().Set("WWW-Authenticate", `Basic realm="test"`)

@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 	commands := nodeCommands()
 	commands["flip"], commands["truncate"] = flip, truncate
 	maps.Copy(commands, registryCommands())
+	maps.Copy(commands, workflowCommands())
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {

@@ -9,6 +9,8 @@
 //	run            the reader types it; it has to succeed
 //	run exit=N     the reader types it; it has to end with this code
 //	run root       the same, and it needs root
+//	run cluster    the same, and it needs a cluster
+//	run within=T   the reader types it again for so long, until it is as shown
 //	output         what the block before it printed; a line ... stands for any lines
 //	sample=WHAT    a sample that another test reads
 //

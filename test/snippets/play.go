@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Reader types what a document says, in a directory of his own.
@@ -28,7 +29,7 @@ type Reader struct {
 // line of the first that is not as the document says.
 func (r Reader) Follow(ctx context.Context, blocks []Block) error {
 	printed := ""
-	for _, b := range blocks {
+	for i, b := range blocks {
 		var err error
 		switch b.Kind {
 		case File:
@@ -36,7 +37,11 @@ func (r Reader) Follow(ctx context.Context, blocks []Block) error {
 		case Append:
 			err = r.write(b, os.O_APPEND)
 		case Run:
-			printed, err = r.run(ctx, b)
+			var shown *Block
+			if i+1 < len(blocks) && blocks[i+1].Kind == Output {
+				shown = &blocks[i+1]
+			}
+			printed, err = r.repeat(ctx, b, shown)
 		case Output:
 			if !Matches(b.Text, printed) {
 				err = fmt.Errorf("the document shows\n%s\nand what was printed is\n%s", b.Text, printed)
@@ -63,6 +68,32 @@ func (r Reader) write(b Block, how int) error {
 	return errors.Join(err, f.Close())
 }
 
+// between is the time from one try to the next.
+const between = time.Second
+
+// repeat runs a block as a reader does who waits for something: until it is as it is
+// shown, or the time is over.
+func (r Reader) repeat(ctx context.Context, b Block, shown *Block) (printed string, err error) {
+	deadline := time.Now().Add(b.Within)
+	for {
+		printed, err = r.run(ctx, b)
+		asShown := err == nil && (shown == nil || Matches(shown.Text, printed))
+		if asShown || !time.Now().Add(between).Before(deadline) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(between):
+			continue
+		}
+		break
+	}
+	if r.Printed != nil {
+		_, _ = io.WriteString(r.Printed, printed)
+	}
+	return printed, err
+}
+
 // run returns what was printed, errors too: that is what the reader sees.
 func (r Reader) run(ctx context.Context, b Block) (string, error) {
 	command := exec.CommandContext
@@ -72,9 +103,6 @@ func (r Reader) run(ctx context.Context, b Block) (string, error) {
 	cmd := command(ctx, "bash", "-euo", "pipefail", "-c", b.Text)
 	cmd.Dir, cmd.Env = r.Dir, append(cmd.Env, r.Env...)
 	out, err := cmd.CombinedOutput()
-	if r.Printed != nil {
-		_, _ = r.Printed.Write(out)
-	}
 	code := 0
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		code, err = exit.ExitCode(), nil

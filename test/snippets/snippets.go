@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Kind is what becomes of a block.
@@ -29,7 +30,11 @@ type Block struct {
 	Name     string // path, or what the sample is of
 	Exit     int    // of Run
 	Root     bool   // needs root
-	Text     string
+	Cluster  bool   // needs a cluster
+	// Within is how long Run is repeated until it ends, and prints, as it should; 0
+	// is once.
+	Within time.Duration
+	Text   string
 }
 
 var fence = regexp.MustCompile("^```(\\S*)\\s*(.*)$")
@@ -76,19 +81,25 @@ func begin(line int, language, info string) (Block, error) {
 	b := Block{Line: line, Language: language}
 	for _, word := range strings.Fields(info) {
 		key, value, _ := strings.Cut(word, "=")
-		if word == "root" {
+		var err error
+		switch key {
+		case "root":
 			b.Root = true
-			continue
+		case "cluster":
+			b.Cluster = true
+		case "exit":
+			b.Exit, err = strconv.Atoi(value)
+		case "within":
+			b.Within, err = time.ParseDuration(value)
+		default:
+			b.Kind, b.Name = Kind(key), value
 		}
-		if key == "exit" {
-			n, err := strconv.Atoi(value)
-			if err != nil {
-				return b, fmt.Errorf("line %d: exit is %q, want a number", line, value)
-			}
-			b.Exit = n
-			continue
+		if err != nil {
+			return b, fmt.Errorf("line %d: %s is %q: %w", line, key, value, err)
 		}
-		b.Kind, b.Name = Kind(key), value
+	}
+	if b.Within != 0 && (b.Kind != Run || b.Within < 0) {
+		return b, fmt.Errorf("line %d: within is for what is run, and is positive", line)
 	}
 	switch b.Kind {
 	case File, Append, Sample:

@@ -42,34 +42,54 @@ func (l *Lab) Admin() (*rest.Config, error) {
 // Dial connects to an address of the node's network from outside: of the API
 // server, of a pod.
 func (l *Lab) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
+	if err := noName("dial", address); err != nil {
 		return nil, err
 	}
+	return inNetwork(l, func() (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, address) })
+}
+
+// Listen has this process serve an address of the node's network, as that of
+// NodeAddress with port 0: for the node and for its pods, as a server beside the
+// cluster would.
+func (l *Lab) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	if err := noName("listen at", address); err != nil {
+		return nil, err
+	}
+	return inNetwork(l, func() (net.Listener, error) { return new(net.ListenConfig).Listen(ctx, network, address) })
+}
+
+// noName refuses what would have to be looked up.
+func noName(verb, address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
 	if net.ParseIP(host) == nil {
-		return nil, fmt.Errorf("dial %s in the node: there is no DNS; hint: give an IP address", address)
+		return fmt.Errorf("%s %s in the node: there is no DNS; hint: give an IP address", verb, address)
 	}
-	type dialled struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan dialled, 1)
+	return nil
+}
+
+// inNetwork has a socket made on a thread in the node's network: what is made there
+// stays there.
+func inNetwork[T any](l *Lab, socket func() (T, error)) (made T, err error) {
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		runtime.LockOSThread()
-		leave, err := l.joinNetwork()
-		if err != nil {
-			done <- dialled{err: err}
+		leave, failure := l.joinNetwork()
+		if failure != nil {
+			err = failure
 			return
 		}
-		// An IP address is dialled on the calling thread.
-		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		// An IP address needs no other thread.
+		made, err = socket()
 		if leave() == nil {
 			runtime.UnlockOSThread()
 		} // else the thread ends with the goroutine, and nobody finds itself in the node
-		done <- dialled{conn, err}
 	}()
-	d := <-done
-	return d.conn, d.err
+	<-done
+	return made, err
 }
 
 // joinNetwork moves the calling thread into the node's network, until leave.

@@ -52,6 +52,9 @@ func (l *Lab) Version() Version { return l.state.Kubernetes }
 // NodeName is the name of the one node.
 func (l *Lab) NodeName() string { return nodeName }
 
+// NodeAddress is its IP address, in the node's network.
+func (l *Lab) NodeAddress() string { return nodeAddress }
+
 func (l *Lab) cgroup() string { return cgroupName(l.state.Name) }
 
 func (l *Lab) pid() string { return strconv.Itoa(l.state.Node.Pid) }

@@ -6,7 +6,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"regexp"
 	"strings"
@@ -169,6 +173,7 @@ func TestLab(t *testing.T) {
 			t.Errorf("Dial(a name) = %v, want an error with a hint", err)
 		}
 	})
+	t.Run("pods reach what this process serves in the node's network", func(t *testing.T) { c.served(t) })
 	t.Run("a static pod is taken from its directory", func(t *testing.T) { c.staticPod(t) })
 	t.Run("the audit log says who called what", func(t *testing.T) {
 		await(t, "the audit log has the pod's creation", func() error {
@@ -244,4 +249,25 @@ func (c cluster) restarts(t *testing.T) {
 	if text, err := os.ReadFile(c.Log(lab.Kubelet)); err != nil || strings.Count(string(text), "Started kubelet") < 2 {
 		t.Errorf("kubelet's log does not tell of two starts (%v)", err)
 	}
+}
+
+// served: a pod reads what is served from outside the node, at the node's address.
+func (c cluster) served(t *testing.T) {
+	if _, err := c.Listen(t.Context(), "tcp", "kubernetes:0"); err == nil || !strings.Contains(err.Error(), "hint: ") {
+		t.Errorf("Listen(a name) = %v, want an error with a hint", err)
+	}
+	l, err := c.Listen(t.Context(), "tcp", net.JoinHostPort(c.NodeAddress(), "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "from outside") })}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+	c.run(t, pod("reads", "wget -q -O - http://"+l.Addr().String()+"/; sleep 1000"))
+	await(t, "the pod reads what is served", func() error {
+		if got := c.kubectl(t, "logs", "reads"); got != "from outside" {
+			return fmt.Errorf("it reads %q", got)
+		}
+		return nil
+	})
 }
