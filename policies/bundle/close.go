@@ -3,18 +3,30 @@ package bundle
 import (
 	"context"
 	"errors"
+	"sync"
 )
 
 // errClosed is returned for an attempt after the end.
 var errClosed = errors.New("policy source is closed")
 
+// life is whether a Source is closed, and what to end then.
+type life struct {
+	closed chan struct{}
+	// working is held for reading by whoever uses the store or reports.
+	working sync.RWMutex
+
+	mu      sync.Mutex
+	over    bool
+	running map[*context.CancelFunc]struct{} // the attempts
+}
+
 // Close ends attempts, Run and the timer of what ends by itself. When it returns
 // nothing of the Source uses the store, reports, or begins to: the store and whoever
 // is reported to may be closed. The engine in force stays. It may be called again.
 func (s *Source) Close() {
-	s.closer.Do(func() { close(s.closed) })
-	s.working.Lock()
-	defer s.working.Unlock()
+	s.life.finish()
+	s.life.working.Lock()
+	defer s.life.working.Unlock()
 	k := s.keeper
 	if k == nil {
 		return
@@ -26,36 +38,52 @@ func (s *Source) Close() {
 	}
 }
 
-// enter reports whether work may begin; who is let in unlocks working for reading.
-func (s *Source) enter() bool {
-	s.working.RLock()
-	select {
-	case <-s.closed:
-		s.working.RUnlock()
-		return false
-	default:
-		return true
+func (l *life) finish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return
+	}
+	l.over = true
+	close(l.closed)
+	for cancel := range l.running {
+		(*cancel)()
 	}
 }
 
-// untilClosed ends with ctx, and when the Source is closed: a registry that hangs
-// must not hold up the end of a process.
-func (s *Source) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
+// enter reports whether work may begin; who is let in unlocks working for reading.
+func (l *life) enter() bool {
+	l.working.RLock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		l.working.RUnlock()
+	}
+	return !l.over
+}
+
+// limit ends ctx when the Source is closed: a registry that hangs must not hold up
+// the end of a process.
+func (l *life) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-s.closed:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		cancel()
+	}
+	l.running[&cancel] = struct{}{}
+	return ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.running, &cancel)
+		cancel()
+	}
 }
 
 // settleByTimer is settle for a timer, which may fire while the Source is closed.
 func (s *Source) settleByTimer() {
-	if s.enter() {
-		defer s.working.RUnlock()
+	if s.life.enter() {
+		defer s.life.working.RUnlock()
 		s.settle()
 	}
 }

@@ -63,7 +63,7 @@ func (s *Source) Run(ctx context.Context, interval time.Duration) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
-		case <-s.closed:
+		case <-s.life.closed:
 			timer.Stop()
 			return nil
 		case <-timer.C:

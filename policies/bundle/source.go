@@ -64,10 +64,7 @@ type Source struct {
 	told     map[string]time.Time
 	failures map[Reason]int64
 
-	closed chan struct{}
-	closer sync.Once
-	// working is held for reading by whoever uses the store or reports.
-	working sync.RWMutex
+	life life
 }
 
 // NewSource returns a Source without an active engine.
@@ -81,7 +78,8 @@ func NewSource(c Config) (*Source, error) {
 	if c.Report == nil {
 		c.Report = func(Report) {}
 	}
-	s := &Source{config: c, trigger: make(chan struct{}, 1), told: map[string]time.Time{}, failures: map[Reason]int64{}, closed: make(chan struct{})}
+	s := &Source{config: c, trigger: make(chan struct{}, 1), told: map[string]time.Time{}, failures: map[Reason]int64{}}
+	s.life.closed, s.life.running = make(chan struct{}), map[*context.CancelFunc]struct{}{}
 	if c.Signed == nil {
 		return s, nil
 	}
@@ -107,11 +105,11 @@ func (s *Source) Reload(ctx context.Context) error { return s.look(ctx, 0) }
 // look makes one attempt, in which the source may take so long; 0 is as long as ctx
 // allows.
 func (s *Source) look(ctx context.Context, patience time.Duration) error {
-	if !s.enter() {
+	if !s.life.enter() {
 		return errClosed
 	}
-	defer s.working.RUnlock()
-	ctx, cancel := s.untilClosed(ctx)
+	defer s.life.working.RUnlock()
+	ctx, cancel := s.life.limit(ctx)
 	defer cancel()
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
