@@ -230,9 +230,7 @@ func (s *Source) remember(ctx context.Context) {
 	k.write()
 	floor := k.state.Floor
 	k.disk.Unlock()
-	// It is raised again from time to time: somebody may have taken it away, and new
-	// nodes wait for one.
-	if regular == nil || k.Raise == nil || k.raised == floor && k.Monotonic()-k.raisedAt < floorEvery {
+	if regular == nil || k.Raise == nil || k.raised == floor && k.Monotonic()-k.raisedAt < raiseEvery {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, floorTimeout)

@@ -8,8 +8,7 @@ import (
 )
 
 const (
-	// floorEvery is how often the cluster's floor is compared with the bundle in
-	// force, and by who raises it, written again where it is gone.
+	// floorEvery is how often the cluster's floor is compared with the bundle in force.
 	floorEvery = 5 * time.Minute
 	// lagLimit is how long a bundle may be below the floor: files and tags reach the
 	// processes of a cluster one after the other.

@@ -12,14 +12,14 @@ import (
 
 // looks has some time pass, with a look each half minute, and returns the first failure
 // and when it came.
-func (r *rig) looks(d time.Duration) (first error, after time.Duration) {
+func (r *rig) looks(d time.Duration) (after time.Duration, first error) {
 	for passed := time.Duration(0); passed < d; passed += 30 * time.Second {
 		r.pass(30 * time.Second)
 		if err := r.reload(); err != nil && first == nil {
 			first, after = err, passed
 		}
 	}
-	return first, after
+	return after, first
 }
 
 // TestP10FrozenSource: whoever holds the source gives the newest bundle to some and
@@ -31,11 +31,11 @@ func TestP10FrozenSource(t *testing.T) {
 	r.floor = floor
 	r.registry.put(r.signed(5, true))
 	r.must(r.start())
-	if err, _ := r.looks(time.Hour); err != nil {
+	if _, err := r.looks(time.Hour); err != nil {
 		t.Errorf("Reload() with the cluster at the same serial = %v, want nil", err)
 	}
 	floor.mark.Serial = 6
-	err, after := r.looks(time.Hour)
+	after, err := r.looks(time.Hour)
 	if bundle.ReasonOf(err) != bundle.ReasonSerial || !strings.Contains(err.Error(), "serial 5, and the cluster's floor is 6; hint: ") {
 		t.Errorf("Reload() behind the cluster = %v, want that it is behind", err)
 	}
@@ -52,7 +52,7 @@ func TestP10FrozenSource(t *testing.T) {
 	}
 	r.registry.put(r.signed(6, true))
 	r.must(r.reload())
-	if err, _ := r.looks(time.Hour); err != nil || r.source.Status().Failure != nil {
+	if _, err := r.looks(time.Hour); err != nil || r.source.Status().Failure != nil {
 		t.Errorf("Reload() with what the cluster has = %v, want nil", err)
 	}
 	r.want(6, "with what the cluster has")
@@ -67,11 +67,11 @@ func TestP10TwoBundlesOfOneSerial(t *testing.T) {
 	r.registry.put(r.signed(5, true))
 	r.must(r.start())
 	floor.mark = store.Mark{Serial: 5, Digest: r.source.Active().Digest()}
-	if err, _ := r.looks(time.Hour); err != nil {
+	if _, err := r.looks(time.Hour); err != nil {
 		t.Errorf("Reload() with the cluster at the same bundle = %v, want nil", err)
 	}
 	floor.mark.Digest = "sha256:" + strings.Repeat("0", 64)
-	if err, after := r.looks(time.Hour); bundle.ReasonOf(err) != bundle.ReasonEquivocation || after > 5*time.Minute {
+	if after, err := r.looks(time.Hour); bundle.ReasonOf(err) != bundle.ReasonEquivocation || after > 5*time.Minute {
 		t.Errorf("Reload() = %v after %s, want that there are two of that serial", err, after)
 	}
 	r.want(5, "beside another of its serial")
@@ -86,7 +86,7 @@ func TestFloorIsAskedSparingly(t *testing.T) {
 	r.registry.put(r.signed(5, true))
 	r.must(r.start())
 	floor.reads, floor.err = 0, errDown
-	if err, _ := r.looks(time.Hour); err != nil {
+	if _, err := r.looks(time.Hour); err != nil {
 		t.Errorf("Reload() without an API server = %v, want nil", err)
 	}
 	if floor.reads < 6 || floor.reads > 13 {
@@ -96,7 +96,7 @@ func TestFloorIsAskedSparingly(t *testing.T) {
 	floor.mark.Serial = 99
 	r.registry.put(r.breakGlass(1, 3*time.Hour))
 	r.must(r.reload())
-	if err, _ := r.looks(time.Hour); err != nil {
+	if _, err := r.looks(time.Hour); err != nil {
 		t.Errorf("Reload() in an emergency = %v, want nil: its serials count by themselves", err)
 	}
 }

@@ -89,6 +89,9 @@ const (
 	longestLifetime = 90 * 24 * time.Hour
 	// keepTimeEvery is how old the time in the store may be.
 	keepTimeEvery = time.Hour
+	// raiseEvery is how often the cluster is told of the serial in force again:
+	// somebody may have removed the ConfigMap, or written a lower one.
+	raiseEvery = 5 * time.Minute
 	// floorTimeout bounds one question to the cluster.
 	floorTimeout = 5 * time.Second
 )

@@ -24,7 +24,7 @@ func (g *greedy) before(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/token" {
 			g.longest.Store(max(g.longest.Load(), int64(len(r.URL.RawQuery))))
-			fmt.Fprintf(w, `{"token":"t%d"}`, g.asked.Load())
+			_, _ = fmt.Fprintf(w, `{"token":"t%d"}`, g.asked.Load())
 			return
 		}
 		want := fmt.Sprintf("Bearer t%d", g.asked.Load())
