@@ -340,24 +340,3 @@ func TestNetworkPolicyOpensTheRegistryWhereItIsUsed(t *testing.T) {
 		}
 	}
 }
-
-// What the collector aims at lies below the limit, where there is one.
-func TestWebhookKeepsBelowItsLimit(t *testing.T) {
-	for values, want := range map[string]string{
-		"webhook: {enabled: true}":                                                      "469762048",
-		"webhook: {enabled: true, resources: {limits: {memory: 1Gi}}}":                  "939524096",
-		"webhook: {enabled: true, resources: {limits: {memory: null}}}":                 "",
-		"webhook: {enabled: true, resources: {requests: {cpu: 1}, limits: null}}":       "",
-		"webhook: {enabled: true, resources: {limits: {memory: \"800M\", cpu: \"2\"}}}": "700000000",
-	} {
-		got := ""
-		for _, e := range install(t, newest(), values).statefulSet(t).Spec.Template.Spec.Containers[0].Env {
-			if e.Name == "GOMEMLIMIT" {
-				got = e.Value
-			}
-		}
-		if got != want {
-			t.Errorf("%s: GOMEMLIMIT %q, want %q", values, got, want)
-		}
-	}
-}
