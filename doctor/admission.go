@@ -18,19 +18,25 @@ const soon = 14 * 24 * time.Hour
 // webhookName is the ValidatingWebhookConfiguration of the chart.
 const webhookName = "portcullis"
 
-// policyNames are the ValidatingAdmissionPolicies of the chart; true: it is always
-// there and denies. That of the floor denies where it is.
+// policyNames are the ValidatingAdmissionPolicies of the chart; true: its binding
+// always denies.
 func policyNames() map[string]bool {
 	return map[string]bool{
 		"portcullis-status-of-own-node": true, "portcullis-volumes-read-only": true, "portcullis-no-persistent-volumes": true,
-		"portcullis-privileged": false, "portcullis-ephemeral-containers": false, "portcullis-host-paths": false, FloorName: false,
+		"portcullis-privileged": false, "portcullis-ephemeral-containers": false, "portcullis-host-paths": false, "portcullis-policy-floor": false,
 	}
+}
+
+// deniesWhereItIs reports whether a policy that need not be there has no other use
+// than to deny.
+func deniesWhereItIs(policy string) bool {
+	return policy == FloorName || policy == "portcullis-webhook-configuration"
 }
 
 func admissionChecks() []Check {
 	return []Check{
 		{"webhook.certificate", OfCluster, "caBundle of the ValidatingWebhookConfiguration portcullis", "valid for more than two weeks", "WARN: ends soon; FAIL: over or unreadable; n/a: no webhook is installed", judgeWebhook},
-		{"admission.policies", OfCluster, "the chart's ValidatingAdmissionPolicies and the actions of their bindings", "in force as the chart has them", "WARN: one that always denies is missing or does not deny, or that of the floor is there and does not; n/a: none is installed", judgePolicies},
+		{"admission.policies", OfCluster, "the chart's ValidatingAdmissionPolicies and the actions of their bindings", "in force as the chart has them", "WARN: one that always denies is missing or does not deny, or that of the floor or of the webhook's configuration is there and does not; n/a: none is installed", judgePolicies},
 		{"admission.deny-preview", OfCluster, "running pods, by the rules of those policies that are at warn or off", "deny would refuse none of them", "WARN: deny would refuse the pod when it is made again", judgePreview},
 	}
 }
@@ -134,7 +140,7 @@ func judgePolicies(f *Facts) []Result {
 			results = append(results, ok("%s is off", name))
 		case len(actions) == 0:
 			results = append(results, warn("install the chart anew", "%s has no binding and does nothing", name))
-		case (wanted[name] || name == FloorName) && !slices.Contains(actions, string(admissionv1.Deny)):
+		case (wanted[name] || deniesWhereItIs(name)) && !slices.Contains(actions, string(admissionv1.Deny)):
 			results = append(results, warn("install the chart anew", "the binding of %s does %s, not Deny", name, does))
 		default:
 			results = append(results, ok("%s: %s", name, does))

@@ -66,6 +66,7 @@ func (d *Daemon) String() string {
 	return "plugin of " + d.Node
 }
 
+// String names a bundle so that no other has the same.
 func (p *InForce) String() string {
 	kind := "serial"
 	if p.BreakGlass {
