@@ -79,7 +79,7 @@ func call(spec string, in io.Reader, out io.Writer) error {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(e.CA)
-	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "example.com", MinVersion: tls.VersionTLS13}}}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "example.com", MinVersion: tls.VersionTLS13}}}
 	var all heard
 	for i := range e.N {
 		body := strings.ReplaceAll(e.Body, "#", strconv.Itoa(i))
