@@ -24,6 +24,7 @@ func policyNames() map[string]bool {
 	return map[string]bool{
 		"portcullis-status-of-own-node": true, "portcullis-volumes-read-only": true, "portcullis-no-persistent-volumes": true,
 		"portcullis-privileged": false, "portcullis-ephemeral-containers": false, "portcullis-host-paths": false, "portcullis-policy-floor": false,
+		"portcullis-webhook-configuration": false,
 	}
 }
 

@@ -1,10 +1,12 @@
 package chart_test
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 )
@@ -87,6 +89,37 @@ func TestCertManagerTakesRightsAway(t *testing.T) {
 	} {
 		if got := verbs(c.values, c.resource); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %s may be asked to %q, want %q", c.values, c.resource, got, c.want)
+		}
+	}
+}
+
+// The policy that holds the webhook's account to caBundle names every other field of a
+// webhook that there is. One that a newer API brings has to be named too.
+func TestTheGuardOfTheConfigurationNamesEveryField(t *testing.T) {
+	r := install(t, newest(), "webhook: {enabled: true}")
+	o := r.object(t, "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy", "portcullis-webhook-configuration")
+	policy := decode[admissionv1.ValidatingAdmissionPolicy](t, o)
+	var text strings.Builder
+	for _, v := range policy.Spec.Validations {
+		text.WriteString(v.Expression)
+	}
+	for of, prefix := range map[reflect.Type]string{reflect.TypeFor[admissionv1.ValidatingWebhook](): "w.?", reflect.TypeFor[admissionv1.WebhookClientConfig](): "w.?clientConfig.?"} {
+		for i := range of.NumField() {
+			name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
+			compared := strings.Contains(text.String(), prefix+name+" == ") || name == "name" && strings.Contains(text.String(), "o.name == w.name")
+			if held := name != "caBundle" && name != "clientConfig"; compared != held {
+				t.Errorf("%s is compared: %v, want %v", prefix+name, compared, held)
+			}
+		}
+	}
+	if policy.Spec.FailurePolicy == nil || *policy.Spec.FailurePolicy != admissionv1.Fail || !strings.Contains(policy.Spec.MatchConditions[0].Expression, "'system:serviceaccount:kube-system:portcullis-webhook'") {
+		t.Errorf("policy = %+v, want that it fails closed, for the webhook's account alone", policy.Spec)
+	}
+	for _, values := range []string{"", "webhook: {enabled: true, certManager: {enabled: true}}"} {
+		for _, o := range install(t, newest(), values).objects {
+			if o.Name() == "portcullis-webhook-configuration" {
+				t.Errorf("with %q there is %s, which nobody needs", values, o)
+			}
 		}
 	}
 }
