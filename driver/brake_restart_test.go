@@ -73,6 +73,7 @@ func restarted(t *testing.T, pods int) (n *node, fleet []pod, restart func()) {
 // everything, five volumes go, and not all those that kubelet comes to before a fifth
 // of the node was denied.
 func TestP9TheBrakeCountsWhoWasNotAskedYet(t *testing.T) {
+	t.Parallel()
 	const pods, brake = 60, 5
 	n, fleet, restart := restarted(t, pods)
 	n.deny()
@@ -91,6 +92,7 @@ func TestP9TheBrakeCountsWhoWasNotAskedYet(t *testing.T) {
 // TestP9FewDenialsAreNotHeldAfterARestart: what waits is revoked once all were asked,
 // without another call of kubelet's, and without an alarm.
 func TestP9FewDenialsAreNotHeldAfterARestart(t *testing.T) {
+	t.Parallel()
 	const pods, bad = 40, 7
 	n, fleet, restart := restarted(t, pods)
 	for i, p := range fleet {
@@ -118,6 +120,7 @@ func TestP9FewDenialsAreNotHeldAfterARestart(t *testing.T) {
 // TestP9NobodyKeepsTheOutcomeOpen: a volume on which no decision is possible delays the
 // others by two minutes, and not for as long as its owner likes.
 func TestP9NobodyKeepsTheOutcomeOpen(t *testing.T) {
+	t.Parallel()
 	const pods, bad = 40, 7
 	n, fleet, restart := restarted(t, pods)
 	for i, p := range fleet[:bad] {
@@ -143,6 +146,7 @@ func (n *node) relabel(label string) {
 // its volumes at once, so that denials come one by one with kubelet's calls. Before the
 // sixth goes all are asked, and what was a mistake is known for one.
 func TestP9TheBrakeAsksBeforeTheSixth(t *testing.T) {
+	t.Parallel()
 	const pods, brake = 60, 5
 	n := newNode(t, func(s *setup) {
 		s.policy = []policiestest.Option{policiestest.WithCheck("frozen", `# METADATA
