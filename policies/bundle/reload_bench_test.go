@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -169,13 +170,9 @@ func cyclesPerNanosecond(b *testing.B) float64 {
 	return 0
 }
 
-// BenchmarkReloadWhileDeciding is what a node's mounts notice of a bundle with a
-// hundred thousand grants that replaces another. A reload is everything from the
-// archive to the engine in force. The slowest decision meanwhile stands beside the
-// slowest in as much time without a reload, and beside a goroutine that only takes
-// a processor: what is more than that is the reload's. At locks and channels they
-// wait for nothing, since a swap is one store of a pointer.
-func BenchmarkReloadWhileDeciding(b *testing.B) {
+// thousands is a Source of two bundles with a hundred thousand grants, by turns.
+func thousands(b *testing.B) *bundle.Source {
+	b.Helper()
 	const grants = 100_000
 	from := &turns{archives: [2][]byte{large(b, grants, 1), large(b, grants, 2)}}
 	s, err := bundle.NewSource(bundle.Config{
@@ -188,6 +185,42 @@ func BenchmarkReloadWhileDeciding(b *testing.B) {
 		b.Fatal(err)
 	}
 	runtime.GC()
+	return s
+}
+
+// spent is the processor time of this process so far.
+func spent(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkReload is what a bundle with a hundred thousand grants costs a process
+// that does nothing else: everything from the archive to the engine in force, which
+// another was until then.
+func BenchmarkReload(b *testing.B) {
+	s := thousands(b)
+	before := spent(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.Reload(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric((spent(b)-before).Seconds()/float64(b.N), "cpu-s")
+}
+
+// BenchmarkReloadWhileDeciding is what a node's mounts notice of a bundle with a
+// hundred thousand grants that replaces another. A reload is everything from the
+// archive to the engine in force. The slowest decision meanwhile stands beside the
+// slowest in as much time without a reload, and beside a goroutine that only takes
+// a processor: what is more than that is the reload's. At locks and channels they
+// wait for nothing, since a swap is one store of a pointer.
+func BenchmarkReloadWhileDeciding(b *testing.B) {
+	s := thousands(b)
 	one := live()
 	runtime.SetBlockProfileRate(1)
 	defer runtime.SetBlockProfileRate(0)
