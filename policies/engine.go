@@ -146,7 +146,11 @@ func (e *Engine) evaluateOnce(ctx context.Context, input ast.Value) (value any, 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	options := append([]rego.EvalOption{rego.EvalParsedInput(input), rego.EvalSortSets(true)}, e.options...)
+	// By itself OPA has a goroutine wait for the end of ctx, which takes its lock when
+	// it comes to run: on a busy machine a decision that is made waits for that one.
+	stop := topdown.NewCancel()
+	defer context.AfterFunc(ctx, stop.Cancel)()
+	options := append([]rego.EvalOption{rego.EvalParsedInput(input), rego.EvalSortSets(true), rego.EvalExternalCancel(stop)}, e.options...)
 	results, err := e.query.Eval(ctx, options...)
 	if err != nil {
 		return nil, err
