@@ -260,12 +260,12 @@ func (c cluster) served(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "from outside") })}
+	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "from outside\n") })}
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close() })
 	c.run(t, pod("reads", "wget -q -O - http://"+l.Addr().String()+"/; sleep 1000"))
 	await(t, "the pod reads what is served", func() error {
-		if got := c.kubectl(t, "logs", "reads"); got != "from outside" {
+		if got := c.kubectl(t, "logs", "reads"); strings.TrimSpace(got) != "from outside" {
 			return fmt.Errorf("it reads %q", got)
 		}
 		return nil
