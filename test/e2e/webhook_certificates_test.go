@@ -182,7 +182,7 @@ func (l *load) await(what string, is func(last *x509.Certificate, count int) boo
 		for _, name := range replicas {
 			seen := l.served[name]
 			if len(seen) == 0 || !is(seen[len(seen)-1], len(seen)) {
-				return fmt.Errorf("%s has served %d certificates; failures: %q", name, len(seen), l.failures)
+				return fmt.Errorf("%s has served %d certificates; %d failures", name, len(seen), len(l.failures))
 			}
 		}
 		return nil
@@ -208,7 +208,7 @@ func (l *load) judge() {
 	defer l.mu.Unlock()
 	l.w.Logf("%d reviews, %d of them late, and %d handshakes", l.reviews, l.late, l.handshakes)
 	if len(l.failures) > 0 || l.late*100 > l.reviews {
-		l.w.Errorf("%d requests failed, and %d of %d were late: %q", len(l.failures), l.late, l.reviews, l.failures)
+		l.w.Errorf("%d requests failed, and %d of %d were late: %q", len(l.failures), l.late, l.reviews, l.failures[:min(5, len(l.failures))])
 	}
 	if l.reviews < 100 || l.handshakes < 50 {
 		l.w.Errorf("%d reviews and %d handshakes are no load", l.reviews, l.handshakes)
