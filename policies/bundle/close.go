@@ -31,6 +31,7 @@ func (s *Source) Close() {
 	if k == nil {
 		return
 	}
+	k.withdraw()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.stop != nil {

@@ -70,6 +70,21 @@ func (k *keeper) end(trial string) {
 	_ = k.Store.KeepTrials(k.trials)
 }
 
+// withdraw strikes out what the compiler still has: the end of the process is not its
+// doing, and what ends later finds the store closed.
+func (k *keeper) withdraw() {
+	k.disk.Lock()
+	defer k.disk.Unlock()
+	if len(k.trying) == 0 {
+		return
+	}
+	for trial := range k.trying {
+		delete(k.trials, trial)
+	}
+	clear(k.trying)
+	_ = k.Store.KeepTrials(k.trials)
+}
+
 // compilation is a bundle that the compiler has.
 type compilation struct {
 	digest     string

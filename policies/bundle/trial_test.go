@@ -220,3 +220,36 @@ func TestTheEndOfAProcessIsNoDeath(t *testing.T) {
 		t.Errorf("Trials() = %v, %v, want none", trials, err)
 	}
 }
+
+// TestACompilerOutlivesItsSource: the end of the process is not the bundle's doing, and
+// what the compiler ends with later touches no store that is closed.
+func TestACompilerOutlivesItsSource(t *testing.T) {
+	r := newRig(t)
+	release, over := make(chan struct{}), make(chan struct{})
+	r.compile = func(ctx context.Context, b policies.Bundle, o policies.Options) (*policies.Engine, error) {
+		if b.Manifest.Serial == 6 {
+			<-release
+			defer close(over)
+		}
+		return policies.Compile(ctx, b, o)
+	}
+	r.registry.put(r.signed(5, true))
+	r.must(r.start())
+	r.patience = 50 * time.Millisecond
+	r.must(r.start())
+	r.registry.put(r.signed(6, true))
+	if err := r.reload(); err == nil || !strings.Contains(err.Error(), "still being compiled") {
+		t.Fatalf("Reload() = %v, want that it is still being compiled", err)
+	}
+	r.source.Close()
+	if _, err := r.store.Trials(); !store.Absent(err) {
+		t.Errorf("Trials() after Close = %v, want none left", err)
+	}
+	r.step = func(name string) error {
+		t.Errorf("step %s after Close", name)
+		return nil
+	}
+	close(release)
+	<-over
+	time.Sleep(20 * time.Millisecond) // what follows the compiler, if anything does
+}
