@@ -28,6 +28,7 @@ func TestOneHint(t *testing.T) {
 		"usage":           {portcullis.Misused(plain), 2, "portcullis: open key: no such file\nhint: see portcullis --help\n"},
 		"usage of one":    {portcullis.Misused(inner), 2, "portcullis: read key: it is a private key\nhint: give its public key\n"},
 		"usage of both":   {portcullis.Misused(portcullis.Hinted(outer, "")), 2, "portcullis: trust signers: read key: it is a private key\nhint: give its public key\n"},
+		"a list":          {errors.New("refused:\n  a; hint: b\n  c; hint: d"), 1, "portcullis: refused:\n  a; hint: b\n  c; hint: d\n"},
 		"hint in a usage": {fmt.Errorf("a: %w", portcullis.Misused(portcullis.Hinted(plain, "b"))), 2, "portcullis: a: open key: no such file\nhint: b\n"},
 	} {
 		var b strings.Builder

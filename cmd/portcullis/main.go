@@ -48,7 +48,10 @@ func complain(w io.Writer, err error) int {
 		general = hinted.hint
 	}
 	problem, hint, found := splitHint(err.Error())
-	if !found {
+	switch {
+	case strings.Contains(err.Error(), "\n"): // a list, in which each line has its own
+		problem, hint = err.Error(), general
+	case !found:
 		hint = general
 	}
 	fmt.Fprintf(w, "portcullis: %s\n", problem)
@@ -63,7 +66,9 @@ func complain(w io.Writer, err error) int {
 func splitHint(text string) (problem, hint string, found bool) {
 	const mark = "; hint: "
 	problem, hint, found = strings.Cut(text, mark)
-	hint, _, _ = strings.Cut(hint, mark)
+	if !strings.Contains(text, "\n") {
+		hint, _, _ = strings.Cut(hint, mark)
+	}
 	return problem, hint, found
 }
 
