@@ -35,7 +35,11 @@ func room(t *testing.T, most int) (comes func(from string, idle bool) net.Conn) 
 		conn := enter(t, l.Addr().String(), from)
 		guest := <-accepted
 		t.Cleanup(func() { _ = guest.Close() })
-		guest.(interface{ SetIdle(idle bool) }).SetIdle(idle)
+		told, ok := guest.(interface{ SetIdle(idle bool) })
+		if !ok {
+			t.Fatalf("a guest is %T, which nobody can tell that it is idle", guest)
+		}
+		told.SetIdle(idle)
 		return conn
 	}
 }

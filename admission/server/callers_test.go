@@ -32,7 +32,11 @@ func newAuthority(t *testing.T) *authority {
 	a := &authority{}
 	template := &x509.Certificate{Subject: pkix.Name{CommonName: "callers"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	made := a.sign(t, template)
-	a.cert, a.key = made.Leaf, made.PrivateKey.(*ecdsa.PrivateKey)
+	key, ok := made.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		t.Fatalf("key is %T", made.PrivateKey)
+	}
+	a.cert, a.key = made.Leaf, key
 	return a
 }
 
@@ -138,7 +142,7 @@ func TestTheCertificateIsSeenWithoutOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if len(conn.(*tls.Conn).ConnectionState().PeerCertificates) == 0 {
+	if secured, ok := conn.(*tls.Conn); !ok || len(secured.ConnectionState().PeerCertificates) == 0 {
 		t.Error("no certificate was shown, want ours")
 	}
 }

@@ -36,7 +36,7 @@ func (w *world) slow(address string, length int) {
 			if err != nil {
 				return // the test is over
 			}
-			fmt.Fprintf(conn, "POST /pods HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", length)
+			_, _ = fmt.Fprintf(conn, "POST /pods HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", length)
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			_, _ = io.Copy(io.Discard, conn)
 			stop()
@@ -169,7 +169,7 @@ func TestWhoGoesAwayTakesNoTurn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprint(conn, "POST /pods HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n")
+		_, _ = fmt.Fprint(conn, "POST /pods HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n")
 		time.Sleep(5 * time.Millisecond)
 		conn.Close()
 	}

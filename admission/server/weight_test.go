@@ -80,10 +80,9 @@ func TestWeightsAreThoseOfTheTypes(t *testing.T) {
 			return
 		}
 		seen[r] = true
-		switch r.Kind() {
-		case reflect.Pointer, reflect.Slice, reflect.Map:
+		if k := r.Kind(); k == reflect.Pointer || k == reflect.Slice || k == reflect.Map {
 			walk(r.Elem())
-		case reflect.Struct:
+		} else if k == reflect.Struct {
 			for i := range r.NumField() {
 				f := r.Field(i)
 				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

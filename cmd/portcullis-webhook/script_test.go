@@ -114,7 +114,7 @@ func review(ts *testscript.TestScript, neg bool, args []string) {
 		config.Certificates = []tls.Certificate{shown}
 	}
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: config}}
-	answer := ""
+	var answer string
 	if resp, err := client.Post(args[0], "application/json", bytes.NewReader([]byte(ts.ReadFile(args[1])))); err != nil {
 		answer = "0 " + err.Error()
 	} else {
