@@ -146,11 +146,7 @@ func (e *Engine) evaluateOnce(ctx context.Context, input ast.Value) (value any, 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// By itself OPA has a goroutine wait for the end of ctx, which takes its lock when
-	// it comes to run: on a busy machine a decision that is made waits for that one.
-	stop := topdown.NewCancel()
-	defer context.AfterFunc(ctx, stop.Cancel)()
-	options := append([]rego.EvalOption{rego.EvalParsedInput(input), rego.EvalSortSets(true), rego.EvalExternalCancel(stop)}, e.options...)
+	options := append([]rego.EvalOption{rego.EvalParsedInput(input), rego.EvalSortSets(true), rego.EvalExternalCancel(ended{ctx})}, e.options...)
 	results, err := e.query.Eval(ctx, options...)
 	if err != nil {
 		return nil, err
@@ -160,6 +156,17 @@ func (e *Engine) evaluateOnce(ctx context.Context, input ast.Value) (value any, 
 	}
 	return results[0].Expressions[0].Value, nil
 }
+
+// ended ends an evaluation with its context. By itself OPA has a goroutine wait for
+// that, which takes the lock of the context when it comes to run: on a busy machine a
+// decision that is made would wait for it.
+type ended struct{ ctx context.Context }
+
+// Cancel does nothing: the context ends by itself.
+func (ended) Cancel() {}
+
+// Cancelled is asked at each step.
+func (e ended) Cancelled() bool { return e.ctx.Err() != nil }
 
 func isTimeout(err error) bool {
 	return topdown.IsCancel(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
