@@ -31,10 +31,10 @@ func (p *plugin) openCandidate(context.Context) error {
 // activePolicy is the engine in force. The first report of policy comes before
 // there is a source to ask.
 func (p *plugin) activePolicy() *policies.Engine {
-	if p.policy == nil {
-		return nil
+	if policy := p.inForce.Load(); policy != nil {
+		return policy.Active()
 	}
-	return p.policy.Active()
+	return nil
 }
 
 // compare has the driver's decisions compared with those of the candidate, and root

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/portcullis-csi/portcullis/audit"
@@ -47,6 +48,10 @@ type plugin struct {
 
 	stopReason audit.Reason // why the process ends
 	hup        chan os.Signal
+
+	// What reports of policy need, which may come while parts are being made.
+	inForce   atomic.Pointer[daemon.Policy]
+	redecider atomic.Pointer[driver.Driver]
 
 	providers *provider.Watch
 	registrar *registration.Registrar // nil where a sidecar registers the plugin
@@ -130,6 +135,7 @@ func (p *plugin) openPolicy(ctx context.Context) error {
 	if p.policy, err = daemon.OpenPolicy(ctx, c); err != nil {
 		return err
 	}
+	p.inForce.Store(p.policy)
 	p.closers = append(p.closers, p.policy.Close)
 	return nil
 }
@@ -140,8 +146,8 @@ func (p *plugin) policyReported(r bundle.Report) {
 	if r.Bundle.Data != nil && r.Err == nil {
 		p.candidate.Loaded(r.Bundle)
 	}
-	if p.driver != nil {
-		p.driver.PolicyChanged()
+	if d := p.redecider.Load(); d != nil {
+		d.PolicyChanged()
 	}
 }
 
@@ -183,8 +189,11 @@ func (p *plugin) makeDriver(context.Context) error {
 	if err := p.compare(&config); err != nil {
 		return err
 	}
-	p.driver, err = driver.New(config)
-	return err
+	if p.driver, err = driver.New(config); err != nil {
+		return err
+	}
+	p.redecider.Store(p.driver)
+	return nil
 }
 
 // reloads triggers a policy reload at every SIGHUP.

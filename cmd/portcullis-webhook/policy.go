@@ -21,6 +21,7 @@ func (h *hook) openPolicy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.inForce.Store(h.policy)
 	h.closers = append(h.closers, h.policy.Close)
 	return nil
 }
@@ -46,10 +47,10 @@ func (h *hook) openCandidate(context.Context) error {
 // active is the engine in force. The first report of policy comes before there is a
 // source to ask.
 func (h *hook) active() *policies.Engine {
-	if h.policy == nil {
-		return nil
+	if policy := h.inForce.Load(); policy != nil {
+		return policy.Active()
 	}
-	return h.policy.Active()
+	return nil
 }
 
 func (h *hook) policyReported(r bundle.Report) {

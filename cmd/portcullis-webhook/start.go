@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,8 +39,9 @@ type hook struct {
 	logger    *slog.Logger
 	audit     *daemon.Audit
 	policy    *daemon.Policy
-	candidate *daemon.Candidate // nil without --policy-shadow
-	rest      *rest.Config      // nil with --manifests
+	inForce   atomic.Pointer[daemon.Policy] // for reports that come while parts are being made
+	candidate *daemon.Candidate             // nil without --policy-shadow
+	rest      *rest.Config                  // nil with --manifests
 	reader    *apiserver.Reader
 	facts     admission.Facts
 	keeper    keeper

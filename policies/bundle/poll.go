@@ -49,9 +49,10 @@ func (s *Source) Start(ctx context.Context) error {
 
 // Run attempts a reload about every interval and at each Trigger, until ctx ends or
 // the Source is closed.
-// Failures are reported, not returned: the engine in force stays. After failures the
-// pauses grow, and at random they differ by a fifth, so that the nodes of a cluster
-// do not come to a registry at once.
+// Failures are reported, not returned: the engine in force stays. While the source
+// does not answer the pauses grow, and at random they differ by a fifth, so that the
+// nodes of a cluster do not come to a registry at once. A bundle that is refused makes
+// no pause longer: who can have one named must not hold up the next, which may revoke.
 func (s *Source) Run(ctx context.Context, interval time.Duration) error {
 	if interval <= 0 {
 		return errors.New("run policy source: interval must be positive")
@@ -73,9 +74,10 @@ func (s *Source) Run(ctx context.Context, interval time.Duration) error {
 		}
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 		// The report is where failures go; the engine in force stays.
-		if err := s.Reload(attempt); err != nil {
+		switch ReasonOf(s.Reload(attempt)) {
+		case ReasonUnreadable, ReasonFloor: // somebody else did not answer
 			failures++
-		} else {
+		default:
 			failures = 0
 		}
 		cancel()

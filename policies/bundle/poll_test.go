@@ -133,6 +133,27 @@ func TestPauses(t *testing.T) {
 	}
 }
 
+// TestPausesAfterRefusals: a bundle that is refused holds up the next one by no more
+// than an interval, and is not fetched again each time.
+func TestPausesAfterRefusals(t *testing.T) {
+	r := newRig(t)
+	r.registry.put(r.signed(5, true))
+	synctest.Test(t, func(t *testing.T) {
+		r.begin(t)
+		unsigned := r.signed(6, true)
+		unsigned.Signatures = nil
+		r.registry.put(unsigned)
+		for i, d := range r.asked(t, 30*time.Second, 8) {
+			if least, most := 24*time.Second, 36*time.Second; d < least || d > most {
+				t.Errorf("pause %d = %s, want %s to %s", i, d, least, most)
+			}
+		}
+		if got := r.source.Status().Failures[bundle.ReasonUnsigned] + r.source.Status().Failures[bundle.ReasonUntrusted]; got < 7 {
+			t.Errorf("it was refused %d times, want each time", got)
+		}
+	})
+}
+
 // TestPausesDiffer: a thousand nodes do not come at once, nor in step.
 func TestPausesDiffer(t *testing.T) {
 	r := newRig(t)
