@@ -134,8 +134,11 @@ func ask(client *http.Client, url, body string) (decision string, err error) {
 			AuditAnnotations map[string]string
 		}
 	}
-	if err := json.Unmarshal(text, &got); err != nil || !got.Response.Allowed {
-		return "", fmt.Errorf("review not allowed: %v: %.500s", err, text)
+	if err := json.Unmarshal(text, &got); err != nil {
+		return "", fmt.Errorf("answer %.500s: %w", text, err)
+	}
+	if !got.Response.Allowed {
+		return "", fmt.Errorf("review not allowed: %.500s", text)
 	}
 	return got.Response.AuditAnnotations["decision-id"], nil
 }
