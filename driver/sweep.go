@@ -91,6 +91,9 @@ func (d *Driver) Sweep(ctx context.Context) {
 	}
 	d.orphans.keep(mounts)
 	for _, m := range mounts {
+		if ctx.Err() != nil {
+			return
+		}
 		k := targetKey{m.PodUID, m.Volume}
 		if err := d.sweep(ctx, k); err != nil {
 			d.c.Logger.WarnContext(ctx, "volume without a pod not removed", slog.String(keyPodUID, k.podUID), slog.String(keyVolume, k.volume), slog.Any(keyError, err))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/portcullis-csi/portcullis/audit"
@@ -50,15 +51,13 @@ func (p *plugin) serve(ctx context.Context) error {
 	go p.reloads(ctx)
 	go p.watchPolicy(ctx)
 	go p.candidate.Run(ctx, p.o.policy.PollInterval)
-	go p.watchProviders(ctx)
 	registered := make(chan struct{})
 	go func() {
 		defer close(registered)
 		p.register(ctx)
 	}()
 	p.tellCluster(ctx)
-	go p.sweepOrphans(ctx)
-	defer p.reauthorise(ctx)()
+	defer beside(ctx, p.driver.Reauthorise, p.sweepOrphans, p.watchProviders)()
 	p.logger.Info("serving", slog.String(keyEndpoint, p.o.endpoint), slog.String(keyVersion, version()), slog.String(keyNode, p.o.nodeID))
 	err = p.driver.Serve(ctx, listener)
 	if ctx.Err() == nil {
@@ -86,18 +85,17 @@ func (p *plugin) serveEndpoints(ctx context.Context) error {
 	return nil
 }
 
-// reauthorise has mounted volumes decided on again until stop has been called,
-// which returns once nothing uses the log and the volumes any more.
-func (p *plugin) reauthorise(ctx context.Context) (stop func()) {
+// beside runs works until stop has been called, which returns once all have ended:
+// what is closed then, the log and the descriptors of volumes, nobody uses any more.
+func beside(ctx context.Context, works ...func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.driver.Reauthorise(ctx)
-	}()
+	var running sync.WaitGroup
+	for _, work := range works {
+		running.Go(func() { work(ctx) })
+	}
 	return func() {
 		cancel()
-		<-done
+		running.Wait()
 	}
 }
 
