@@ -16,8 +16,9 @@ const (
 	rights   = "rights"   // tests of rights and of what is refused: in turn
 )
 
-// mostClusters is how many there are at the same time. Each takes 1.3 GB.
-const mostClusters = 6
+// mostClusters is how many there are at the same time. Each takes 1.3 GB, and with
+// more of them two processors do not start pods within the times that tests allow.
+const mostClusters = 4
 
 // shared are the clusters that tests share, by name.
 type sharedClusters struct {
