@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"sync"
 	"testing"
+	"time"
 )
 
 // Clusters that tests share. What wants the same of a cluster shares one; the
@@ -18,7 +19,7 @@ const (
 
 // mostClusters is how many there are at the same time. Each takes 1.3 GB, and with
 // more of them two processors do not start pods within the times that tests allow.
-const mostClusters = 4
+const mostClusters = 5
 
 // shared are the clusters that tests share, by name.
 type sharedClusters struct {
@@ -30,9 +31,14 @@ type sharedClusters struct {
 type sharedCluster struct {
 	name  string
 	turn  sync.Mutex // of tests that go one by one
-	mu    sync.Mutex // guards world
-	world *world     // nil until the first test
+	mu    sync.Mutex // guards what follows
+	world *world     // nil until the first test, and after the last
+	users int        // tests that have it or wait for it
 }
+
+// unusedFor is how long a cluster that no test has or waits for is kept: the tests that
+// run at the same time all begin at once, so that none is to come.
+const unusedFor = 10 * time.Second
 
 func newShared() *sharedClusters {
 	return &sharedClusters{of: map[string]*sharedCluster{}, room: make(chan struct{}, mostClusters)}
@@ -51,9 +57,32 @@ func (s *sharedClusters) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.of {
-		if c.world != nil {
-			c.world.close()
+		c.end()
+	}
+}
+
+// use notes that a test has or waits for the cluster until it ends.
+func (c *sharedCluster) use(t *testing.T) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.users++
+	t.Cleanup(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.users--; c.users == 0 {
+			time.AfterFunc(unusedFor, c.end)
 		}
+	})
+}
+
+// end ends a cluster that nobody uses: an idle one takes a sixth of a processor from
+// those that wait for its room.
+func (c *sharedCluster) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.world != nil && c.users == 0 {
+		c.world.close()
+		c.world = nil
 	}
 }
 
@@ -81,7 +110,9 @@ func (c *sharedCluster) view(t *testing.T) *world {
 // leaves no pod.
 func theWorld(t *testing.T) *world {
 	t.Helper()
-	return shared.named(pods).view(t)
+	c := shared.named(pods)
+	c.use(t)
+	return c.view(t)
 }
 
 // inTurn is a shared cluster for this test alone, at the same time as tests of
@@ -90,6 +121,7 @@ func inTurn(t *testing.T, name string) *world {
 	t.Helper()
 	t.Parallel()
 	c := shared.named(name)
+	c.use(t)
 	c.turn.Lock()
 	t.Cleanup(c.turn.Unlock)
 	return c.view(t)
