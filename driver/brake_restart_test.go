@@ -30,10 +30,10 @@ func (n *node) calls(pods []pod) {
 	}
 }
 
-// awaitNothingDue waits until all is decided whose time has come, which is looked at
-// once a second at least.
+// awaitNothingDue waits until all is decided whose time has come.
 func (n *node) awaitNothingDue() {
 	n.t.Helper()
+	n.driver.LookAtDue()
 	n.await("nothing is due", func() bool { return n.driver.Due() == 0 && n.driver.LocksHeld() == 0 })
 }
 

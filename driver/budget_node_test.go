@@ -252,7 +252,7 @@ func (n *node) awaitRecords(dir string, want int) {
 // TestP8BudgetsHoldInARace publishes more than there is room for, of every size,
 // and unpublishes again, while somebody adds up the mount table.
 func TestP8BudgetsHoldInARace(t *testing.T) {
-	const rounds, looks, perTeam = 6, 30, 4
+	const looks, perTeam = 5 * budgetRounds, 4
 	bothProtections(t, func(t *testing.T, protection func(*setup)) {
 		var calls atomic.Int64
 		n := newNode(t, tight, protection, func(s *setup) {
@@ -273,7 +273,7 @@ func TestP8BudgetsHoldInARace(t *testing.T) {
 		stop, watched := make(chan struct{}), make(chan int, 1)
 		go func() { watched <- n.watchBudget(team, stop) }()
 		refused, most := 0, 0
-		for range rounds {
+		for range budgetRounds {
 			for i, err := range together(pods, n.publish) {
 				if code := status.Code(err); err != nil && code != codes.ResourceExhausted {
 					t.Errorf("NodePublishVolume(%s) = %v, want nil or %v", pods[i].name, err, codes.ResourceExhausted)
@@ -291,8 +291,8 @@ func TestP8BudgetsHoldInARace(t *testing.T) {
 			n.expectBudget(0)
 		}
 		close(stop)
-		if seen := <-watched; seen < looks || refused < rounds || most < 8 {
-			t.Errorf("%d looks, %d refusals, at most %d volumes: want at least %d, %d and 8, or nothing was raced", seen, refused, most, looks, rounds)
+		if seen := <-watched; seen < looks || refused < budgetRounds || most < 8 {
+			t.Errorf("%d looks, %d refusals, at most %d volumes: want at least %d, %d and 8, or nothing was raced", seen, refused, most, looks, budgetRounds)
 		}
 	})
 }

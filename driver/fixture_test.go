@@ -158,6 +158,7 @@ type setup struct {
 	deliverer  func(*provider.Config)
 	events     audit.Appender // absent: a memoryLog
 	stateDir   string         // of volumes.db; absent: a new one
+	owed       int            // events that the recorder keeps in memory; absent: its default
 	linger     time.Duration  // of old generations
 	keys       *tokenIssuer   // absent: a new one
 	configure  func(*driver.Config)
@@ -272,6 +273,7 @@ func (n *node) build(s setup) {
 	}
 	n.recorder, err = audit.New(audit.Config{
 		Log: appender, Logger: logger, Source: audit.Source{Component: "driver", Version: "test", Cluster: "test", Node: nodeName},
+		QueueLimit: s.owed,
 	})
 	if err != nil {
 		n.t.Fatal(err)

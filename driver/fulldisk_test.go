@@ -257,9 +257,9 @@ func (n *node) closeLog(t *testing.T, l *auditlog.Log, dir string) []audit.Event
 // TestP8FullDiskLosesNothingSilently: more is refused than a recorder can keep
 // in memory. Every refusal is an event, or counted in one that says so.
 func TestP8FullDiskLosesNothingSilently(t *testing.T) {
-	const refusals, atOnce = 4600, 16
+	const refusals, atOnce = owedAtMost + owedAtMost/8, 16
 	disk := smallDisk(t, "tmpfs")
-	n, l := logged(t, disk)
+	n, l := logged(t, disk, func(s *setup) { s.owed = owedAtMost })
 	empty := fillDisk(t, disk)
 	n.publishUntilRefused(t, apiPod())
 	errs := make(chan error, refusals)
