@@ -16,7 +16,7 @@ import (
 // How long a pod takes from kubectl apply until it is ready, without and with a
 // volume of ours: a pair, measured in turns, that only says what it is.
 func TestTimeUntilAPodIsReady(t *testing.T) {
-	const rounds = 20
+	const rounds = 8
 	w := theWorld(t)
 	namespace := w.namespace("latency")
 	var without, with []time.Duration

@@ -3,6 +3,10 @@
 package e2e_test
 
 import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,11 +25,18 @@ const (
 // more of them two processors do not start pods within the times that tests allow.
 const mostClusters = 5
 
+// longestFirst are the clusters in the order in which they get room: the longest
+// begin first, or they would run alone at the end. The others follow.
+var longestFirst = []string{failures, "limits", "migration", "webhook", rights, "walk", "uninstall"}
+
 // shared are the clusters that tests share, by name.
 type sharedClusters struct {
 	mu   sync.Mutex
 	of   map[string]*sharedCluster
 	room chan struct{} // full while there are mostClusters
+
+	began time.Time            // of the run
+	since map[string]time.Time // when each cluster that is there began
 }
 
 type sharedCluster struct {
@@ -41,7 +52,28 @@ type sharedCluster struct {
 const unusedFor = 10 * time.Second
 
 func newShared() *sharedClusters {
-	return &sharedClusters{of: map[string]*sharedCluster{}, room: make(chan struct{}, mostClusters)}
+	return &sharedClusters{of: map[string]*sharedCluster{}, room: make(chan struct{}, mostClusters), began: time.Now(), since: map[string]time.Time{}}
+}
+
+// enter waits for room for a cluster. All of them ask when the parallel tests begin:
+// each gives those before it in longestFirst the time to ask first.
+func (s *sharedClusters) enter(name string) {
+	behind := slices.Index(append(longestFirst, name), name)
+	time.Sleep(time.Duration(behind) * 100 * time.Millisecond)
+	s.room <- struct{}{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.since[name] = time.Now()
+}
+
+// leave gives the room of a cluster to another, and says when it was taken: what the
+// schedule above is made of.
+func (s *sharedClusters) leave(name string) {
+	<-s.room
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	second := func(t time.Time) time.Duration { return t.Sub(s.began).Round(time.Second) }
+	fmt.Fprintf(os.Stderr, "cluster %s: from %v to %v of the run\n", name, second(s.since[name]), second(time.Now()))
 }
 
 func (s *sharedClusters) named(name string) *sharedCluster {
@@ -55,8 +87,9 @@ func (s *sharedClusters) named(name string) *sharedCluster {
 
 func (s *sharedClusters) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.of {
+	all := slices.Collect(maps.Values(s.of))
+	s.mu.Unlock()
+	for _, c := range all { // whose ends take the lock
 		c.end()
 	}
 }

@@ -33,6 +33,7 @@ const (
 type world struct {
 	*testing.T // of the test that looks at it; nil between tests
 
+	name   string // of the cluster
 	lab    *lab.Lab
 	client kubernetes.Interface
 	dir    string // policy, values: private
@@ -50,15 +51,15 @@ func newWorld(t *testing.T, name string) *world {
 
 func begin(t *testing.T, name string) *world {
 	t.Helper()
-	shared.room <- struct{}{}   // until close
+	shared.enter(name)          // until close
 	ctx := context.Background() //nolint:usetesting // the shared cluster outlives the test that begins it
 	version := os.Getenv("PORTCULLIS_E2E_KUBERNETES")
 	l, err := lab.Up(ctx, lab.Config{Name: labName(name), Kubernetes: lab.Version(version), EndWithCaller: true, Progress: os.Stderr})
 	if err != nil {
-		<-shared.room
+		shared.leave(name)
 		t.Fatal(err)
 	}
-	w := &world{T: t, lab: l}
+	w := &world{T: t, name: name, lab: l}
 	if w.dir, err = os.MkdirTemp("", "portcullis-e2e"); err != nil { //nolint:usetesting // so does this
 		w.close()
 		t.Fatal(err)
@@ -109,7 +110,7 @@ func labName(name string) string {
 }
 
 func (w *world) close() {
-	defer func() { <-shared.room }()
+	defer shared.leave(w.name)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	err := errors.Join(w.lab.Down(ctx), os.RemoveAll(w.dir))
@@ -187,11 +188,14 @@ func (w *world) onHost(name string, args ...string) string {
 	return string(out)
 }
 
-// eventually asks until the answer is nil, and fails the test with the last one.
+// eventually asks until the answer is nil, and fails the test with the last one. It
+// waits for four times as long as an answer took, between a tenth of a second and a
+// whole one: a kubectl that starts ten times a second takes a processor for itself.
 func (w *world) eventually(limit time.Duration, what string, ask func() error) {
 	w.Helper()
 	deadline := time.Now().Add(limit)
 	for {
+		asked := time.Now()
 		err := ask()
 		if err == nil {
 			return
@@ -199,6 +203,6 @@ func (w *world) eventually(limit time.Duration, what string, ask func() error) {
 		if time.Now().After(deadline) {
 			w.Fatalf("%s: not within %v: %v", what, limit, err)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(min(max(4*time.Since(asked), 100*time.Millisecond), time.Second))
 	}
 }
