@@ -45,7 +45,7 @@ spec:
 	p := pod(namespace, "app")
 	p.Spec.Volumes = []corev1.Volume{volume("secrets", "elsewhere")}
 	p = w.create(p)
-	all := w.event(p, "FailedMount", time.Minute)
+	all := w.event(p, refusedByDriver, time.Minute)
 	t.Log(all)
 	if !strings.Contains(all, "akeyless") || !strings.Contains(all, "hint: ") {
 		t.Errorf("the event does not name the provider and the remedy:\n%s", all)
