@@ -18,8 +18,11 @@ import (
 type CandidateConfig struct {
 	// Source is where the candidate comes from, with the trust of the bundle in
 	// force and without what remembers floors: nothing of it is in force. Its
-	// Report is set here.
+	// Report and Trial are set here.
 	Source bundle.Config
+	// Trial is that of the policy in force, which remembers for a candidate too over which
+	// bundles the process has ended. May be nil.
+	Trial func(digest string) (end func(), err error)
 	// CloseSource is called by Close when nothing uses the source any more. May be
 	// nil.
 	CloseSource func()
@@ -46,7 +49,7 @@ type Candidate struct {
 func NewCandidate(c CandidateConfig) (*Candidate, error) {
 	made := &Candidate{active: c.Active, logger: c.Logger, closes: c.CloseSource}
 	var err error
-	c.Source.Report = made.report
+	c.Source.Report, c.Source.Trial = made.report, c.Trial
 	if made.source, err = bundle.NewSource(c.Source); err != nil {
 		return nil, err
 	}

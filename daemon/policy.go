@@ -51,6 +51,15 @@ type Policy struct {
 	previous string // digest in force before; of one report at a time
 }
 
+// Trial remembers over which candidates the process has ended; see bundle.Source. A
+// process without policy remembers none.
+func (p *Policy) Trial(digest string) (end func(), err error) {
+	if p == nil {
+		return func() {}, nil
+	}
+	return p.Source.Trial(digest)
+}
+
 // OpenPolicy opens the source, and makes the first attempt. Policy that is not good
 // is no error: it may be mended while the process runs, until then nothing is
 // granted, and unmounting works. Unsigned policy where none is allowed is.

@@ -20,6 +20,7 @@ func (p *plugin) openCandidate(context.Context) error {
 		return err
 	}
 	c.Active, c.Logger = p.activePolicy, p.logger
+	c.Trial = func(digest string) (func(), error) { return p.inForce.Load().Trial(digest) }
 	c.Live = func() iter.Seq2[string, string] { return p.records.Volumes() }
 	if p.candidate, err = daemon.NewCandidate(c); err != nil {
 		return err

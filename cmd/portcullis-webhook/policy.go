@@ -37,6 +37,7 @@ func (h *hook) openCandidate(context.Context) error {
 		return err
 	}
 	c.Active, c.Logger = h.active, h.logger
+	c.Trial = func(digest string) (func(), error) { return h.inForce.Load().Trial(digest) }
 	if h.candidate, err = daemon.NewCandidate(c); err != nil {
 		return err
 	}

@@ -40,6 +40,10 @@ type Config struct {
 	AllowUnsigned bool
 	// Signed says all about signed policy.
 	Signed *Signed
+	// Trial is asked before a bundle of Verifier is compiled, by its digest, and may refuse
+	// it: what ends a process over and over must not be what is only looked at. end is
+	// called after. It may be nil.
+	Trial func(digest string) (end func(), err error)
 	// Report is called after each attempt that changed something or failed, one
 	// call at a time. It may be nil and must not block.
 	Report func(Report)
@@ -151,6 +155,13 @@ func (s *Source) reload(ctx context.Context) error {
 	}
 	if b.Digest == s.Active().Digest() && b.Signed == s.Active().Signed() {
 		return nil
+	}
+	if s.config.Trial != nil {
+		end, err := s.config.Trial(b.Digest)
+		if err != nil {
+			return s.failed(b, OriginSource, err)
+		}
+		defer end()
 	}
 	engine, err := policies.Compile(ctx, b, s.config.Compile)
 	if err != nil {

@@ -33,10 +33,37 @@ const (
 // maxRemembered is how many bundles that ended a process are remembered.
 const maxRemembered = 8
 
+// candidateTrial begins the names of what is loaded beside the bundle in force.
+const candidateTrial = "candidate "
+
 // trialOf names an artifact by what is loaded of it.
 func trialOf(a signature.Artifact) string {
 	sum := sha256.Sum256(a.Tarball)
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Trial writes down that the process is about to load a bundle that is not to come into
+// force, or refuses one over which it ended too often; end strikes it out. The bundle in
+// force is remembered by itself: it may be the same. Without Signed there is nothing to
+// remember in, and whoever tries is let.
+func (s *Source) Trial(digest string) (end func(), err error) {
+	if s == nil || s.keeper == nil {
+		return func() {}, nil
+	}
+	if !s.life.enter() {
+		return nil, errClosed
+	}
+	defer s.life.working.RUnlock()
+	trial := candidateTrial + digest
+	if err := s.keeper.begin(trial); err != nil {
+		return nil, err
+	}
+	return func() {
+		if s.life.enter() { // else it was withdrawn
+			defer s.life.working.RUnlock()
+			s.keeper.end(trial)
+		}
+	}, nil
 }
 
 // begin writes down that an artifact is about to be loaded, or refuses it.
@@ -48,7 +75,7 @@ func (k *keeper) begin(trial string) error {
 	case k.trying[trial]:
 		return nil // the compiler still has it
 	case begun >= fatalTrials && k.Monotonic() < refusedFor:
-		return refuse(ReasonInvalid, "the process has ended %d times in a row while it loaded this policy bundle, tarball %s, which is left alone for its first %s; hint: give the container more memory, or publish a smaller bundle", begun, trial, refusedFor)
+		return refuse(ReasonInvalid, "the process has ended %d times in a row while it loaded this policy bundle, %s, which is left alone for its first %s; hint: give the container more memory, or publish a smaller bundle", begun, trial, refusedFor)
 	}
 	if len(k.trials) >= maxRemembered {
 		clear(k.trials)
