@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -44,10 +43,17 @@ func readRegular(path string, most int64) ([]byte, error) {
 
 // readTarball reads a built bundle.
 func readTarball(path string) ([]byte, error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return nil, &hintedError{fmt.Errorf("%q is a directory", path), "build it with portcullis policy build: what is signed and published is a file"}
+	if err := noDirectory(path); err != nil {
+		return nil, err
 	}
 	return readRegular(path, registry.MaxBundleBytes)
+}
+
+func noDirectory(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return &hintedError{fmt.Errorf("%q is a directory", path), "build it with portcullis policy build: what is signed and published is a file"}
+	}
+	return nil
 }
 
 // sideFiles are where signatures of a bundle file lie, one each.
@@ -59,36 +65,21 @@ func sideFiles(path string) []string {
 	return append(names, path+".sig")
 }
 
-// artifactFile reads a bundle file with the signatures beside it.
-func artifactFile(path string) (signature.Artifact, error) {
-	var a signature.Artifact
-	var err error
-	if a.Tarball, err = readTarball(path); err != nil {
-		return a, err
+// artifactFile reads a bundle file with the signatures beside it, as a node does.
+func artifactFile(ctx context.Context, path string) (signature.Artifact, error) {
+	if err := noDirectory(path); err != nil {
+		return signature.Artifact{}, err
 	}
-	for _, name := range sideFiles(path) {
-		s, err := signatureFile(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return a, err
-		}
-		a.Signatures = append(a.Signatures, s)
+	file := bundle.File(path)
+	version, err := file.Resolve(ctx)
+	if err != nil {
+		return signature.Artifact{}, withHint(err)
+	}
+	a, err := file.Fetch(ctx, version)
+	if err != nil {
+		return a, withHint(err)
 	}
 	return a, nil
-}
-
-func signatureFile(name string) (signature.Signature, error) {
-	text, err := readShort(name)
-	if err != nil {
-		return signature.Signature{}, err
-	}
-	s, err := signature.ParseFile(text)
-	if err != nil {
-		return s, withHint(fmt.Errorf("signature %q: %w", name, err))
-	}
-	return s, nil
 }
 
 // pulled is a bundle from a registry.

@@ -81,7 +81,7 @@ func vouchMain(ctx context.Context, where string, o vouchOptions) error {
 			return err
 		}
 		a, where = p.artifact, p.reference.String()
-	} else if a, err = artifactFile(where); err != nil {
+	} else if a, err = artifactFile(ctx, where); err != nil {
 		return err
 	}
 	r, err := verified(ctx, where, a, trust)
