@@ -13,24 +13,11 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 
-	"github.com/portcullis-csi/portcullis/hardening/hardeningtest"
 	"github.com/portcullis-csi/portcullis/test/snippets"
 )
 
 // documents are those of which every block is accounted for.
 func documents() []string { return []string{"POLICIES.md", "AUDIT_EVENTS.md"} }
-
-// A newcomer who types what a document says, word for word, sees what it shows. What
-// needs a cluster is played in one by test/e2e.
-func TestDocumentsAreTrueWordForWord(t *testing.T) {
-	follow(t, func(b snippets.Block) bool { return b.Root || b.Cluster })
-}
-
-// The same with the steps that need root: the demo, under the reader's policy.
-func TestDocumentsAreTrueWordForWordAsRoot(t *testing.T) {
-	hardeningtest.NeedRoot(t)
-	follow(t, func(b snippets.Block) bool { return b.Cluster })
-}
 
 // A page that is rendered shows no info strings: the name of a file that the reader
 // is to write stands in the text above it.
