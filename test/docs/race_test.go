@@ -170,6 +170,9 @@ func TestRaceRunsTheRest(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(fake), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(bin, "nproc"), []byte("#!/bin/sh\necho 2\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	play := func(packages ...string) (string, error) {
 		for i, p := range packages {
 			packages[i] = "/" + p
@@ -180,7 +183,7 @@ func TestRaceRunsTheRest(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	want := "test -race -run TestNone " + module + "/driver " + module + "/policies/checks\n"
+	want := "test -race -p 3 -run TestNone " + module + "/driver " + module + "/policies/checks\n"
 	if got, err := play(append(sequential(t), "driver", "policies/checks")...); err != nil || got != want {
 		t.Errorf("tools/race.sh = %q, %v, want %q", got, err, want)
 	}
