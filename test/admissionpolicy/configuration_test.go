@@ -38,16 +38,17 @@ func TestTheWebhookWritesCABundleAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	patch := func(as *kubernetes.Clientset, kind types.PatchType, body string) func() error {
+	patch := func(as *kubernetes.Clientset, kind types.PatchType, body string, dry ...string) func() error {
 		return func() error {
-			_, err := as.AdmissionregistrationV1().ValidatingWebhookConfigurations().Patch(context.WithoutCancel(t.Context()), "portcullis", kind, []byte(body), metav1.PatchOptions{})
+			_, err := as.AdmissionregistrationV1().ValidatingWebhookConfigurations().Patch(context.WithoutCancel(t.Context()), "portcullis", kind, []byte(body), metav1.PatchOptions{DryRun: dry})
 			return err
 		}
 	}
 	const pods = `{"webhooks":[{"name":"pods.admission.portcullis.dev",`
 	const merge, bare, list = types.StrategicMergePatchType, types.MergePatchType, types.JSONPatchType
 	denied := outcome{denied: []string{guard}}
-	w.settles(t, denied, patch(thief, merge, pods+`"timeoutSeconds":29}]}`))
+	// Dry: what got through before the policy is in use would be no change any more.
+	w.settles(t, denied, patch(thief, merge, pods+`"timeoutSeconds":29}]}`, metav1.DryRunAll))
 	for _, tt := range []struct {
 		name string
 		kind types.PatchType
