@@ -4,16 +4,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -21,6 +17,7 @@ import (
 
 	"github.com/portcullis-csi/portcullis/admission"
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
+	"github.com/portcullis-csi/portcullis/test/metricdocs"
 )
 
 var update = flag.Bool("update", false, "rewrite the table of metrics in docs/OPERATIONS.md")
@@ -120,45 +117,8 @@ func TestPanicsAreCounted(t *testing.T) {
 	}
 }
 
-// noting is a meter that writes down what is asked of it.
-type noting struct {
-	noop.Meter
-	rows *[]string
-}
-
-func (m noting) Int64Counter(name string, o ...metric.Int64CounterOption) (metric.Int64Counter, error) {
-	*m.rows = append(*m.rows, fmt.Sprintf("| `%s_total` | counter | %s |\n", name, metric.NewInt64CounterConfig(o...).Description()))
-	return m.Meter.Int64Counter(name, o...)
-}
-
-func (m noting) Float64Histogram(name string, o ...metric.Float64HistogramOption) (metric.Float64Histogram, error) {
-	*m.rows = append(*m.rows, fmt.Sprintf("| `%s` | histogram | %s |\n", name, metric.NewFloat64HistogramConfig(o...).Description()))
-	return m.Meter.Float64Histogram(name, o...)
-}
-
 func TestOperationsDocumentsEveryMetric(t *testing.T) {
-	var rows []string
-	newFixture(t, func(c *admission.Config) { c.Meter = noting{rows: &rows} })
-	slices.Sort(rows)
-	const begin, end = "<!-- metrics:portcullis-webhook:begin -->\n", "<!-- metrics:portcullis-webhook:end -->"
-	path := filepath.Join("..", "docs", "OPERATIONS.md")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(text), begin)
-	have, after, closed := strings.Cut(rest, end)
-	if !ok || !closed || len(rows) != 2 {
-		t.Fatalf("docs/OPERATIONS.md has no block of metrics of the webhook, or there are not two: %q", rows)
-	}
-	want := "| metric | kind | meaning |\n|---|---|---|\n" + strings.Join(rows, "")
-	if have == want {
-		return
-	}
-	if !*update {
-		t.Fatalf("the table of metrics is not current; go test ./admission -run Metric -update rewrites it\nhave:\n%s\nwant:\n%s", have, want)
-	}
-	if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	m := metricdocs.New()
+	newFixture(t, func(c *admission.Config) { c.Meter = m })
+	m.Check(t, "portcullis-webhook", 2, *update)
 }

@@ -5,36 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-
-	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/portcullis-csi/portcullis/daemon"
 	"github.com/portcullis-csi/portcullis/policies/bundle"
 	"github.com/portcullis-csi/portcullis/policies/policiestest"
+	"github.com/portcullis-csi/portcullis/test/metricdocs"
 )
 
 var update = flag.Bool("update", false, "rewrite the table of metrics of policy in docs/OPERATIONS.md")
-
-// noting is a meter that notes what is made.
-type noting struct {
-	noop.Meter
-
-	rows *[]string
-}
-
-func (m noting) Int64ObservableGauge(name string, o ...metric.Int64ObservableGaugeOption) (metric.Int64ObservableGauge, error) {
-	*m.rows = append(*m.rows, fmt.Sprintf("| `%s` | gauge | %s |\n", name, metric.NewInt64ObservableGaugeConfig(o...).Description()))
-	return m.Meter.Int64ObservableGauge(name, o...)
-}
-
-func (m noting) Int64ObservableCounter(name string, o ...metric.Int64ObservableCounterOption) (metric.Int64ObservableCounter, error) {
-	*m.rows = append(*m.rows, fmt.Sprintf("| `%s_total` | counter | %s |\n", name, metric.NewInt64ObservableCounterConfig(o...).Description()))
-	return m.Meter.Int64ObservableCounter(name, o...)
-}
 
 // unsigned is a source of an unsigned bundle.
 func unsigned(t *testing.T) *bundle.Source {
@@ -49,32 +29,11 @@ func unsigned(t *testing.T) *bundle.Source {
 }
 
 func TestOperationsDocumentsEveryMetricOfPolicy(t *testing.T) {
-	var rows []string
-	if err := daemon.MeasurePolicy(noting{rows: &rows}, unsigned(t)); err != nil {
+	m := metricdocs.New()
+	if err := daemon.MeasurePolicy(m, unsigned(t)); err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(rows)
-	const begin, end = "<!-- metrics:policy:begin -->\n", "<!-- metrics:policy:end -->"
-	path := filepath.Join("..", "docs", "OPERATIONS.md")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(text), begin)
-	have, after, closed := strings.Cut(rest, end)
-	if !ok || !closed || len(rows) != 5 {
-		t.Fatalf("docs/OPERATIONS.md has no block of metrics of policy, or there are not five: %q", rows)
-	}
-	want := "| metric | kind | meaning |\n|---|---|---|\n" + strings.Join(rows, "")
-	if have == want {
-		return
-	}
-	if !*update {
-		t.Fatalf("the table of metrics is not current; go test ./daemon -run Metric -update rewrites it\nhave:\n%s\nwant:\n%s", have, want)
-	}
-	if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	m.Check(t, "policy", 5, *update)
 }
 
 // What the table names is served under that name, each reason of the closed list

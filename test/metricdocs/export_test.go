@@ -1,0 +1,4 @@
+package metricdocs
+
+// Replaced is replaced.
+var Replaced = replaced
