@@ -113,9 +113,11 @@ func (n *node) expectCalls(want int) {
 	}
 }
 
-// expectReauthorised compares the counter, by cause and outcome.
+// expectReauthorised compares the counter, by cause and outcome, when those that were
+// asked have let go of their volumes: a record is written before it is counted.
 func (n *node) expectReauthorised(want map[string]int64) {
 	n.t.Helper()
+	n.await("no volume is in use", func() bool { return n.driver.LocksHeld() == 0 })
 	got := map[string]int64{}
 	for name, count := range n.collect() {
 		if labels, ok := strings.CutPrefix(name, "portcullis_reauthorisations{cause="); ok {
