@@ -33,13 +33,17 @@ const (
 // maxRemembered is how many bundles that ended a process are remembered.
 const maxRemembered = 8
 
-// candidateTrial begins the names of what is loaded beside the bundle in force.
-const candidateTrial = "candidate "
+// A trial is named by what is loaded: the tarball of what is to come into force, or the
+// bundle of a candidate.
+const (
+	tarballTrial   = "tarball "
+	candidateTrial = "candidate "
+)
 
 // trialOf names an artifact by what is loaded of it.
 func trialOf(a signature.Artifact) string {
 	sum := sha256.Sum256(a.Tarball)
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return tarballTrial + "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // Trial writes down that the process is about to load a bundle that is not to come into

@@ -161,7 +161,7 @@ func TestTrials(t *testing.T) {
 	if _, err := s.Trials(); !store.Absent(err) {
 		t.Errorf("Trials() of a new directory = %v, want that they are absent", err)
 	}
-	want := store.Trials{"sha256:a": 1, "sha256:b": 3}
+	want := store.Trials{"tarball sha256:a": 1, "candidate sha256:b": 3}
 	if err := s.KeepTrials(want); err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,9 @@ const trialsFile = "loading.json"
 // maxTrials bounds what is written down: one runs, and the compiler may have others.
 const maxTrials = 16
 
-// Trials are the artifacts that a process has begun to load and not ended with, and
-// how many times in a row. A process that finds one was killed over it, or at the
-// same time by chance. They are named by the digest of the tarball, sha256:<hex>.
+// Trials are what a process has begun to load and not ended with, and how many times in
+// a row. A process that finds one was killed over it, or at the same time by chance. They
+// are named by a word for what it is, a space, and its digest, sha256:<hex>.
 type Trials map[string]int
 
 // Trials reads them: fs.ErrNotExist where all have ended.
